@@ -1,0 +1,138 @@
+"""Station 7: many updates → one global step.
+
+FedAvg is McMahan et al. 2017, Algorithm 1; the adaptive servers are Reddi et al.
+2021, Algorithm 2 (FedOpt), written as a `torch.optim` optimiser that takes the
+negative mean update as its gradient. Everything here is post-processing of what
+the sites released, and spends no privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fedimg.errors import FederationError, MessageError
+from fedimg.values import AggregatedUpdate, NoisedUpdate, OpenUpdate, Vector
+
+
+@dataclass(frozen=True)
+class AggregationConfig:
+    """How the server turns a round's updates into the next global model.
+
+    `weights`: "declared" weighs a site by its declared, public number of patients (never by
+    its actual one), "uniform" by one. `ema` > 0 evaluates and exports an exponential moving
+    average of the global model. A round with fewer than `min_sites` answers is refused.
+    `tau` is FedAdam's degree of adaptivity.
+    """
+
+    name: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    learning_rate: float = 1.0
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+    ema: float = 0.0
+    weights: Literal["declared", "uniform"] = "declared"
+    min_sites: int = 1
+
+
+def weighted_mean(
+    updates: Sequence[NoisedUpdate | OpenUpdate], weights: Mapping[str, float], size: int
+) -> AggregatedUpdate:
+    """Σ w·u / Σ w over one round's updates, each of shape (size,).
+
+    Summed in the order of site names, so that the result does not depend on who answered first.
+
+    Raises:
+        FederationError: no update at all.
+        MessageError: updates of different rounds, of a wrong size, twice from a site, or from a
+            site without a weight.
+    """
+    if not updates:
+        raise FederationError("at least one site's update", "none", "see the sites' own logs; the model is unchanged")
+    round_number = updates[0].round
+    total, mass = np.zeros(size), 0.0
+    seen: list[str] = []
+    for update in sorted(updates, key=lambda u: u.site):
+        if update.site in seen or update.site not in weights:
+            raise MessageError("one update of each site of the plan", "another", "the round was discarded")
+        if update.round != round_number or update.kind != "update" or update.vector.shape != (size,):
+            raise MessageError(
+                f"an update of {size} values for round {round_number}",
+                f"a {update.kind} of {update.vector.size} values for round {update.round}",
+                "the round was discarded",
+            )
+        total += weights[update.site] * update.vector
+        mass += weights[update.site]
+        seen.append(update.site)
+    if not mass > 0:
+        raise FederationError("a positive sum of weights", "zero", "declare each site's number of patients")
+    return AggregatedUpdate(round_number, total / mass, tuple(seen))
+
+
+class ServerOptimizer:
+    """The global model and the optimiser that moves it; `state` and `restore` make it resumable.
+
+    Args:
+        config: which optimiser.
+        initial: (P,) parameters before round 1.
+    """
+
+    def __init__(self, config: AggregationConfig, initial: Vector) -> None:
+        self._config = config
+        self._parameters = torch.from_numpy(initial.astype(np.float64).copy())
+        self._average = self._parameters.clone()
+        self._optimizer: torch.optim.Optimizer
+        if config.name == "fedadam":
+            self._optimizer = torch.optim.Adam(
+                [self._parameters], lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.tau
+            )
+        else:
+            momentum = config.momentum if config.name == "fedavgm" else 0.0
+            self._optimizer = torch.optim.SGD([self._parameters], lr=config.learning_rate, momentum=momentum)
+
+    @property
+    def vector(self) -> Vector:
+        """(P,) parameters that the next round trains from."""
+        return self._parameters.numpy().copy()
+
+    @property
+    def released(self) -> Vector:
+        """(P,) parameters to evaluate and export: the moving average where `ema` > 0."""
+        return (self._average if self._config.ema > 0 else self._parameters).numpy().copy()
+
+    def apply(self, update: AggregatedUpdate) -> None:
+        """One server step. The pseudo-gradient is the negative mean update."""
+        self._parameters.grad = torch.from_numpy(-update.vector)
+        self._optimizer.step()
+        # Early rounds would otherwise be dominated by the random initial weights.
+        decay = min(self._config.ema, update.round / (update.round + 9.0))
+        self._average.mul_(decay).add_(self._parameters, alpha=1.0 - decay)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything needed to go on, as float64 tensors for a safetensors file."""
+        state = {"parameters": self._parameters.clone(), "average": self._average.clone()}
+        for name, value in self._optimizer.state.get(self._parameters, {}).items():
+            if value is not None:
+                state[f"optimizer.{name}"] = torch.as_tensor(value, dtype=torch.float64).clone()
+        return state
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Inverse of `state`; refuses a checkpoint of another model."""
+        if state["parameters"].shape != self._parameters.shape:
+            raise MessageError(
+                f"a checkpoint of {self._parameters.numel()} parameters",
+                f"{state['parameters'].numel()}",
+                "resume with the configuration that the run was started with",
+            )
+        self._parameters.copy_(state["parameters"])
+        self._average.copy_(state["average"])
+        entries = {k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")}
+        if entries:
+            if "step" in entries:
+                entries["step"] = entries["step"].to(torch.float32)
+            self._optimizer.state[self._parameters] = entries

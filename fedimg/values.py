@@ -1,0 +1,346 @@
+"""The values that travel from one station to the next.
+
+Reading downwards is the way of one image. A boundary is a change of type:
+`DeidentifiedRecord` exists only behind the identity boundary, `NoisedSum` and
+`NoisedUpdate` only behind the privacy boundary. Only released values have
+`to_bytes`; whatever has not crossed a boundary cannot be sent by accident.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedimg.errors import MessageError
+
+FloatArray = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float64]
+Split = Literal["train", "public"]
+
+
+class Quarantine(StrEnum):
+    """Why an input was held back. A reason is a closed code: it can carry no patient data."""
+
+    UNREADABLE = "unreadable"
+    NOT_AN_IMAGE = "not_an_image"
+    NO_PATIENT_ID = "no_patient_id"
+    NO_LABEL = "no_label"
+    PATIENT_AT_TWO_SITES = "patient_at_two_sites"
+    OBJECT_TYPE = "object_type"
+    UNSAFE_STRUCTURE = "unsafe_structure"
+    RESIDUAL_IDENTIFIER = "residual_identifier"
+    PIXELS_UNDECODABLE = "pixels_undecodable"
+    PIXELS_NOT_FINITE = "pixels_not_finite"
+    PIXELS_BLANK = "pixels_blank"
+    PIXELS_CLIPPED = "pixels_clipped"
+    DUPLICATE = "duplicate"
+    WRONG_SHAPE = "wrong_shape"
+    RECEIPT_INVALID = "receipt_invalid"
+    DISK_FULL = "disk_full"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItem:
+    """One input as a data source names it, still in front of the identity boundary.
+
+    Everything here may be PHI (paths and patient numbers are); it never leaves the site.
+    `patient_id` is None where the DICOM header is to be asked. `label` is the class index,
+    None where unknown.
+    """
+
+    path: Path
+    kind: Literal["dicom", "nifti", "image"]
+    patient_id: str | None = None
+    label: int | None = None
+    site: str | None = None
+    split: Split = "train"
+    mask_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeidentifiedRecord:
+    """One released file: the identity boundary is behind it.
+
+    Attributes:
+        path: keyed path below the site's `released` folder.
+        sha256: of the released bytes, hex.
+        patient_key: keyed pseudonym of the patient; the unit of privacy, splits and ledger.
+        study_key, series_key, instance_key: keyed UIDs (or keyed digests for non-DICOM).
+        modality: DICOM Modality, or "OT".
+        label: class index. split: "train", or "public" for declared public data.
+        kind: container of the released bytes.
+    """
+
+    path: PurePosixPath
+    sha256: str
+    patient_key: str
+    study_key: str
+    series_key: str
+    instance_key: str
+    modality: str
+    label: int
+    split: Split
+    kind: Literal["dicom", "nifti"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """Pixels of one released file in physical units.
+
+    Attributes:
+        pixels_DHW: float32, depth first (1 for a single frame); rescale slope and intercept
+            applied, MONOCHROME1 inverted, colour turned to luminance.
+        affine_lps_mm: 4×4, voxel index (w, h, d) → patient millimetres (DICOM LPS).
+        spacing_mm: (D, H, W).
+        units: "HU" for CT, else "arbitrary".
+        window: (centre, width) of the file, if any.
+        mask_DHW: True where pixels were blanked by de-identification, if any.
+    """
+
+    pixels_DHW: FloatArray
+    affine_lps_mm: npt.NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
+    modality: str
+    units: Literal["HU", "arbitrary"]
+    window: tuple[float, float] | None = None
+    mask_DHW: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One training example before batching: float32 image_CDHW, with its patient."""
+
+    image_CDHW: FloatArray
+    spacing_mm: tuple[float, float, float]
+    patient_key: str
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDataset:
+    """A site's examples as tensors, ordered by patient.
+
+    Attributes:
+        images: (N, C, *spatial) float32.
+        labels: (N,) int64.
+        patient_keys: U distinct keys, sorted.
+        first_image: (U + 1,) int64; images of patient u are first_image[u]:first_image[u+1].
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    patient_keys: tuple[str, ...]
+    first_image: npt.NDArray[np.int64]
+
+    @property
+    def number_of_patients(self) -> int:
+        return len(self.patient_keys)
+
+    def images_of(self, patient: int) -> npt.NDArray[np.int64]:
+        """Image indices of one patient."""
+        return np.arange(self.first_image[patient], self.first_image[patient + 1])
+
+    def of_patients(self, patients: npt.NDArray[np.int64]) -> SiteDataset:
+        """The same data restricted to the given patients, in ascending order."""
+        chosen = np.sort(np.asarray(patients, dtype=np.int64))
+        images = [self.images_of(int(u)) for u in chosen]
+        index = torch.from_numpy(np.concatenate(images)) if images else torch.zeros(0, dtype=torch.int64)
+        lengths = np.array([len(i) for i in images], dtype=np.int64)
+        return SiteDataset(
+            self.images[index],
+            self.labels[index],
+            tuple(self.patient_keys[int(u)] for u in chosen),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClippedSum:
+    """A sum over patients of vectors of L2 norm ≤ `sensitivity`. Not released: it cannot be sent.
+
+    `vector` is (P,) float64; adding or removing one patient moves it by at most `sensitivity`.
+    """
+
+    vector: Vector
+    sensitivity: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoisedSum:
+    """A `ClippedSum` with noise, charged to the ledger before it came to be.
+
+    `vector` (P,) float64 is safe to post-process. `release_id` names the ledger's entry.
+    """
+
+    vector: Vector
+    noise_std: float
+    release_id: str
+
+
+def _pack(kind: bytes, header: Mapping[str, Any], vector: npt.NDArray[Any]) -> bytes:
+    """Fixed layout: magic 4 | version u16 | kind 4 | header length u32 | header JSON | float32 LE."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    body = np.ascontiguousarray(vector, dtype="<f4").tobytes()
+    return b"FIMG" + struct.pack("<H4sI", 1, kind, len(text)) + text + body
+
+
+def _unpack(kind: bytes, data: bytes, size: int | None) -> tuple[dict[str, Any], Vector]:
+    def refuse(found: str) -> MessageError:
+        return MessageError(f"a {kind.decode()} message of version 1", found, "the message was discarded")
+
+    if len(data) < 14 or data[:4] != b"FIMG":
+        raise refuse("bytes that are not a fedimg message")
+    version, found_kind, length = struct.unpack("<H4sI", data[4:14])
+    if version != 1 or found_kind != kind:
+        raise refuse(f"version {version}, kind {found_kind!r}")
+    if length > min(len(data) - 14, 1 << 20):
+        raise refuse("a header longer than the message or 1 MiB")
+    try:
+        header = json.loads(data[14 : 14 + length])
+    except ValueError:
+        raise refuse("a header that is not JSON") from None
+    body = data[14 + length :]
+    if not isinstance(header, dict) or len(body) % 4 or (size is not None and len(body) != 4 * size):
+        raise refuse(f"{len(body)} bytes of values where {size} values were agreed")
+    vector = np.frombuffer(body, dtype="<f4").astype(np.float64)
+    if not np.isfinite(vector).all():
+        raise refuse("values that are not finite")
+    return header, vector
+
+
+def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = header.get(name)
+    if type(value) is not kind:
+        raise MessageError(f"{name} of type {kind.__name__}", type(value).__name__, "the message was discarded")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class RoundInstructions:
+    """What the server sends: the global model and what to do with it.
+
+    `vector` (P,) holds the model's parameters; `task` is "train" or "evaluate"; `plan_digest`
+    must equal the digest of the plan that the site has accepted.
+    """
+
+    run_id: str
+    round: int
+    task: Literal["train", "evaluate"]
+    plan_digest: str
+    vector: Vector
+
+    def to_bytes(self) -> bytes:
+        header = {"run_id": self.run_id, "round": self.round, "task": self.task, "plan": self.plan_digest}
+        return _pack(b"INST", header, self.vector)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int | None) -> Self:
+        """Parse and check; raises MessageError. `size` is the agreed number of parameters."""
+        header, vector = _unpack(b"INST", data, size)
+        task = _typed(header, "task", str)
+        if task not in ("train", "evaluate"):
+            raise MessageError("task train or evaluate", "another task", "the message was discarded")
+        return cls(
+            _typed(header, "run_id", str),
+            _typed(header, "round", int),
+            task,
+            _typed(header, "plan", str),
+            vector,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NoisedUpdate:
+    """Post-processing of `NoisedSum`s only: what a private site may send. The privacy boundary.
+
+    kind "update": local − global parameters, (P,). kind "histogram": noised score histograms,
+    flattened (classes, bins). `releases` names the ledger entries behind it.
+    """
+
+    site: str
+    round: int
+    kind: Literal["update", "histogram"]
+    vector: Vector
+    releases: tuple[str, ...]
+
+    def to_bytes(self) -> bytes:
+        header = {"site": self.site, "round": self.round, "kind": self.kind, "releases": list(self.releases)}
+        return _pack(b"NOIS", header, self.vector)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int | None) -> Self:
+        header, vector = _unpack(b"NOIS", data, size)
+        kind, releases = _typed(header, "kind", str), _typed(header, "releases", list)
+        if kind not in ("update", "histogram") or not all(isinstance(r, str) for r in releases):
+            raise MessageError("kind update or histogram", "another kind", "the message was discarded")
+        return cls(_typed(header, "site", str), _typed(header, "round", int), kind, vector, tuple(releases))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpdate:
+    """An update or histogram with *no* protection (`privacy=none`). Never called private anywhere.
+
+    It is a type of its own so that no code path turns an un-noised value into a `NoisedUpdate`;
+    a site builds one only where its policy says `allow_non_private`.
+    """
+
+    site: str
+    round: int
+    kind: Literal["update", "histogram"]
+    vector: Vector
+
+    def to_bytes(self) -> bytes:
+        header = {"site": self.site, "round": self.round, "kind": self.kind}
+        return _pack(b"OPEN", header, self.vector)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int | None) -> Self:
+        header, vector = _unpack(b"OPEN", data, size)
+        kind = _typed(header, "kind", str)
+        if kind not in ("update", "histogram"):
+            raise MessageError("kind update or histogram", "another kind", "the message was discarded")
+        return cls(_typed(header, "site", str), _typed(header, "round", int), kind, vector)
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatedUpdate:
+    """The weighted mean of a round's updates, (P,), and who is in it."""
+
+    round: int
+    vector: Vector
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with a two-sided confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """The global model's performance on one set of scores.
+
+    `metrics` maps names (auroc, pr_auc, accuracy, precision, recall, specificity, f1, …) to
+    intervals; `confusion` is (classes, classes), rows true. `roc` and `reliability` are curves
+    for the report. `source` is "public" (the server's own set) or "sites" (from DP histograms).
+    """
+
+    source: Literal["public", "sites"]
+    examples: int
+    metrics: Mapping[str, Interval]
+    confusion: npt.NDArray[np.int64]
+    roc: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    reliability: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
