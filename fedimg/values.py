@@ -335,7 +335,10 @@ class EvaluationReport:
 
     `metrics` maps names (auroc, pr_auc, accuracy, precision, recall, specificity, f1, …) to
     intervals; `confusion` is (classes, classes), rows true. `roc` and `reliability` are curves
-    for the report. `source` is "public" (the server's own set) or "sites" (from DP histograms).
+    for the report: `roc` (points, 2) of (false, true positive rate), `reliability` (bins, 3) of
+    (mean predicted, observed, weight). `source` is "public" (the server's own set) or "sites"
+    (from DP histograms). `omitted` says of each metric that does not exist on these scores why;
+    no metric is NaN.
     """
 
     source: Literal["public", "sites"]
@@ -344,3 +347,4 @@ class EvaluationReport:
     confusion: npt.NDArray[np.int64]
     roc: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     reliability: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    omitted: Mapping[str, str] = field(default_factory=dict)
