@@ -1,0 +1,1 @@
+"""The identity station: DICOM in, de-identified DICOM out. The only package that imports pydicom."""
