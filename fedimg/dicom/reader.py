@@ -1,0 +1,281 @@
+"""Station 1: bytes on disk → `pydicom.Dataset`. A bad file gets a reason, never a crash.
+
+pydicom is lenient: it reads past the end of a truncated file in silence, inflates without
+limit, and puts values read from the file into warnings and log lines. Here the opposite
+holds: what is not whole is refused, sizes are capped before anything is allocated, and
+neither warnings nor log lines of pydicom leave this package.
+
+Layout of a file: PS3.10 section 7; transfer syntaxes: PS3.5 annex A; Image Pixel: PS3.3 C.7.6.3.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset as read_elements
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from fedimg.errors import DataError
+from fedimg.values import Quarantine
+
+# pydicom logs raw values while it parses: they must not reach an application's log (log lines are PHI).
+logging.getLogger("pydicom").propagate = False
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+_ADVICE: dict[Quarantine, tuple[str, str]] = {
+    Quarantine.UNREADABLE: ("a complete DICOM file", "export it again from the archive"),
+    Quarantine.NOT_AN_IMAGE: ("a DICOM image", "leave this file out of the input folder"),
+    Quarantine.NO_PATIENT_ID: ("a patient number", "add it in the archive, or name it in the label file"),
+    Quarantine.OBJECT_TYPE: ("an image object", "only images are taken in; leave other objects out"),
+    Quarantine.UNSAFE_STRUCTURE: (
+        "sizes and structure within the limits",
+        "raise the limit if the file is genuine",
+    ),
+    Quarantine.PIXELS_UNDECODABLE: ("pixels that decode to the stated size", "export it again, uncompressed"),
+    Quarantine.PIXELS_NOT_FINITE: ("finite pixel values", "repair the image at its source"),
+    Quarantine.WRONG_SHAPE: ("an image of one channel or colour, 2-D or 3-D", "convert the image first"),
+}
+
+
+class Quarantined(DataError):
+    """One input held back.
+
+    Args:
+        reason: the closed code.
+        detail: what was found, in words that hold nothing read from the file but sizes,
+            keywords and codes of the standard.
+    """
+
+    def __init__(self, reason: Quarantine, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        expected, remedy = _ADVICE.get(
+            reason, ("an input that can be used", "see the reason code in the manual")
+        )
+        super().__init__(expected, f"{detail} ({reason.value})", remedy)
+
+    def __reduce__(self) -> tuple[type[Quarantined], tuple[Quarantine, str]]:
+        return type(self), (self.reason, self.detail)  # crosses process pools
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What is refused before memory is spent on it.
+
+    Attributes:
+        file_bytes: size of a file, and of a deflated one once inflated.
+        pixel_samples: rows × columns × frames × samples per pixel.
+    """
+
+    file_bytes: int = 2 << 30
+    pixel_samples: int = 1 << 29
+
+
+DEFAULT_LIMITS = ReadLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class PixelShape:
+    """The Image Pixel module's sizes, all ≥ 1."""
+
+    frames: int
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+
+    @property
+    def values(self) -> int:
+        return self.frames * self.rows * self.columns * self.samples
+
+
+@contextmanager
+def contained() -> Iterator[list[warnings.WarningMessage]]:
+    """Run pydicom with its warnings kept in a list: their text quotes values of the file."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+
+
+def read_dataset(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
+    """The data set of one file, elements still raw, with `file_meta`.
+
+    Guarantee: every top-level element is whole; pixel data, if any, are within `limits` and, if
+    native, not shorter than Rows × Columns × NumberOfFrames; no warning is shown.
+    Raises Quarantined, and no other exception, whatever the file holds.
+    """
+    try:
+        data = read_capped(path, limits.file_bytes)
+    except OSError as error:
+        raise Quarantined(Quarantine.UNREADABLE, f"the system could not read it ({error.strerror})") from None
+    return parse(data, limits)
+
+
+def read_capped(path: Path, file_bytes: int) -> bytes:
+    """The bytes of a regular file of at most `file_bytes`. Raises Quarantined, OSError."""
+    # O_NONBLOCK: opening a FIFO that somebody left in the folder must not hang the intake.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Quarantined(Quarantine.NOT_AN_IMAGE, "something that is not a regular file")
+        if status.st_size > file_bytes:
+            raise Quarantined(
+                Quarantine.UNSAFE_STRUCTURE, f"a file of {status.st_size} bytes, limit {file_bytes}"
+            )
+        return file.read(file_bytes + 1)
+
+
+def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
+    """`read_dataset` for bytes in memory. Raises Quarantined only."""
+    if not _looks_like_dicom(data):
+        raise Quarantined(Quarantine.NOT_AN_IMAGE, "bytes that are not DICOM")
+    try:
+        with contained() as caught:
+            _check_inflated_size(data, limits)
+            dataset = pydicom.dcmread(BytesIO(data), force=True)
+            _check_whole(dataset, caught)
+            _check_image(dataset, limits)
+    except Quarantined:
+        raise
+    # pydicom raises what its parser happens to meet (struct.error, KeyError, RecursionError, zlib.error,
+    # LookupError …): any of them means the same here. The original is dropped: its text may quote values.
+    except Exception as error:  # noqa: BLE001
+        raise Quarantined(
+            Quarantine.UNREADABLE, f"a structure that does not parse ({type(error).__name__})"
+        ) from None
+    return dataset
+
+
+def _looks_like_dicom(data: bytes) -> bool:
+    """Part 10 prefix, or a bare data set: one that starts with group 0002 or 0008 (ACR-NEMA too)."""
+    if data[128:132] == b"DICM":
+        return True
+    if len(data) < 16:
+        return False
+    little, big = (struct.unpack_from(order + "HH", data) for order in ("<", ">"))
+    if little[0] in (2, 8) and little[1] < 0x3000:
+        explicit = data[4:6].isalpha() and data[4:6].isupper()
+        return explicit or struct.unpack_from("<I", data, 4)[0] <= len(data) - 8
+    return big[0] == 8 and data[4:6].isalpha() and data[4:6].isupper()
+
+
+def _check_inflated_size(data: bytes, limits: ReadLimits) -> None:
+    """A deflated data set (PS3.5 A.5) is inflated here once, in steps, to learn its size."""
+    if DeflatedExplicitVRLittleEndian.encode() not in data:
+        return
+    stream = BytesIO(data)
+    stream.seek(132 if data[128:132] == b"DICM" else 0)
+    meta = read_elements(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, total, step = zlib.decompressobj(-zlib.MAX_WBITS), 0, 1 << 24
+    pending = data[stream.tell() :]
+    while pending and not inflater.eof:
+        total += len(inflater.decompress(pending, step))
+        pending = inflater.unconsumed_tail
+        if total > limits.file_bytes:
+            raise Quarantined(
+                Quarantine.UNSAFE_STRUCTURE, f"a data set that inflates beyond {limits.file_bytes} bytes"
+            )
+
+
+def _check_whole(dataset: Dataset, caught: list[warnings.WarningMessage]) -> None:
+    if any("end of file" in str(w.message).lower() for w in caught):
+        raise Quarantined(Quarantine.UNREADABLE, "a file that ends within an element")
+    if not len(dataset):
+        raise Quarantined(Quarantine.UNREADABLE, "a file without a data set")
+    for element in dataset.values():
+        if not isinstance(element, RawDataElement) or element.length == _UNDEFINED_LENGTH:
+            continue
+        if len(element.value or b"") != element.length:
+            raise Quarantined(Quarantine.UNREADABLE, "a file that ends within an element")
+    storage_class = getattr(dataset, "file_meta", Dataset()).get("MediaStorageSOPClassUID")
+    if storage_class == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in dataset:
+        raise Quarantined(Quarantine.OBJECT_TYPE, "a DICOMDIR")
+
+
+def whole_number(dataset: Dataset, keyword: str, default: int | None = None) -> int:
+    """An attribute as one non-negative int, without touching the raw element. Raises Quarantined."""
+    tag = tag_for_keyword(keyword)
+    element: Any = dataset.get_item(tag) if tag is not None else None
+    if isinstance(element, RawDataElement):
+        element = convert_raw_data_element(element)
+    value = getattr(element, "value", None)
+    if value in (None, ""):
+        if default is not None:
+            return default
+        raise Quarantined(Quarantine.UNREADABLE, f"pixel data without {keyword}")
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise Quarantined(Quarantine.UNSAFE_STRUCTURE, f"{keyword} that is not one number") from None
+    if not 0 <= number < 1 << 31:
+        raise Quarantined(Quarantine.UNSAFE_STRUCTURE, f"{keyword} out of range")
+    return number
+
+
+def pixel_shape(dataset: Dataset) -> PixelShape:
+    """Sizes of the Image Pixel module (PS3.3 C.7.6.3.1). Raises Quarantined if absent or zero."""
+    shape = PixelShape(
+        frames=whole_number(dataset, "NumberOfFrames", 1) or 1,
+        rows=whole_number(dataset, "Rows"),
+        columns=whole_number(dataset, "Columns"),
+        samples=whole_number(dataset, "SamplesPerPixel", 1),
+        bits_allocated=whole_number(dataset, "BitsAllocated"),
+    )
+    if not (shape.values and shape.bits_allocated):
+        raise Quarantined(Quarantine.UNSAFE_STRUCTURE, "an image of size zero")
+    return shape
+
+
+def transfer_syntax(dataset: Dataset) -> UID:
+    """(0002,0010), or what a file without meta was found to be encoded as."""
+    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    if syntax:
+        return UID(str(syntax))
+    implicit, little = dataset.original_encoding
+    if implicit or implicit is None:
+        return pydicom.uid.ImplicitVRLittleEndian
+    return pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
+
+
+def _check_image(dataset: Dataset, limits: ReadLimits) -> None:
+    """Sizes before any decoder sees them. Objects without an Image Pixel module pass."""
+    stored = [keyword for keyword in _PIXEL_KEYWORDS if keyword in dataset]
+    if not stored:
+        if "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset:
+            raise Quarantined(Quarantine.UNREADABLE, "rows and columns without pixel data")
+        return
+    shape = pixel_shape(dataset)
+    if shape.values > limits.pixel_samples:
+        found = f"{shape.values} pixel samples, limit {limits.pixel_samples}"
+        raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found)
+    syntax = transfer_syntax(dataset)
+    if syntax.is_private or syntax.is_encapsulated:
+        return
+    samples_stored = shape.values
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        samples_stored = shape.values // 3 * 2  # PS3.3 C.7.6.3.1.2: one chroma pair for two pixels
+    needed = (samples_stored * shape.bits_allocated + 7) // 8
+    element = dataset.get_item(stored[0])
+    if len(getattr(element, "value", None) or b"") < needed:
+        raise Quarantined(
+            Quarantine.UNREADABLE, f"pixel data shorter than the {needed} bytes of its stated size"
+        )

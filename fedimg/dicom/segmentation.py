@@ -1,0 +1,213 @@
+"""Lesion masks as DICOM Segmentation objects (PS3.3 A.51, C.8.20): one binary segment, written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom.uid as uids
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pack_bits
+
+from fedimg.dicom.elements import derived_uid, encoded, file_meta, fill
+from fedimg.dicom.reader import Quarantined, contained, read_dataset, transfer_syntax
+from fedimg.errors import DataError
+from fedimg.values import Quarantine
+
+_SEGMENTATION = (
+    uids.SegmentationStorage,
+    "1.2.840.10008.5.1.4.1.1.66.7",
+)  # the second: Label Map Segmentation
+
+
+def _code(value: str, scheme: str, meaning: str) -> list[dict[str, str]]:
+    return [{"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}]
+
+
+def write_segmentation(
+    path: Path, references: Sequence[Path | Dataset], mask_DHW: npt.NDArray[np.bool_]
+) -> None:
+    """One lesion mask over single-frame images of one series, as a BINARY segmentation.
+
+    Args:
+        references: the D images, of one series and frame of reference, in the order of the mask.
+        mask_DHW: True in the lesion.
+
+    Raises DataError where the mask does not fit the images, Quarantined where one cannot be read.
+    """
+    images = [r if isinstance(r, Dataset) else read_dataset(r) for r in references]
+    expected = (len(images), images[0].Rows, images[0].Columns) if images else (0, 0, 0)
+    if mask_DHW.shape != expected or not mask_DHW.size:
+        raise DataError("one mask plane for every image, of its size", str(mask_DHW.shape), "pass (D, H, W)")
+    first = images[0]
+    instance = derived_uid("SEG", *(str(i.SOPInstanceUID) for i in images))
+    series = derived_uid("SEG series", str(first.SeriesInstanceUID))
+    organisation = derived_uid("SEG dimensions", str(first.SeriesInstanceUID))
+    dataset = fill(Dataset(), _identity(first) | _segment(instance, series, organisation, mask_DHW))
+    fill(dataset, _functional_groups(images))
+    fill(dataset, {"ReferencedSeriesSequence": [_references(images)]})
+    dataset.add_new(0x7FE00010, "OB", pack_bits(mask_DHW.astype(np.uint8)))
+    dataset.file_meta = file_meta(uids.SegmentationStorage, instance, uids.ExplicitVRLittleEndian)
+    path.write_bytes(encoded(dataset))
+
+
+def _identity(first: Dataset) -> dict[str, Any]:
+    """Patient and study of the images, and the frame of reference."""
+    keywords = (
+        *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+        *(
+            "StudyInstanceUID",
+            "StudyDate",
+            "StudyTime",
+            "StudyID",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+        ),
+        *("FrameOfReferenceUID", "PositionReferenceIndicator"),
+    )
+    return {keyword: first.get(keyword, "") for keyword in keywords}
+
+
+def _segment(
+    instance: str, series: str, organisation: str, mask_DHW: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    # ReferencedSegmentNumber in SegmentIdentification, then ImagePositionPatient in PlanePosition
+    pointers = ((0x0062000B, 0x0062000A), (0x00200032, 0x00209113))
+    dimensions = [
+        {
+            "DimensionOrganizationUID": organisation,
+            "DimensionIndexPointer": pointer,
+            "FunctionalGroupPointer": group,
+        }
+        for pointer, group in pointers
+    ]
+    return {
+        "SOPClassUID": uids.SegmentationStorage,
+        "SOPInstanceUID": instance,
+        "SeriesInstanceUID": series,
+        "Modality": "SEG",
+        "SeriesNumber": "100",
+        "InstanceNumber": "1",
+        "ContentDate": "20200101",
+        "ContentTime": "000000",
+        "ContentLabel": "LESION",
+        "ContentDescription": "",
+        "ContentCreatorName": "",
+        "ImageType": ["DERIVED", "PRIMARY"],
+        "Manufacturer": "fedimg",
+        "ManufacturerModelName": "cohort",
+        "DeviceSerialNumber": "0",
+        "SoftwareVersions": "1",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "NumberOfFrames": str(mask_DHW.shape[0]),
+        "Rows": mask_DHW.shape[1],
+        "Columns": mask_DHW.shape[2],
+        "BitsAllocated": 1,
+        "BitsStored": 1,
+        "HighBit": 0,
+        "PixelRepresentation": 0,
+        "LossyImageCompression": "00",
+        "SegmentationType": "BINARY",
+        "SegmentSequence": [
+            {
+                "SegmentNumber": 1,
+                "SegmentLabel": "Lesion",
+                "SegmentAlgorithmType": "MANUAL",
+                "SegmentedPropertyCategoryCodeSequence": _code(
+                    "49755003", "SCT", "Morphologically Abnormal Structure"
+                ),
+                "SegmentedPropertyTypeCodeSequence": _code("52988006", "SCT", "Lesion"),
+            }
+        ],
+        "DimensionOrganizationSequence": [{"DimensionOrganizationUID": organisation}],
+        "DimensionIndexSequence": dimensions,
+    }
+
+
+def _functional_groups(images: Sequence[Dataset]) -> dict[str, Any]:
+    """Plane geometry and the source image of every frame (PS3.3 C.7.6.16)."""
+    first = images[0]
+    shared = {
+        "PlaneOrientationSequence": [{"ImageOrientationPatient": list(first.ImageOrientationPatient)}],
+        "PixelMeasuresSequence": [
+            {"PixelSpacing": list(first.PixelSpacing), "SliceThickness": first.get("SliceThickness", "1")}
+        ],
+        "SegmentIdentificationSequence": [{"ReferencedSegmentNumber": 1}],
+    }
+    frames = [
+        {
+            "FrameContentSequence": [{"DimensionIndexValues": [1, index + 1]}],
+            "PlanePositionSequence": [{"ImagePositionPatient": list(image.ImagePositionPatient)}],
+            "DerivationImageSequence": [
+                {
+                    "DerivationCodeSequence": _code("113076", "DCM", "Segmentation"),
+                    "SourceImageSequence": [
+                        _reference(image)
+                        | {
+                            "PurposeOfReferenceCodeSequence": _code("121322", "DCM", "Source of Measurement"),
+                            "SpatialLocationsPreserved": "YES",
+                        }
+                    ],
+                }
+            ],
+        }
+        for index, image in enumerate(images)
+    ]
+    return {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": frames}
+
+
+def _reference(image: Dataset) -> dict[str, Any]:
+    return {"ReferencedSOPClassUID": image.SOPClassUID, "ReferencedSOPInstanceUID": image.SOPInstanceUID}
+
+
+def _references(images: Sequence[Dataset]) -> dict[str, Any]:
+    return {
+        "SeriesInstanceUID": images[0].SeriesInstanceUID,
+        "ReferencedInstanceSequence": [_reference(image) for image in images],
+    }
+
+
+def segmentation_masks(path: Path) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks of any segment, (H, W), by SOPInstanceUID of the image they belong to.
+
+    Frames of several segments over one image are joined. An image that the object refers to but
+    has no frame for is absent: no pixel of it is set. Raises Quarantined.
+    """
+    dataset = read_dataset(path)
+    try:
+        with contained():
+            if dataset.get("SOPClassUID") not in _SEGMENTATION:
+                raise Quarantined(Quarantine.OBJECT_TYPE, "an object that is no segmentation")
+            values = get_decoder(transfer_syntax(dataset)).as_array(dataset, raw=True)[0]
+            planes = values.reshape(-1, dataset.Rows, dataset.Columns) != 0
+            sources = [_source(group) for group in dataset.PerFrameFunctionalGroupsSequence]
+    except Quarantined:
+        raise
+    # A decoder meets whatever the file holds; each exception means the same here, and its text may quote it.
+    except Exception as error:  # noqa: BLE001
+        found = f"a segmentation that does not decode ({type(error).__name__})"
+        raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found) from None
+    if len(sources) != len(planes):
+        raise Quarantined(
+            Quarantine.UNSAFE_STRUCTURE, "a segmentation whose frames and functional groups differ"
+        )
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    for source, plane in zip(sources, planes, strict=True):
+        masks[source] = masks[source] | plane if source in masks else plane
+    return masks
+
+
+def _source(group: Dataset) -> str:
+    return str(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+
+
+def segmentation_label(path: Path, image: str | None = None) -> bool:
+    """Is any pixel set: of the whole object, or of the image with this SOPInstanceUID? Raises Quarantined."""
+    masks = segmentation_masks(path)
+    chosen = masks.values() if image is None else [masks[image]] if image in masks else []
+    return any(bool(mask.any()) for mask in chosen)
