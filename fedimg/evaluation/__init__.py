@@ -1,0 +1,8 @@
+"""How good a model is: on scores held by whoever evaluates, or on noised score histograms of sites."""
+
+from __future__ import annotations
+
+from fedimg.evaluation.histograms import histogram_bins, report_from_histograms, score_histograms
+from fedimg.evaluation.scores import evaluate_scores
+
+__all__ = ["evaluate_scores", "histogram_bins", "report_from_histograms", "score_histograms"]

@@ -1,0 +1,62 @@
+"""Percentile intervals from resamples, and the resampling of whole patients.
+
+Images of one patient are not independent: a resample draws patients, and each drawn
+patient brings all their images (the cluster bootstrap; Efron & Tibshirani 1993, §8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from fedimg.values import Interval
+
+CONFIDENCE = 0.95
+# An interval is read from the resamples in which the metric exists, if nearly all are such.
+LEAST_DEFINED = 0.9
+# Weights held at one time: 2²¹ float64 are 16 MiB.
+_CHUNK = 1 << 21
+
+
+def patient_weights(
+    first_image: npt.NDArray[np.int64], resamples: int, generator: np.random.Generator
+) -> Iterator[npt.NDArray[np.float64]]:
+    """How often each image stands in each resample of the patients, in chunks of (b, N).
+
+    Args:
+        first_image: (U + 1,) as in `SiteDataset`.
+        resamples: their number over all chunks.
+    """
+    lengths = np.diff(first_image)
+    patients, images = len(lengths), int(first_image[-1])
+    chunk = max(1, _CHUNK // max(1, images))
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = generator.integers(patients, size=(rows, patients)) + patients * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
+        yield np.repeat(times, lengths, axis=1).astype(np.float64)
+
+
+def percentile_interval(
+    value: float, resampled: npt.NDArray[np.float64], upper: float = 1.0, *, independent: int = 2
+) -> Interval:
+    """The central `CONFIDENCE` of the resampled values, widened to hold `value`.
+
+    Args:
+        value: on the data as they are; finite.
+        resampled: (B,), NaN where the metric did not exist in a resample.
+        upper: the metric's largest possible value; 0 is its least.
+        independent: number of independent units resampled.
+
+    Returns:
+        (0, upper) as the interval, which claims nothing, where there are fewer than two
+        units, no resamples, or the metric existed in less than `LEAST_DEFINED` of them.
+    """
+    defined = resampled[np.isfinite(resampled)]
+    if independent < 2 or len(defined) == 0 or len(defined) < LEAST_DEFINED * len(resampled):
+        return Interval(float(value), 0.0, upper)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Interval(float(value), float(min(low, value)), float(max(high, value)))
