@@ -1,0 +1,51 @@
+"""`fedimg simulate`: a whole federation in this process, once or for every point of a sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedimg.cli.console import Arguments, print_json, print_table, progress, say
+
+EPILOG = """overrides: `privacy.epsilon=3 sites=8`, a group by its option `data=medmnist`,
+a sweep with -m `privacy.epsilon=1,3,8`, a stopped run with `resume=runs/<id>`."""
+
+
+def run(argv: Sequence[str]) -> int:
+    parser = Arguments("simulate", "Run a federation over virtual sites and write runs/<id>/.")
+    parser.epilog = EPILOG
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("-m", "--multirun", action="store_true", help="one run for each point of a sweep")
+    parser.add_argument("--json", action="store_true", help="the summaries as JSON on stdout")
+    arguments = parser.parse_intermixed_args(argv)
+    from fedimg.config import compose, sweep
+    from fedimg.simulation import simulate
+
+    points = sweep(arguments.overrides) if arguments.multirun else [arguments.overrides]
+    configs = [compose(point) for point in points]  # a typo in the last point stops before the first run
+    results = []
+    for number, (point, config) in enumerate(zip(points, configs, strict=True), start=1):
+        if len(points) > 1:
+            say(f"run {number} of {len(points)}: {' '.join(point)}")
+        with progress() as report:
+            outcome = simulate(config, report)
+        results.append({"run": str(outcome.path), "overrides": point, "summary": dict(outcome.summary)})
+        if not arguments.json:
+            _print_summary(results[-1])
+    if arguments.json:
+        print_json(results if arguments.multirun else results[0])
+    return 0
+
+
+def _print_summary(result: Mapping[str, Any]) -> None:
+    summary = result["summary"]
+    test = summary.get("test") or {}
+    numbers = [f"{name} {value:.4f}" for name, value in test.items() if isinstance(value, float)]
+    sys.stdout.write(f"\n{result['run']}\n")
+    if numbers:
+        sys.stdout.write(f"test: {', '.join(numbers)}\n")
+    rows = [{"site": name, **spent} for name, spent in (summary.get("sites") or {}).items()]
+    if rows:
+        print_table(rows, ("site", "epsilon", "delta", "noise_multiplier", "sampling_rate", "steps"))
+    sys.stdout.write(f"report: {result['run']}/report.html\n")

@@ -1,0 +1,124 @@
+"""The whole configuration of a run, as one frozen tree.
+
+Each station owns its own section; only what belongs to no station is declared here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedimg.aggregation import AggregationConfig
+from fedimg.errors import ConfigError
+from fedimg.imaging.preprocessing import ImagingConfig
+from fedimg.intake import IntakeConfig
+from fedimg.models import ModelConfig
+from fedimg.privacy.plan import PrivacyRequest
+from fedimg.sources import DataConfig
+from fedimg.training import LocalTraining
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Who calls the sites' steps; the steps are the same.
+
+    `fused` trains the chosen sites of a round in one batched call (open mode only; equal to
+    the separate calls within 1e-6). `workers` are processes, 0 meaning one per core;
+    `threads` are torch's threads in each process.
+    """
+
+    name: Literal["inprocess", "ray"] = "inprocess"
+    fused: bool = False
+    workers: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least("engine.workers", self.workers, 0)
+        _at_least("engine.threads", self.threads, 1)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """When and how finely the global model is measured.
+
+    Attributes:
+        every: rounds between evaluations on the server's public set (the last always is one).
+        bootstrap: resamples of patients behind each confidence interval.
+        bins: public score bins of one evaluation release at the sites.
+        site_evaluations: declared evaluation releases at the sites in the whole run.
+        validation_fraction: share of each site's patients held out of its training.
+    """
+
+    every: int = 1
+    bootstrap: int = 500
+    bins: int = 32
+    site_evaluations: int = 1
+    validation_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.every", self.every, 1)
+        _at_least("evaluation.bootstrap", self.bootstrap, 0)
+        _at_least("evaluation.bins", self.bins, 2)
+        _at_least("evaluation.site_evaluations", self.site_evaluations, 0)
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(
+                "evaluation.validation_fraction in [0, 1)",
+                str(self.validation_fraction),
+                "name the share of patients held out",
+            )
+
+
+@dataclass(frozen=True)
+class SecaggConfig:
+    """Secure aggregation of the updates; "none" sends each site's noised update in the open."""
+
+    name: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    Attributes:
+        sites: number of virtual sites where the data source leaves it open.
+        seed: initial weights, partition and generated cohort; never sampling or noise.
+        rounds: rounds of federation.
+        state: folder of site homes that outlive this run; None makes fresh ones below the run.
+        runs: folder in which the run's own folder is made.
+        resume: folder of a stopped run to go on with.
+        insecure_test_mode: seeds sampling and noise too; such a run is never called private.
+        compare: also train every site alone and all data pooled, for the report.
+        experiment: name of the experiment file that set the defaults, if any.
+        device: where tensors live; "auto" takes a GPU where there is one.
+    """
+
+    sites: int = 4
+    seed: int = 0
+    rounds: int = 10
+    state: str | None = None
+    runs: str = "runs"
+    resume: str | None = None
+    insecure_test_mode: bool = False
+    compare: bool = True
+    experiment: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    imaging: ImagingConfig = field(default_factory=ImagingConfig)
+    deid: IntakeConfig = field(default_factory=IntakeConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: LocalTraining = field(default_factory=LocalTraining)
+    privacy: PrivacyRequest = field(default_factory=PrivacyRequest)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    secagg: SecaggConfig = field(default_factory=SecaggConfig)
+
+    def __post_init__(self) -> None:
+        _at_least("sites", self.sites, 1)
+        _at_least("seed", self.seed, 0)
+        _at_least("rounds", self.rounds, 1)
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{key} to be at least {least}", str(value), f"set {key}={least} or more")
