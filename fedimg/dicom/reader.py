@@ -37,7 +37,7 @@ from fedimg.values import Quarantine
 logging.getLogger("pydicom").propagate = False
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _ADVICE: dict[Quarantine, tuple[str, str]] = {
     Quarantine.UNREADABLE: ("a complete DICOM file", "export it again from the archive"),
@@ -258,7 +258,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 def _check_image(dataset: Dataset, limits: ReadLimits) -> None:
     """Sizes before any decoder sees them. Objects without an Image Pixel module pass."""
-    stored = [keyword for keyword in _PIXEL_KEYWORDS if keyword in dataset]
+    stored = [keyword for keyword in PIXEL_KEYWORDS if keyword in dataset]
     if not stored:
         if "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset:
             raise Quarantined(Quarantine.UNREADABLE, "rows and columns without pixel data")
