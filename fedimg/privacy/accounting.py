@@ -1,0 +1,135 @@
+"""What the declared releases cost: privacy loss distributions, a second accountant, and a filter.
+
+All statements are for adding or removing one patient. `epsilon` composes privacy loss
+distributions (Koskela et al. 2020; Google dp-accounting); `epsilon_prv` is Opacus' independent
+implementation (Gopi et al. 2021) and stands beside it in every release record.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+
+import dp_accounting
+import numpy as np
+from dp_accounting.pld import PLDAccountant
+from opacus.accountants import PRVAccountant
+
+from fedimg.errors import ConfigError
+from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
+
+INTERVAL, FINE_INTERVAL = 1e-3, 1e-4
+
+__all__ = ["Event", "accountant_versions", "calibrate", "epsilon", "epsilon_prv", "least_fitting"]
+
+
+def accountant_versions() -> dict[str, str]:
+    """Names and versions of both accountants, for the release record."""
+    return {"pld": f"dp-accounting {version('dp-accounting')}", "prv": f"opacus {version('opacus')}"}
+
+
+def epsilon(events: Sequence[Event], delta: float) -> float:
+    """ε of all events together at `delta`, add-or-remove-one-patient, never too small.
+
+    Privacy loss distributions on a grid of 1e-3, of 1e-4 where ε is below 1; infinite where any
+    noise multiplier is below 0.2. Discretisation is pessimistic, so the true ε is at most this.
+    """
+    check_delta(delta)
+    together = merged(events)
+    if not together:
+        return 0.0
+    if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
+        return math.inf
+    coarse = _epsilon_pld(together, delta, INTERVAL)
+    return coarse if coarse >= 1 else min(coarse, _epsilon_pld(together, delta, FINE_INTERVAL))
+
+
+@lru_cache(maxsize=4096)
+def _epsilon_pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
+    accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, interval)
+    for event in events:
+        gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+        one = (
+            gaussian
+            if event.sampling_rate == 1
+            else dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian)
+        )
+        accountant.compose(one, event.count)
+    return float(accountant.get_epsilon(delta))
+
+
+def epsilon_prv(events: Sequence[Event], delta: float) -> float:
+    """The same by Opacus' PRV accountant (its upper estimate); agrees with `epsilon` within 0.02."""
+    check_delta(delta)
+    together = merged(events)
+    if not together:
+        return 0.0
+    if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
+        return math.inf
+    return _epsilon_prv(together, delta)
+
+
+@lru_cache(maxsize=512)
+def _epsilon_prv(events: tuple[Event, ...], delta: float) -> float:
+    accountant = PRVAccountant()
+    accountant.history = [(e.noise_multiplier, e.sampling_rate, e.count) for e in events]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # Opacus' RDP pre-estimate warns about its own range of orders and takes log(0) on purpose
+        warnings.simplefilter("ignore")
+        return float(accountant.get_epsilon(delta))
+
+
+def calibrate(
+    target_epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    count: int,
+    others: Sequence[Event] = (),
+) -> float:
+    """Least noise multiplier (within 0.1 %) whose `count` releases, beside `others`, cost ≤ the target.
+
+    Raises:
+        ConfigError: the other events alone cost the target, or it cannot be met with noise
+            multipliers up to 10⁶.
+    """
+    if not (math.isfinite(target_epsilon) and target_epsilon > 0):
+        raise ConfigError("a finite target ε > 0", f"{target_epsilon}", "set privacy.epsilon")
+    return _calibrate(target_epsilon, delta, sampling_rate, count, merged(others))
+
+
+@lru_cache(maxsize=512)
+def _calibrate(target: float, delta: float, rate: float, count: int, others: tuple[Event, ...]) -> float:
+    def fits(noise_multiplier: float) -> bool:
+        return epsilon((*others, Event(noise_multiplier, rate, count)), delta) <= target
+
+    if others and epsilon(others, delta) >= target:
+        raise ConfigError(
+            f"other releases costing less than ε = {target:g}",
+            f"ε = {epsilon(others, delta):.3f}",
+            "lower privacy.evaluation_share or the number of evaluations",
+        )
+    return least_fitting(fits, 1e-3)
+
+
+def least_fitting(fits: Callable[[float], bool], tolerance: float) -> float:
+    """Smallest x ≥ 0.2 (within a relative `tolerance`, from above) where the monotone `fits` holds."""
+    high = 1.0
+    while not fits(high):
+        high *= 2
+        if high > 1e6:
+            raise ConfigError(
+                "a budget that some noise can meet", "a noise multiplier above 10⁶", "raise privacy.epsilon"
+            )
+    low = high / 2
+    while low >= LEAST_NOISE_MULTIPLIER and fits(low):
+        low, high = low / 2, low
+    low = max(low, LEAST_NOISE_MULTIPLIER)
+    if fits(low):
+        return low
+    while high / low > 1 + tolerance:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high

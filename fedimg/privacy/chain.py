@@ -1,0 +1,168 @@
+"""An append-only file of signed, hash-chained entries that survives a crash.
+
+Each entry's digest covers the digest before it, so the signature of the last entry covers all of
+them. SQLite in WAL mode with synchronous = FULL: when `append` returns, the entry is on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from fedimg.crypto.keys import SigningKey, verify
+from fedimg.errors import LedgerError
+
+DOMAIN = b"fedimg-ledger-v1"
+START = hashlib.sha256(DOMAIN + b" start").digest()
+
+_SCHEMA = """
+CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL,
+                      signature BLOB NOT NULL);
+CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last entry: how many there are, and the digest that covers them all."""
+
+    sequence: int
+    digest: bytes
+
+
+def link(previous: bytes, body: bytes) -> bytes:
+    """SHA-256 of the previous digest and an entry's bytes."""
+    return hashlib.sha256(DOMAIN + previous + body).digest()
+
+
+def refuse(
+    found: str, remedy: str = "restore the ledger from its backup; nothing is released until then"
+) -> LedgerError:
+    return LedgerError("a complete, untouched privacy ledger", found, remedy)
+
+
+class Chain:
+    """The entries of one file. One process writes; a second writer's entry makes this one refuse."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, key: SigningKey, bodies: list[bytes], head: Head
+    ) -> None:
+        self._connection, self._key, self._lock = connection, key, threading.Lock()
+        self.bodies, self.head = bodies, head
+
+    @classmethod
+    def create(cls, path: Path, key: SigningKey) -> Self:
+        """A new file, mode 0600. Raises LedgerError where one is there already."""
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            raise LedgerError(
+                "no ledger here yet", "one that exists", "open it: a site has one ledger, for good"
+            ) from None
+        except OSError as failure:
+            raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
+        connection = _connect(path)
+        try:
+            connection.executescript(_SCHEMA)
+        except sqlite3.Error as failure:
+            connection.close()
+            raise refuse(f"a file that cannot be written ({type(failure).__name__})") from failure
+        return cls(connection, key, [], Head(0, START))
+
+    @classmethod
+    def open(cls, path: Path, key: SigningKey, known: Head | None = None) -> Self:
+        """Read and verify every entry.
+
+        Args:
+            known: a head that was seen earlier, by the server or in an extract: a chain that is shorter,
+                or holds another entry there, was rolled back or forked.
+
+        Raises:
+            LedgerError: missing, unreadable, tampered with, signed by another key, short or forked.
+        """
+        if not path.is_file():
+            raise refuse("no ledger file")
+        connection = _connect(path)
+        try:
+            rows = connection.execute(
+                "SELECT sequence, body, digest, signature FROM entries ORDER BY sequence"
+            )
+            entries = rows.fetchall()
+        except sqlite3.Error as failure:
+            connection.close()
+            raise refuse(f"an unreadable one ({type(failure).__name__})") from failure
+        try:
+            bodies, head = _verified(entries, key.public_bytes, known)
+        except LedgerError:
+            connection.close()
+            raise
+        return cls(connection, key, bodies, head)
+
+    def append(self, body: bytes) -> Head:
+        """Add one entry; on return it is durable. Raises LedgerError, and then nothing was added."""
+        with self._lock:
+            head = Head(self.head.sequence + 1, link(self.head.digest, body))
+            row = (head.sequence, body, head.digest, self._key.sign(DOMAIN + head.digest))
+            try:
+                with self._connection, closing(self._connection.cursor()) as cursor:
+                    cursor.execute("BEGIN IMMEDIATE")
+                    last = cursor.execute(
+                        "SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1"
+                    )
+                    if (last.fetchone() or (0, START)) != (self.head.sequence, self.head.digest):
+                        raise refuse(
+                            "entries written by another process", "stop the other process and open it again"
+                        )
+                    cursor.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", row)
+            except sqlite3.Error as failure:
+                remedy = "free disk space or stop the other process; nothing was released"
+                raise refuse(f"one that cannot be written ({type(failure).__name__})", remedy) from failure
+            self.bodies.append(body)
+            self.head = head
+            return head
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __del__(self) -> None:
+        # a site that forgets to close must not leave a connection to the interpreter's shutdown
+        self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error as failure:
+        connection.close()
+        raise refuse(f"an unreadable one ({type(failure).__name__})") from failure
+    return connection
+
+
+def _verified(
+    entries: list[tuple[int, bytes, bytes, bytes]], public_key: bytes, known: Head | None
+) -> tuple[list[bytes], Head]:
+    head = Head(0, START)
+    bodies = []
+    for number, (sequence, body, digest, signature) in enumerate(entries, start=1):
+        if not all(type(value) is bytes for value in (body, digest, signature)):
+            raise refuse(f"an entry {number} of another type")
+        if sequence != number or link(head.digest, body) != digest:
+            raise refuse(f"an entry {number} that does not continue the one before it")
+        if not verify(public_key, signature, DOMAIN + digest):
+            raise refuse(f"an entry {number} that this site did not sign")
+        head = Head(number, digest)
+        bodies.append(body)
+        if known is not None and known.sequence == number and known.digest != digest:
+            raise refuse(f"another entry {number} than the one seen before: the ledger was forked")
+    if known is not None and known.sequence > head.sequence:
+        raise refuse(f"{head.sequence} entries where {known.sequence} were seen before: it was rolled back")
+    return bodies, head

@@ -1,0 +1,50 @@
+"""Where random bits come from: the operating system, or openly insecure test streams."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Entropy(Protocol):
+    """A source of uniform bytes. `insecure` is True where the bytes can be predicted."""
+
+    @property
+    def insecure(self) -> bool: ...
+
+    def bytes(self, n: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OsEntropy:
+    """`os.urandom`: cannot be seeded, cannot be repeated, has no state to save."""
+
+    insecure: bool = field(default=False, init=False)
+
+    def bytes(self, n: int) -> bytes:
+        return os.urandom(n)
+
+
+class InsecureSeededEntropy:
+    """A reproducible SHAKE-256 stream for tests. **Whoever knows the seed can subtract the noise.**
+
+    Every report of a run that used it says that the run is not private. Streams with different
+    labels are independent; two equal constructions repeat each other.
+    """
+
+    insecure = True
+
+    def __init__(self, seed: int, *labels: str) -> None:
+        framed = b"".join(
+            len(part).to_bytes(8, "big") + part for part in (label.encode() for label in labels)
+        )
+        number = int(seed).to_bytes(32, "big", signed=True)
+        self._key = hashlib.sha256(b"fedimg-insecure-entropy-v1" + number + framed).digest()
+        self._calls = 0
+
+    def bytes(self, n: int) -> bytes:
+        block = self._key + self._calls.to_bytes(8, "big")
+        self._calls += 1
+        return hashlib.shake_256(block).digest(n)

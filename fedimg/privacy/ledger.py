@@ -1,0 +1,185 @@
+"""A site's privacy ledger: what was promised, what was spent, and what is left. For good.
+
+Charge before release: a charge is on the disk before the noised value exists, so after a crash the
+ledger may overstate, never understate. Noise, seeds, samples and masks are never on the disk.
+
+Two promises stand side by side. *One run* has (q, σ, T) fixed before round 1 and an ε by privacy loss
+distributions. *The ledger's life* is an RDP filter of one integer order, fixed with (ε_max, δ) when the
+ledger is opened: a run is let in iff the sum of all ρ, spent or reserved, stays within the budget. It
+promises (ε_max, δ) over all runs, however adaptively they are chosen, and nothing smaller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from fedimg.crypto.keys import SigningKey
+from fedimg.errors import BudgetExhausted, LedgerError
+from fedimg.privacy.chain import Chain, Head
+from fedimg.privacy.statement import (
+    EXTRACT_DOMAIN,
+    EXTRACT_FORMAT,
+    Allowance,
+    LedgerTerms,
+    RunSpend,
+    Statement,
+    replay,
+    verify,
+)
+
+__all__ = ["Allowance", "Head", "Ledger", "LedgerTerms", "RunSpend", "Statement", "verify"]
+
+
+class Declares(Protocol):
+    """A plan, as far as the ledger is concerned."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def allowances(self) -> tuple[Allowance, ...]: ...
+
+
+class Ledger:
+    """See the module. One process writes at a time."""
+
+    def __init__(self, chain: Chain, key: SigningKey) -> None:
+        self._chain, self._key = chain, key
+        self._terms, self._runs = replay(chain.bodies)
+        self._active: str | None = None
+
+    @classmethod
+    def create(cls, path: Path, signing_key: SigningKey, terms: LedgerTerms) -> Self:
+        """Open a new ledger. Raises LedgerError where one exists: a site has one, for good."""
+        chain = Chain.create(path, signing_key)
+        body = {
+            "epsilon_max": terms.epsilon_max,
+            "delta": terms.delta,
+            "order": terms.order,
+            "scratch": terms.scratch,
+            "key": signing_key.public_bytes.hex(),
+        }
+        _append(chain, "open", body)
+        return cls(chain, signing_key)
+
+    @classmethod
+    def open(cls, path: Path, signing_key: SigningKey, known_head: Head | None = None) -> Self:
+        """Open an existing one. Raises LedgerError: missing, unreadable, short, forked or tampered with."""
+        return cls(Chain.open(path, signing_key, known_head), signing_key)
+
+    @property
+    def terms(self) -> LedgerTerms:
+        return self._terms
+
+    @property
+    def head(self) -> Head:
+        """What a server keeps, so that a rollback shows."""
+        return self._chain.head
+
+    @property
+    def statement(self) -> Statement:
+        return Statement(self._terms, self._runs, self._chain.head)
+
+    @property
+    def remaining(self) -> float:
+        return self.statement.remaining
+
+    def reserve(self, run: str, plan: Declares) -> None:
+        """Set the whole declared cost aside, retries included, before round 1; then charge this run.
+
+        Reserving the same plan again for the same open run resumes it and reserves nothing.
+
+        Raises:
+            BudgetExhausted: the plan does not fit what is left.
+            LedgerError: the run is closed, or was reserved with another plan.
+        """
+        known = self._runs.get(run)
+        if known is not None:
+            if known.closed or known.plan != plan.digest:
+                found = "a closed one" if known.closed else "another plan"
+                raise LedgerError(f"run {run} to be open with this plan", found, "start a new run")
+            self._active = run
+            return
+        spend = RunSpend(run, plan.digest, {a.release: a for a in plan.allowances})
+        cost, left = spend.rho(self._terms.order), self.remaining
+        if not cost <= left:
+            raise BudgetExhausted(
+                f"a plan costing at most {left:.4g} at Rényi order {self._terms.order}",
+                f"{cost:.4g}",
+                "ask for a smaller ε or fewer rounds; this site's ledger has no more to give",
+            )
+        allowances = [
+            {
+                "release": a.release,
+                "noise": a.noise_multiplier,
+                "rate": a.sampling_rate,
+                "count": a.count,
+                "retries": a.retries,
+            }
+            for a in plan.allowances
+        ]
+        _append(self._chain, "reserve", {"run": run, "plan": plan.digest, "allowances": allowances})
+        self._runs[run] = spend
+        self._active = run
+
+    def charge(self, plan_digest: str, release: str) -> str:
+        """Write one release of the reserved run to the disk, *before* it is made.
+
+        Returns:
+            The release's name.
+
+        Raises:
+            BudgetExhausted: everything declared, retries included, is spent.
+            LedgerError: no such plan is reserved, or the entry could not be made durable.
+        """
+        run = self._runs.get(self._active or "")
+        if run is None or run.plan != plan_digest or run.closed or release not in run.allowances:
+            raise LedgerError(
+                "a release of the reserved plan", "another one", "reserve the plan before round 1"
+            )
+        charged = run.charged.get(release, 0)
+        if charged >= run.allowances[release].most:
+            raise BudgetExhausted(
+                f"at most {run.allowances[release].most} releases of kind {release} in this run",
+                "one more",
+                "start a new run; the declared releases and retries are spent",
+            )
+        head = _append(self._chain, "charge", {"run": run.run, "release": release})
+        run.charged[release] = charged + 1
+        return f"{head.sequence}-{head.digest.hex()[:16]}"
+
+    def close(self, run: str) -> None:
+        """End a run: what it reserved and did not spend is free again. Closing twice changes nothing."""
+        spend = self._runs.get(run)
+        if spend is None:
+            raise LedgerError("a reserved run", "none of that name", "see `fedimg ledger show`")
+        if not spend.closed:
+            _append(self._chain, "close", {"run": run})
+            spend.closed = True
+
+    def extract(self) -> bytes:
+        """The whole ledger as signed JSON, for the run folder and for auditors; no patient data in it."""
+        head = self._chain.head
+        signature = self._key.sign(EXTRACT_DOMAIN + head.digest)
+        document = {
+            "format": EXTRACT_FORMAT,
+            "public_key": self._key.public_bytes.hex(),
+            "entries": [body.decode() for body in self._chain.bodies],
+            "sequence": head.sequence,
+            "digest": head.digest.hex(),
+            "signature": signature.hex(),
+        }
+        return json.dumps(document, sort_keys=True, indent=1).encode()
+
+    def disconnect(self) -> None:
+        """Close the file. The ledger can be opened again."""
+        self._chain.close()
+
+
+def _append(chain: Chain, kind: str, values: Mapping[str, Any]) -> Head:
+    entry = {"kind": kind, "time": datetime.now(UTC).isoformat(timespec="seconds"), **values}
+    return chain.append(json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())

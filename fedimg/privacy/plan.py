@@ -1,0 +1,110 @@
+"""The one place where clip, sum, noise and the ledger's charge meet.
+
+`make_plan` fixes a run's public numbers; `ReleaseSession.release` is the only function in the project
+that lets anything about patients out of a private site, and it returns noised sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from fedimg.errors import ConfigError
+from fedimg.privacy.batches import gather
+from fedimg.privacy.calibration import (
+    EVALUATE,
+    TRAIN,
+    PrivacyPlan,
+    federation_epsilon,
+    make_plan,
+    scratch_ledger,
+)
+from fedimg.privacy.clipping import clipped_sum, clipped_vectors
+from fedimg.privacy.engines import FunctionalNetwork, PatientGradients, PatientLoss
+from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.noise import Entropy, add_noise
+from fedimg.privacy.request import PrivacyRequest
+from fedimg.privacy.sampling import poisson_sample
+from fedimg.values import ClippedSum, NoisedSum, SiteDataset, Vector
+
+__all__ = [
+    "PatientLoss",
+    "PrivacyPlan",
+    "PrivacyRequest",
+    "ReleaseSession",
+    "federation_epsilon",
+    "make_plan",
+    "scratch_ledger",
+]
+
+
+class ReleaseSession:
+    """The releases of one site in one round (or more), under a plan that its ledger has reserved.
+
+    Args:
+        entropy: the operating system's, except in the openly insecure test mode.
+        loss: class weights and augmentation of the patients' loss.
+        gradients: engine and chunk, where the caller has timed them (`engines.fastest`).
+    """
+
+    def __init__(
+        self,
+        plan: PrivacyPlan,
+        ledger: Ledger,
+        entropy: Entropy,
+        loss: PatientLoss | None = None,
+        gradients: PatientGradients | None = None,
+    ) -> None:
+        if plan.mode == "none":
+            raise ConfigError("a private plan", "privacy=none", "an open run has no releases")
+        self.plan = plan
+        self._ledger, self._entropy = ledger, entropy
+        self._loss, self._gradients = loss or PatientLoss(), gradients
+        self._releases: list[str] = []
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """Names of the ledger's entries behind what this session let out."""
+        return tuple(self._releases)
+
+    @property
+    def insecure(self) -> bool:
+        return self._entropy.insecure
+
+    def gradient_step(
+        self, params: torch.Tensor, dataset: SiteDataset, network: FunctionalNetwork
+    ) -> NoisedSum:
+        """One DP-SGD step's noised gradient sum at `params` (P,), over a fresh Poisson sample of patients.
+
+        Divide by `plan.expected_batch_size`. An empty sample or site releases noise like any other.
+
+        Raises:
+            BudgetExhausted, LedgerError: nothing was released.
+        """
+        request = self.plan.request
+        engine = "vmap" if request.engine == "auto" else request.engine
+        gradients = self._gradients or PatientGradients(network, self._loss, engine, request.chunk)
+
+        def sampled() -> ClippedSum:
+            patients = poisson_sample(dataset.number_of_patients, self.plan.sampling_rate, self._entropy)
+            batch = gather(dataset, patients, request.images_per_patient, self._loss.augment, self._entropy)
+            return clipped_sum(gradients, params.detach(), batch, request.l2_clip_norm)
+
+        return self.release(TRAIN, sampled, self.plan.noise_multiplier)
+
+    def histogram(self, vectors: Vector) -> NoisedSum:
+        """The noised sum of one vector a patient, (U, k), each of L2 norm ≤ 1 (scaled down where it is not)."""
+        return self.release(
+            EVALUATE, lambda: clipped_vectors(vectors, 1.0), self.plan.evaluation_noise_multiplier
+        )
+
+    def release(self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float) -> NoisedSum:
+        """Charge, then sample, clip and sum, then noise. What this returns may leave the site.
+
+        The charge is on the disk before the data is read, so a crash anywhere overstates the spend.
+        """
+        name = self._ledger.charge(self.plan.digest, kind)
+        vector, std = add_noise(clipped(), noise_multiplier, self._entropy)
+        self._releases.append(name)
+        return NoisedSum(vector, std, name)

@@ -1,0 +1,178 @@
+"""A hospital's own rules, in a YAML file at the hospital. The server can only ask for more privacy.
+
+A refusal is for the site's own operator; the wire carries an absence. Every rule is judged on
+declared, public numbers and before any data is touched: a refusal that turned on one patient
+would be an un-noised query about that patient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from fedimg.errors import ConfigError, PolicyRefused
+from fedimg.privacy.request import PrivacyRequest
+
+
+@dataclass(frozen=True, slots=True)
+class SitePolicy:
+    """What this site allows.
+
+    Attributes:
+        declared_patients: n̄, the site's size as it declares it once: a *rounded* public number. Sampling
+            rates, divisors and δ are derived from it, never from the data.
+        min_patients: the least declared size that may take part.
+        max_epsilon, max_delta: the most one run may cost a patient. δ is further held to 1/(10 · n̄).
+        min_noise_multiplier: the least σ ÷ sensitivity of any training release.
+        max_sites_per_patient: the most sites one patient may be declared to be at.
+        allow_non_private: whether `privacy=none` may run here at all.
+        allowed_models: names of networks; "*" alone allows all built-in ones.
+        deid_profiles: de-identification profiles that may feed a training.
+        allowed_extensions: digests ("sha256:…") of entry points that may run here.
+    """
+
+    declared_patients: int
+    min_patients: int = 20
+    max_epsilon: float = 10.0
+    max_delta: float = 1e-4
+    min_noise_multiplier: float = 0.3
+    max_sites_per_patient: int = 1
+    allow_non_private: bool = False
+    allowed_models: tuple[str, ...] = ("*",)
+    deid_profiles: tuple[str, ...] = ("train",)
+    allowed_extensions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.declared_patients < 1:
+            raise ConfigError(
+                "policy declared_patients ≥ 1", f"{self.declared_patients}", "declare the site's rounded size"
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Build from parsed YAML. Unknown keys, missing size and wrong types are refused.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        kinds: dict[str, Any] = {item.name: item.type for item in fields(cls)}
+        unknown = sorted(str(key) for key in values if key not in kinds)
+        if unknown:
+            raise ConfigError("known policy keys", f"{unknown[0]!r}", f"use one of: {', '.join(kinds)}")
+        if "declared_patients" not in values:
+            raise ConfigError("policy key declared_patients", "none", "declare the site's rounded size")
+        return cls(**{str(name): _typed(str(name), kinds[name], value) for name, value in values.items()})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read `policy.yaml` of a site's home. An unreadable policy refuses everything."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:
+            raise PolicyRefused(
+                "a readable site policy", type(failure).__name__, "write policy.yaml in the site's home"
+            ) from failure
+        if not isinstance(values, dict):
+            raise ConfigError(
+                "a mapping of policy keys", type(values).__name__, "see sites/policies/default.yaml"
+            )
+        return cls.from_mapping(values)
+
+    def check(
+        self,
+        request: PrivacyRequest,
+        model: str | None = None,
+        *,
+        deid_profile: str | None = None,
+        extensions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Judge what is asked, before any data is touched. `extensions` maps names to their digests.
+
+        Raises:
+            PolicyRefused: with the rule, for the site's own operator.
+        """
+        if self.declared_patients < self.min_patients:
+            _refuse("min_patients", f"at least {self.min_patients}", self.declared_patients)
+        if model is not None and "*" not in self.allowed_models and model not in self.allowed_models:
+            _refuse("allowed_models", f"one of {', '.join(self.allowed_models)}", model)
+        if deid_profile is not None and deid_profile not in self.deid_profiles:
+            _refuse("deid_profiles", f"one of {', '.join(self.deid_profiles)}", deid_profile)
+        for name, digest in (extensions or {}).items():
+            if digest not in self.allowed_extensions:
+                _refuse("allowed_extensions", f"the digest of extension {name}", digest)
+        if request.mode == "none":
+            if not self.allow_non_private:
+                _refuse("allow_non_private", "a private mode", "privacy=none")
+            return
+        if request.epsilon > self.max_epsilon:
+            _refuse("max_epsilon", f"ε at most {self.max_epsilon:g}", f"{request.epsilon:g}")
+        largest = 1 / (10 * self.declared_patients)
+        if request.delta > largest * (1 + 1e-9):
+            _refuse(
+                "declared_patients",
+                f"δ at most 1/(10 · declared patients) = {largest:.3g}",
+                f"{request.delta:g}",
+            )
+        if request.delta > self.max_delta:
+            _refuse("max_delta", f"δ at most {self.max_delta:g}", f"{request.delta:g}")
+        if request.max_sites_per_patient > self.max_sites_per_patient:
+            _refuse(
+                "max_sites_per_patient",
+                f"at most {self.max_sites_per_patient}",
+                request.max_sites_per_patient,
+            )
+
+    def check_noise(self, noise_multiplier: float) -> None:
+        """Refuse a plan whose training releases carry less noise than this site wants."""
+        if noise_multiplier < self.min_noise_multiplier:
+            _refuse(
+                "min_noise_multiplier",
+                f"a noise multiplier of at least {self.min_noise_multiplier:g}",
+                f"{noise_multiplier:.3f}",
+            )
+
+
+def _refuse(rule: str, expected: str, found: object) -> None:
+    raise PolicyRefused(
+        f"{expected} (this site's policy, {rule})",
+        f"{found}",
+        f"ask for a run that the policy allows, or change {rule} in the site's policy.yaml",
+    )
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    def refuse() -> ConfigError:
+        return ConfigError(
+            f"policy {name} of type {kind}", type(value).__name__, f"correct {name} in policy.yaml"
+        )
+
+    if kind == "tuple[str, ...]":
+        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+            raise refuse()
+        return tuple(value)
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise refuse()
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind == "float" else int):
+        # YAML 1.1 reads 1e-4 as text; 1.0e-4 is a number
+        number = _number(value) if kind == "float" and isinstance(value, str) else None
+        if number is None:
+            raise refuse()
+        return number
+    if kind == "float" and not math.isfinite(value):
+        raise refuse()
+    return float(value) if kind == "float" else value
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,105 @@
+"""What a run asks of every site's privacy, in public numbers fixed before round 1."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fedimg.errors import ConfigError
+
+MODES = ("per_site", "none")
+ENGINES = ("auto", "vmap", "autograd")
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyRequest:
+    """The privacy that a run declares; a site's policy may refuse it, the site alone makes the plan.
+
+    Attributes:
+        mode: "per_site" (each patient is protected against the server, other sites and the public,
+            trusting their own site) or "none".
+        epsilon, delta: the promise for one patient over the whole run, add-or-remove-one-patient.
+            `delta` may be at most 1/(10 · declared patients).
+        l2_clip_norm: C, the most one patient moves a sum of gradients, in L2.
+        sampling_rate: q, a patient's chance to be in a step. None: `expected_batch_size` is used.
+        expected_batch_size: patients in a step on average; q = this ÷ the site's declared patients, at most 1.
+        rounds, local_steps: T = rounds · local_steps noised gradient sums.
+        evaluations: number of noised histogram releases. 0: the sites measure nothing.
+        evaluation_share: the part of ε and of δ that calibrates those, in (0, 1).
+        images_per_patient: at most so many images of a patient, drawn afresh, enter a step.
+        max_sites_per_patient: at how many sites one patient may be; printed beside ε.
+        retry_allowance: training releases that may be made twice after a crash. They are counted in ε
+            from the start. None: the steps of two rounds.
+        engine: how per-patient gradients are computed; they agree to 1e-5 of the norm.
+        chunk: images held at once in a step; bounds the memory, never changes the sum. 0: chosen by engine.
+    """
+
+    mode: str = "per_site"
+    epsilon: float = 8.0
+    delta: float = 2e-5
+    l2_clip_norm: float = 1.0
+    sampling_rate: float | None = None
+    expected_batch_size: float | None = 64.0
+    rounds: int = 30
+    local_steps: int = 1
+    evaluations: int = 1
+    evaluation_share: float = 0.05
+    images_per_patient: int = 4
+    max_sites_per_patient: int = 1
+    retry_allowance: int | None = None
+    engine: str = "auto"
+    chunk: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("mode", MODES), ("engine", ENGINES)):
+            if getattr(self, name) not in choices:
+                _refuse(name, " or ".join(choices), getattr(self, name))
+        for name in ("epsilon", "l2_clip_norm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                _refuse(name, "a finite number > 0", getattr(self, name))
+        for name in ("delta", "evaluation_share"):
+            if not 0 < getattr(self, name) < 1:
+                _refuse(name, "a number between 0 and 1", getattr(self, name))
+        for name in ("rounds", "local_steps", "images_per_patient", "max_sites_per_patient"):
+            if getattr(self, name) < 1:
+                _refuse(name, "an integer ≥ 1", getattr(self, name))
+        for name in ("evaluations", "chunk"):
+            if getattr(self, name) < 0:
+                _refuse(name, "an integer ≥ 0", getattr(self, name))
+        if self.retry_allowance is not None and self.retry_allowance < 0:
+            _refuse("retry_allowance", "an integer ≥ 0", self.retry_allowance)
+        if self.sampling_rate is not None and not 0 < self.sampling_rate <= 1:
+            _refuse("sampling_rate", "a number in (0, 1]", self.sampling_rate)
+        if self.sampling_rate is None and not (self.expected_batch_size or 0) > 0:
+            _refuse(
+                "expected_batch_size", "a number > 0 where sampling_rate is not set", self.expected_batch_size
+            )
+
+    @property
+    def steps(self) -> int:
+        """T, the training releases of an unbroken run."""
+        return self.rounds * self.local_steps
+
+    @property
+    def retries(self) -> int:
+        """r, the training releases kept back for redoing interrupted rounds."""
+        return 2 * self.local_steps if self.retry_allowance is None else self.retry_allowance
+
+    @property
+    def evaluation_retries(self) -> int:
+        """Histogram releases kept back for redoing an interrupted evaluation: one, if retries are on."""
+        return min(1, self.evaluations, self.retries)
+
+    def rate_at(self, declared_patients: int) -> float:
+        """q at a site, from its declared size alone."""
+        if self.sampling_rate is not None:
+            return self.sampling_rate
+        return min(1.0, float(self.expected_batch_size or 0.0) / declared_patients)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def _refuse(name: str, expected: str, found: object) -> None:
+    raise ConfigError(f"privacy.{name}: {expected}", f"{found!r}", f"set privacy.{name}")

@@ -1,0 +1,165 @@
+"""What a ledger's entries add up to, and how anyone can check an extract of them offline."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedimg.crypto.keys import verify as verify_signature
+from fedimg.errors import ConfigError
+from fedimg.privacy.chain import START, Head, link, refuse
+from fedimg.privacy.events import Event
+from fedimg.privacy.renyi import filter_budget, rdp
+
+EXTRACT_DOMAIN = b"fedimg-ledger-extract-v1"
+EXTRACT_FORMAT = "fedimg-ledger-extract-1"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTerms:
+    """Fixed when the ledger is opened, never changed.
+
+    Attributes:
+        epsilon_max, delta: what all runs together may cost one patient.
+        order: the integer Rényi order of the filter.
+        scratch: a simulation's ledger, thrown away with its run; reports say so.
+    """
+
+    epsilon_max: float
+    delta: float
+    order: int
+    scratch: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.epsilon_max) and self.budget > 0):
+            raise ConfigError(
+                f"an ε_max with room at order {self.order} and δ = {self.delta:g}",
+                f"{self.epsilon_max:g}",
+                "raise ε_max, δ or the order",
+            )
+
+    @property
+    def budget(self) -> float:
+        """The Σρ that the filter lets in."""
+        return filter_budget(self.epsilon_max, self.delta, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One kind of release in a plan: `count` of them declared, `retries` more after crashes."""
+
+    release: str
+    noise_multiplier: float
+    sampling_rate: float
+    count: int
+    retries: int
+
+    @property
+    def most(self) -> int:
+        return self.count + self.retries
+
+    def rho(self, order: int, count: int) -> float:
+        """What `count` such releases cost at the filter's order."""
+        return rdp(Event(self.noise_multiplier, self.sampling_rate, count), order)
+
+
+@dataclass(slots=True)
+class RunSpend:
+    """One run's entries, added up: `charged` counts releases by kind."""
+
+    run: str
+    plan: str
+    allowances: dict[str, Allowance]
+    charged: dict[str, int] = field(default_factory=dict)
+    closed: bool = False
+
+    def rho(self, order: int) -> float:
+        """What stands against the budget: everything reserved while open, what was charged once closed."""
+        return math.fsum(
+            a.rho(order, self.charged.get(a.release, 0) if self.closed else a.most)
+            for a in self.allowances.values()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A ledger as its entries tell it."""
+
+    terms: LedgerTerms
+    runs: Mapping[str, RunSpend]
+    head: Head
+
+    @property
+    def committed(self) -> float:
+        """Σρ of all runs, spent or reserved."""
+        return math.fsum(run.rho(self.terms.order) for run in self.runs.values())
+
+    @property
+    def remaining(self) -> float:
+        """The Σρ that a further run may cost."""
+        return self.terms.budget - self.committed
+
+
+def verify(extract: bytes, public_key: bytes) -> Statement:
+    """Check an extract offline and add it up.
+
+    Raises:
+        LedgerError: not an extract, tampered with, or not signed by this key.
+    """
+    try:
+        document = json.loads(extract)
+        if document["format"] != EXTRACT_FORMAT:
+            raise refuse("another format", "ask the site for an extract of this version")
+        bodies = [str(body).encode() for body in document["entries"]]
+        signature = bytes.fromhex(document["signature"])
+    except (ValueError, KeyError, TypeError) as failure:
+        raise refuse("bytes that are no ledger extract", "ask the site for its extract again") from failure
+    digest = START
+    for body in bodies:
+        digest = link(digest, body)
+    if not verify_signature(public_key, signature, EXTRACT_DOMAIN + digest):
+        raise refuse(
+            "an extract that this site did not sign as it stands", "ask the site for its extract again"
+        )
+    terms, runs = replay(bodies)
+    return Statement(terms, runs, Head(len(bodies), digest))
+
+
+def replay(bodies: Sequence[bytes]) -> tuple[LedgerTerms, dict[str, RunSpend]]:
+    """Add entries up. Raises LedgerError for entries that no ledger writes."""
+    try:
+        entries = [json.loads(body) for body in bodies]
+        if not entries or entries[0]["kind"] != "open":
+            raise refuse("no opening entry")
+        first = entries[0]
+        terms = LedgerTerms(first["epsilon_max"], first["delta"], first["order"], first["scratch"])
+        runs: dict[str, RunSpend] = {}
+        for entry in entries[1:]:
+            _apply(runs, entry)
+    except (ValueError, KeyError, TypeError, ConfigError) as failure:
+        raise refuse("entries that no ledger writes") from failure
+    return terms, runs
+
+
+def _apply(runs: dict[str, RunSpend], entry: Mapping[str, Any]) -> None:
+    kind, name = entry["kind"], entry["run"]
+    if kind == "reserve" and name not in runs:
+        allowances = (
+            Allowance(a["release"], a["noise"], a["rate"], a["count"], a["retries"])
+            for a in entry["allowances"]
+        )
+        runs[name] = RunSpend(name, entry["plan"], {a.release: a for a in allowances})
+        return
+    run = runs[name]
+    if kind == "charge" and not run.closed:
+        charged = run.charged.get(entry["release"], 0) + 1
+        if charged <= run.allowances[entry["release"]].most:
+            run.charged[entry["release"]] = charged
+            return
+    if kind == "close" and not run.closed:
+        run.closed = True
+        return
+    raise refuse("entries that no ledger writes")
