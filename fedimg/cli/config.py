@@ -6,11 +6,13 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from fedimg.cli.console import Arguments, print_json
+from fedimg.cli.console import print_json, verb_parser
 
 
 def run(argv: Sequence[str]) -> int:
-    parser = Arguments("config", "Show the composed configuration as YAML, or the groups and their options.")
+    parser = verb_parser(
+        "config", "Show the composed configuration as YAML, or the groups and their options."
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--groups", action="store_true", help="list the config groups and their options")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

@@ -30,11 +30,12 @@ QUOTING_LOGGERS = ("pydicom", "highdicom", "nibabel", "PIL", "monai", "flwr", "r
 class Arguments(argparse.ArgumentParser):
     """A parser whose refusals are `ConfigError`s, so that every usage error reads alike."""
 
-    def __init__(self, verb: str, about: str) -> None:
-        super().__init__(prog=f"fedimg {verb}", description=about, allow_abbrev=False)
-
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"the arguments of `{self.prog}`", message, f"see `{self.prog} --help`")
+
+
+def verb_parser(verb: str, about: str) -> Arguments:
+    return Arguments(prog=f"fedimg {verb}", description=about, allow_abbrev=False)
 
 
 def debugging() -> bool:

@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedimg.cli.console import Arguments, print_json, print_table
+from fedimg.cli.console import print_json, print_table, verb_parser
 from fedimg.errors import DataError
 
 COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "auroc")
 
 
 def run(argv: Sequence[str]) -> int:
-    parser = Arguments("runs", "List, show and export past runs.")
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="list|show|export", parser_class=_sub
-    )
+    parser = verb_parser("runs", "List, show and export past runs.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|export")
     for name, about in (
         ("list", "one line for every run below a folder"),
         ("show", "one run's summary"),
@@ -36,12 +34,6 @@ def run(argv: Sequence[str]) -> int:
             )
     arguments = parser.parse_args(argv)
     return {"list": _list, "show": _show, "export": _export}[arguments.action](arguments)
-
-
-def _sub(**options: Any) -> Arguments:
-    parser = Arguments("runs", options.get("description", ""))
-    parser.prog = options["prog"]
-    return parser
 
 
 def _list(arguments: Any) -> int:

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedimg.cli.console import Arguments, print_json, print_table, progress, say
+from fedimg.cli.console import print_json, print_table, progress, say, verb_parser
 
 EPILOG = """overrides: `privacy.epsilon=3 sites=8`, a group by its option `data=medmnist`,
 a sweep with -m `privacy.epsilon=1,3,8`, a stopped run with `resume=runs/<id>`."""
 
 
 def run(argv: Sequence[str]) -> int:
-    parser = Arguments("simulate", "Run a federation over virtual sites and write runs/<id>/.")
+    parser = verb_parser("simulate", "Run a federation over virtual sites and write runs/<id>/.")
     parser.epilog = EPILOG
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("-m", "--multirun", action="store_true", help="one run for each point of a sweep")

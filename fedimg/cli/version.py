@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from fedimg import __version__
-from fedimg.cli.console import Arguments, print_json
+from fedimg.cli.console import print_json, verb_parser
 
 LIBRARIES = ("torch", "monai", "opacus", "dp-accounting", "cryptography", "flwr", "ray", "pydicom", "numpy")
 
 
 def run(argv: Sequence[str]) -> int:
-    parser = Arguments("version", "Show versions.")
+    parser = verb_parser("version", "Show versions.")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
     found = {"fedimg": __version__, "python": platform.python_version()}

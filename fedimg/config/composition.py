@@ -161,7 +161,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _option(group: str, value: Any, options: Sequence[str]) -> str | None:
+def _option(group: str, value: object, options: Sequence[str]) -> str | None:
     if value is None and group == "experiment":
         return None
     if isinstance(value, str) and value in options:
