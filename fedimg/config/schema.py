@@ -94,7 +94,7 @@ class Config:
 
     sites: int = 4
     seed: int = 0
-    rounds: int = 10
+    rounds: int = 30
     state: str | None = None
     runs: str = "runs"
     resume: str | None = None
@@ -117,8 +117,24 @@ class Config:
         _at_least("sites", self.sites, 1)
         _at_least("seed", self.seed, 0)
         _at_least("rounds", self.rounds, 1)
+        _agree("privacy.rounds", self.privacy.rounds, "rounds", self.rounds)
+        _agree(
+            "privacy.local_steps", self.privacy.local_steps, "training.local_steps", self.training.local_steps
+        )
+        _agree(
+            "privacy.evaluations",
+            self.privacy.evaluations,
+            "evaluation.site_evaluations",
+            self.evaluation.site_evaluations,
+        )
 
 
 def _at_least(key: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"{key} to be at least {least}", str(value), f"set {key}={least} or more")
+
+
+def _agree(derived: str, value: int, source: str, stated: int) -> None:
+    """A number that two stations need is said once; the ledger must be charged for what is run."""
+    if value != stated:
+        raise ConfigError(f"{derived} to equal {source} = {stated}", str(value), f"set {source} alone")
