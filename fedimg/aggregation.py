@@ -25,7 +25,8 @@ class AggregationConfig:
 
     `weights`: "declared" weighs a site by its declared, public number of patients (never by
     its actual one), "uniform" by one. `ema` > 0 evaluates and exports an exponential moving
-    average of the global model. A round with fewer than `min_sites` answers is refused.
+    average of the global model. A round with fewer than `min_sites` answers is refused. `cohort`
+    sites, drawn anew each round, are asked; 0 asks all.
     `tau` is FedAdam's degree of adaptivity.
     """
 
@@ -38,6 +39,7 @@ class AggregationConfig:
     ema: float = 0.0
     weights: Literal["declared", "uniform"] = "declared"
     min_sites: int = 1
+    cohort: int = 0
 
 
 def weighted_mean(
@@ -53,7 +55,9 @@ def weighted_mean(
             site without a weight.
     """
     if not updates:
-        raise FederationError("at least one site's update", "none", "see the sites' own logs; the model is unchanged")
+        raise FederationError(
+            "at least one site's update", "none", "see the sites' own logs; the model is unchanged"
+        )
     round_number = updates[0].round
     total, mass = np.zeros(size), 0.0
     seen: list[str] = []
@@ -89,7 +93,10 @@ class ServerOptimizer:
         self._optimizer: torch.optim.Optimizer
         if config.name == "fedadam":
             self._optimizer = torch.optim.Adam(
-                [self._parameters], lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.tau
+                [self._parameters],
+                lr=config.learning_rate,
+                betas=(config.beta1, config.beta2),
+                eps=config.tau,
             )
         else:
             momentum = config.momentum if config.name == "fedavgm" else 0.0
@@ -131,7 +138,9 @@ class ServerOptimizer:
             )
         self._parameters.copy_(state["parameters"])
         self._average.copy_(state["average"])
-        entries = {k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")}
+        entries = {
+            k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")
+        }
         if entries:
             if "step" in entries:
                 entries["step"] = entries["step"].to(torch.float32)

@@ -44,6 +44,7 @@ class Quarantine(StrEnum):
     PIXELS_CLIPPED = "pixels_clipped"
     DUPLICATE = "duplicate"
     WRONG_SHAPE = "wrong_shape"
+    BURNED_IN_TEXT = "burned_in_text"
     RECEIPT_INVALID = "receipt_invalid"
     DISK_FULL = "disk_full"
 
@@ -220,7 +221,9 @@ def _unpack(kind: bytes, data: bytes, size: int | None) -> tuple[dict[str, Any],
 def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
     value = header.get(name)
     if type(value) is not kind:
-        raise MessageError(f"{name} of type {kind.__name__}", type(value).__name__, "the message was discarded")
+        raise MessageError(
+            f"{name} of type {kind.__name__}", type(value).__name__, "the message was discarded"
+        )
     return value
 
 

@@ -21,7 +21,9 @@ def update(site: str, values: list[float], round_number: int = 1) -> NoisedUpdat
     st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.1, 100)), min_size=1, max_size=8),
     st.randoms(use_true_random=False),
 )
-def test_mean_equals_the_plain_sum_in_any_order(rows: list[tuple[float, float, float]], random: object) -> None:
+def test_mean_equals_the_plain_sum_in_any_order(
+    rows: list[tuple[float, float, float]], random: object
+) -> None:
     updates = [update(f"site-{i}", [a, b]) for i, (a, b, _) in enumerate(rows)]
     weights = {f"site-{i}": w for i, (_, _, w) in enumerate(rows)}
     expected = np.average([[a, b] for a, b, _ in rows], axis=0, weights=[w for *_, w in rows])

@@ -57,7 +57,9 @@ def test_truncated_wrong_kind_wrong_size_and_nan_are_refused() -> None:
 
 def test_only_released_values_have_bytes() -> None:
     """The boundary is the type: neither images nor un-noised sums can be sent."""
-    sendable = {name for name, kind in vars(values).items() if isinstance(kind, type) and hasattr(kind, "to_bytes")}
+    sendable = {
+        name for name, kind in vars(values).items() if isinstance(kind, type) and hasattr(kind, "to_bytes")
+    }
     assert sendable == {"RoundInstructions", "NoisedUpdate", "OpenUpdate"}
     assert not hasattr(ClippedSum, "to_bytes") and not hasattr(NoisedSum, "to_bytes")
 

@@ -1,0 +1,315 @@
+"""One hospital's side of a round, as steps that can be read from top to bottom.
+
+    admit     source items      → released files and receipts        (identity boundary)
+    load      released files    → SiteDataset
+    join      terms, policy     → Site, with its whole budget reserved
+    train     global model      → NoisedUpdate                       (privacy boundary)
+    evaluate  global model      → NoisedUpdate of score histograms
+    answer    bytes             → bytes, or nothing
+
+The same steps run in simulation, on Flower's Ray engine and in deployment; an
+engine only carries `answer`'s bytes. What a site cannot or will not do is said to
+its own operator; the wire carries nothing but an absence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedimg import declared_public, evaluation, intake, training
+from fedimg.dicom import pixels
+from fedimg.dicom.reader import Quarantined
+from fedimg.errors import FedimgError, MessageError, PolicyRefused
+from fedimg.home import SiteHome
+from fedimg.imaging import augmentation, loading, patients
+from fedimg.imaging.cache import VolumeCache
+from fedimg.imaging.config import ImagingConfig
+from fedimg.intake import IntakeConfig, IntakeResult
+from fedimg.models import ModelConfig, Network, build_model
+from fedimg.operator_log import tell_operator
+from fedimg.outbox import Outbox
+from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.noise import Entropy, InsecureSeededEntropy, OsEntropy
+from fedimg.privacy.plan import PatientLoss, PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
+from fedimg.privacy.policy import SitePolicy
+from fedimg.training import LocalTraining
+from fedimg.values import (
+    DecodedImage,
+    DeidentifiedRecord,
+    NoisedUpdate,
+    OpenUpdate,
+    Quarantine,
+    RoundInstructions,
+    SiteDataset,
+    SourceItem,
+    Vector,
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all sites are asked to agree to: public, equal everywhere, fixed before round 1.
+
+    `bins` is the number of public score bins of an evaluation release. `insecure_seed` is None
+    except in the openly insecure test mode.
+    """
+
+    run_id: str
+    rounds: int
+    model: ModelConfig
+    training: LocalTraining
+    imaging: ImagingConfig
+    privacy: PrivacyRequest
+    deid_profile: str
+    validation_fraction: float
+    bins: int
+    seed: int
+    insecure_seed: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hex: every instruction names it."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def entropy(self, *labels: str) -> Entropy:
+        """The operating system's entropy; a seeded stream only in the insecure test mode."""
+        return (
+            OsEntropy() if self.insecure_seed is None else InsecureSeededEntropy(self.insecure_seed, *labels)
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A site's examples, split by patient, and what was held back on the way."""
+
+    train: SiteDataset
+    validation: SiteDataset
+    held_back: Counter[Quarantine]
+    cache_ratio: float
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that has joined: its data, its plan, and its ledger (None with `privacy=none`)."""
+
+    name: str
+    home: SiteHome
+    terms: Terms
+    network: Network
+    data: Loaded
+    plan: PrivacyPlan | None
+    ledger: Ledger | None
+    device: torch.device
+
+
+def admit(
+    items: Sequence[SourceItem],
+    home: SiteHome,
+    config: IntakeConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> IntakeResult:
+    """Stations 1 and 2: every input is released with a receipt, or quarantined with a reason."""
+    return intake.run_intake(items, home, config, progress)
+
+
+def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
+    """Station 3: released files with a valid receipt, and nothing else, become tensors."""
+
+    def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
+        try:
+            return pixels.decode(home.released / record.path)
+        except Quarantined as refusal:
+            return refusal.reason
+
+    cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
+    found = loading.load_dataset(intake.admitted(home), decode, cache, terms.imaging)
+    dataset = found.dataset
+    if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
+        dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, terms.imaging)
+    dataset = replace(dataset, images=network.features(dataset.images))
+    key = home.site_key.derive("validation-split", project="fedimg")
+    train_part, validation = patients.split(dataset, terms.validation_fraction, key)
+    return Loaded(train_part, validation, found.held_back, cache.counts.ratio)
+
+
+def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Loaded | None = None) -> Site:
+    """Judge the terms by the site's own policy and reserve their whole cost, before data is read.
+
+    Args:
+        data: already loaded examples, where a simulation shares them between runs.
+
+    Raises:
+        PolicyRefused, BudgetExhausted, LedgerError: for the site's own operator.
+    """
+    policy = SitePolicy.load(home.policy)
+    network = build_model(terms.model, terms.seed)
+    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile)
+    plan, ledger = None, None
+    if terms.privacy.mode != "none":
+        ledger = Ledger.open(home.ledger, home.signing_key)
+        plan = _kept_plan(home, terms) or make_plan(terms.privacy, policy, ledger)
+        _keep_plan(home, terms, plan)
+        ledger.reserve(terms.run_id, plan)
+    return Site(name, home, terms, network, data or load(home, terms, network), plan, ledger, device)
+
+
+def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
+    """Stations 4 and 5: local training from the global model; the difference is what leaves."""
+    number, terms = instructions.round, site.terms
+    start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
+    if site.plan is None or site.ledger is None:
+        entropy = terms.entropy(site.name, f"round-{number}", "train")
+        after = training.train_open(site.network, start, _varied(site, entropy), terms.training, entropy)
+        return OpenUpdate(site.name, number, "update", _difference(after, start))
+    session = _session(site, number, "train")
+    after = training.train_private(site.network, start, site.data.train, session, terms.training)
+    return NoisedUpdate(site.name, number, "update", _difference(after, start), session.releases)
+
+
+def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
+    """Station 8 at the site: one declared release of score histograms, flattened (classes, bins)."""
+    number, data = instructions.round, site.data.validation
+    probabilities = site.network.probabilities(instructions.vector, data.images, site.device)
+    histograms = evaluation.score_histograms(
+        probabilities, data.labels.numpy(), data.first_image, site.terms.bins
+    )
+    if site.plan is None or site.ledger is None:
+        return OpenUpdate(site.name, number, "histogram", histograms.sum(axis=0))
+    session = _session(site, number, "evaluate")
+    noised = session.histogram(histograms)
+    return NoisedUpdate(site.name, number, "histogram", noised.vector, session.releases)
+
+
+def answer(site: Site, data: bytes) -> bytes | None:
+    """The site's end of the wire: instructions in, released bytes out, or None to decline.
+
+    The released bytes are on disk before they are sent. Asked again after a crash, the site sends
+    the same bytes and charges nothing; were they not there, the round is done anew, with new noise
+    and a new charge. Every reason to decline goes to the operator's log and nowhere else.
+    """
+    step = "receiving instructions"
+    try:
+        instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
+        step = f"round {instructions.round}, {instructions.task}"
+        _check(site.terms, instructions)
+        outbox = Outbox(site.home.root / "outbox" / site.terms.run_id)
+        if (released := outbox.get(instructions.round, instructions.task)) is not None:
+            return released
+        released = (train if instructions.task == "train" else evaluate)(site, instructions).to_bytes()
+        outbox.put(instructions.round, instructions.task, released)
+    except Exception as fault:  # noqa: BLE001 - whatever happens at a site, the wire says only "no answer"
+        tell_operator(site.home.root, step, fault)
+        return None
+    return released
+
+
+def answer_fused(questions: Sequence[tuple[Site, bytes]]) -> dict[str, bytes | None]:
+    """`answer` for many open virtual sites at once: their local steps share each kernel call.
+
+    Only for training without privacy on one set of terms; anything else is answered one by one.
+    """
+    parsed = {data: _open_training(site, data) for site, data in questions}
+    instructions = next(iter(parsed.values()), None)
+    if len(parsed) != 1 or instructions is None or any(site.plan is not None for site, _ in questions):
+        return {site.name: answer(site, data) for site, data in questions}
+    sites = [site for site, _ in questions]
+    start = torch.from_numpy(instructions.vector.astype(np.float32)).to(sites[0].device)
+    entropies = [site.terms.entropy(site.name, f"round-{instructions.round}", "train") for site in sites]
+    after = training.train_open_fused(
+        sites[0].network,
+        start,
+        [_varied(site, entropy) for site, entropy in zip(sites, entropies, strict=True)],
+        sites[0].terms.training,
+        entropies,
+    )
+    return {
+        site.name: OpenUpdate(site.name, instructions.round, "update", _difference(row, start)).to_bytes()
+        for site, row in zip(sites, after, strict=True)
+    }
+
+
+def _open_training(site: Site, data: bytes) -> RoundInstructions | None:
+    try:
+        instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
+        _check(site.terms, instructions)
+    except FedimgError:
+        return None  # `answer` meets the same refusal and tells the operator
+    return instructions if instructions.task == "train" else None
+
+
+def _varied(site: Site, entropy: Entropy) -> SiteDataset:
+    """Open training sees each image once an epoch, changed afresh each round."""
+    images, augment = site.data.train.images, _augment(site.terms.imaging)
+    if augment is None or not len(images):
+        return site.data.train
+    return replace(site.data.train, images=augment(images, entropy)[:, 0])
+
+
+def _augment(config: ImagingConfig) -> Callable[[torch.Tensor, Entropy], torch.Tensor] | None:
+    """Random copies inside each patient's unit, (N, C, …) → (N, copies, C, …); None where none are asked for."""
+    if not config.augmentation.active:
+        return None
+
+    def augment(images: torch.Tensor, entropy: Entropy) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(int.from_bytes(entropy.bytes(7), "big"))
+        draws = augmentation.draw(images, config.augmentation, generator)
+        copies = augmentation.augment_copies(images, config.augmentation, draws)
+        return copies.unflatten(0, (len(images), config.augmentation.copies))
+
+    return augment
+
+
+def _plan_file(home: SiteHome, terms: Terms) -> Path:
+    return home.root / "plans" / f"{terms.run_id}.json"
+
+
+def _keep_plan(home: SiteHome, terms: Terms, plan: PrivacyPlan) -> None:
+    """A resumed run goes on with the very plan that the ledger reserved, not with a new calibration."""
+    path = _plan_file(home, terms)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.write_text(json.dumps(asdict(plan)))
+
+
+def _kept_plan(home: SiteHome, terms: Terms) -> PrivacyPlan | None:
+    path = _plan_file(home, terms)
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text())
+    if kept.pop("request") != asdict(terms.privacy):
+        raise PolicyRefused("the privacy request that this run began with", "another one", "start a new run")
+    return PrivacyPlan(request=terms.privacy, **kept)
+
+
+def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
+    if site.plan is None or site.ledger is None:
+        raise PolicyRefused("a reserved plan", "none", "join the run before answering")
+    terms = site.terms
+    loss = PatientLoss(class_weights=terms.training.class_weights, augment=_augment(terms.imaging))
+    entropy = terms.entropy(site.name, f"round-{round_number}", task)
+    return ReleaseSession(site.plan, site.ledger, entropy, loss)
+
+
+def _check(terms: Terms, instructions: RoundInstructions) -> None:
+    if instructions.run_id != terms.run_id or instructions.plan_digest != terms.digest:
+        raise PolicyRefused(
+            "the terms that this site joined", "others", "ask the coordinator; nothing was released"
+        )
+    if not 1 <= instructions.round <= terms.rounds:
+        raise MessageError(
+            f"a round from 1 to {terms.rounds}",
+            f"round {instructions.round}",
+            "the declared rounds are used up",
+        )
+
+
+def _difference(after: torch.Tensor, before: torch.Tensor) -> Vector:
+    return (after - before).double().cpu().numpy()

@@ -1,0 +1,148 @@
+"""The only file that imports Flower (flwr 1.41; it moves fast, so it is kept behind this seam).
+
+Flower carries bytes. Both ends are ours: a site's answer is made by
+`client_round.answer`, the coordinator's loop is `server_round`'s. Flower's own
+strategies are not used: they go on silently when every client fails.
+
+The engine is Flower's simulation runtime on Ray (`flwr.simulation`). Its
+`run_simulation` is announced as deprecated in favour of a command line; it is the
+only entry that takes apps from a running program.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+# Before the import, because flwr reads it once: this software calls home nowhere.
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from fedimg.errors import FederationError
+
+Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
+Result = TypeVar("Result")
+_RECORD, _PAYLOAD, _PARTITION = "fedimg", "payload", "partition"
+
+
+def client_app(answer: Callable[[int, bytes], bytes | None]) -> ClientApp:
+    """A Flower client whose every message is bytes in, bytes out.
+
+    Args:
+        answer: (number of the virtual site, instructions) → answer, or None to decline. It must
+            not raise: Flower would put the exception's text into its log and on the wire.
+    """
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        number = int(context.node_config["partition-id"])
+        data = _payload(message)
+        reply = answer(number, data) if data else None
+        content = RecordDict({_RECORD: ConfigRecord({_PAYLOAD: reply or b"", _PARTITION: number})})
+        return Message(content, reply_to=message)
+
+    return app
+
+
+def grid_exchange(grid: Grid, node_of: Mapping[str, int], deadline_s: float) -> Exchange:
+    """`server_round`'s exchange over a Flower grid."""
+    site_of = {node: site for site, node in node_of.items()}
+
+    def exchange(outgoing: Mapping[str, bytes]) -> dict[str, bytes | None]:
+        messages = [_message(node_of[site], data) for site, data in outgoing.items()]
+        answers: dict[str, bytes | None] = dict.fromkeys(outgoing)
+        for reply in grid.send_and_receive(messages, timeout=deadline_s):
+            site = site_of.get(reply.metadata.src_node_id)
+            if site in answers and reply.has_content():
+                answers[site] = _payload(reply) or None
+        return answers
+
+    return exchange
+
+
+def _payload(message: Message) -> bytes:
+    data = message.content[_RECORD][_PAYLOAD]
+    return data if isinstance(data, bytes) else b""
+
+
+def _message(node: int, data: bytes) -> Message:
+    content = RecordDict({_RECORD: ConfigRecord({_PAYLOAD: data})})
+    return Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
+
+
+def run_on_ray(
+    names: tuple[str, ...],
+    answer: Callable[[int, bytes], bytes | None],
+    conduct: Callable[[Exchange], Result],
+    *,
+    cpus: int,
+    deadline_s: float = 3600.0,
+) -> Result:
+    """Run `conduct` (the coordinator's loop) with virtual sites on Flower's Ray engine.
+
+    Args:
+        names: the sites; the n-th is Flower's partition n.
+        answer: see `client_app`; it is pickled to Ray's worker processes.
+        cpus: how many sites work at once, one CPU each.
+
+    Raises:
+        FederationError: Ray is not installed, or the virtual sites did not start.
+        Whatever `conduct` raises.
+    """
+    try:
+        from flwr.simulation import run_simulation
+    except ImportError:
+        raise FederationError("the Ray engine", "no Ray", "pip install 'fedimg[ray]'") from None
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, _context: Context) -> None:
+        try:
+            outcome.append(conduct(grid_exchange(grid, _find_sites(grid, names), deadline_s)))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, out of this thread
+            failure.append(error)
+
+    resources: dict[str, dict[str, Any]] = {
+        "client_resources": {"num_cpus": 1},
+        "init_args": {"num_cpus": cpus, "log_to_driver": False},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_simulation(server, client_app(answer), len(names), backend_config=resources)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise FederationError("a finished run on Ray", "none", "read Ray's log, or use engine=inprocess")
+    return outcome[0]
+
+
+def _find_sites(grid: Grid, names: tuple[str, ...], patience_s: float = 120.0) -> dict[str, int]:
+    """Node ids are random and appear late: wait for all, then ask each which partition it is."""
+    end = time.monotonic() + patience_s
+    while len(nodes := list(grid.get_node_ids())) < len(names):
+        if time.monotonic() > end:
+            raise FederationError(
+                f"{len(names)} virtual sites on Ray", f"{len(nodes)}", "give Ray more CPUs or memory"
+            )
+        time.sleep(0.05)
+    replies = grid.send_and_receive([_message(node, b"") for node in nodes], timeout=patience_s)
+    found = {
+        names[number]: reply.metadata.src_node_id
+        for reply in replies
+        if reply.has_content() and isinstance(number := reply.content[_RECORD][_PARTITION], int)
+    }
+    if set(found) != set(names):
+        raise FederationError(
+            f"{len(names)} virtual sites on Ray", f"{len(found)} that answer", "read Ray's log"
+        )
+    return found

@@ -1,0 +1,51 @@
+"""What a site tells its own operator: which step, why, and what to do. It never leaves the site.
+
+Expected refusals are written in full, since their texts hold no patient data by rule. Of an
+unexpected fault only the kind and the places in the code are written: the text of a foreign
+exception may quote the value that caused it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedimg.errors import FedimgError
+
+
+def tell_operator(root: Path, step: str, fault: BaseException) -> None:
+    """Append one JSON line to `operator.log` (0600) in the site's home."""
+    line: dict[str, object] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "step": step}
+    if isinstance(fault, FedimgError):
+        line |= {
+            "kind": type(fault).__name__,
+            "expected": fault.expected,
+            "found": fault.found,
+            "remedy": fault.remedy,
+        }
+    else:
+        frames = traceback.extract_tb(fault.__traceback__)
+        line |= {
+            "kind": type(fault).__name__,
+            "where": [f"{Path(f.filename).name}:{f.lineno}" for f in frames],
+        }
+        if isinstance(fault, OSError):
+            line["errno"] = os.strerror(fault.errno or 0)
+    try:
+        handle = os.open(root / "operator.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "a") as stream:
+            stream.write(json.dumps(line) + "\n")
+    except OSError:  # a full disk is one of the things to tell of
+        sys.stderr.write(json.dumps(line) + "\n")
+
+
+def read_operator_log(root: Path) -> list[dict[str, object]]:
+    """All lines, oldest first; an empty list where nothing was ever refused."""
+    path = root / "operator.log"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line]

@@ -1,0 +1,48 @@
+"""Released bytes, durable before they are sent.
+
+"Charge before release" leaves one gap: a crash after the release and before the
+send. With the bytes on disk the site answers the repeated question with the same
+bytes and charges nothing; without them the step is void and is done and charged
+again (privacy design §4). Only released values come here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """One run's answers at one site: a 0700 folder, one file a round and task."""
+
+    folder: Path
+
+    def get(self, round_number: int, task: str) -> bytes | None:
+        """The bytes already released for this round and task, if any."""
+        path = self.folder / _name(round_number, task)
+        return path.read_bytes() if path.is_file() else None
+
+    def put(self, round_number: int, task: str, released: bytes) -> None:
+        """Durable when this returns. Answers two rounds old are dropped: the run has moved on."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / _name(round_number, task)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            stream.write(released)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        for old in self.folder.glob("*.bin"):
+            if int(old.name[:6]) < round_number - 1:
+                old.unlink()
+
+
+def _name(round_number: int, task: str) -> str:
+    return f"{round_number:06d}-{task}.bin"

@@ -1,0 +1,169 @@
+"""The coordinator's side of a round.
+
+    instruct   global model      → bytes for every site
+    receive    answers           → checked updates
+    aggregate  updates           → AggregatedUpdate → next global model
+    evaluate   global model      → EvaluationReport on the server's own public set
+
+The server sees only what `receive` accepts: released updates, never data, counts
+or reasons. A site that does not answer is missing from the round; a round with
+too few answers is an error, never a silent repetition of the last model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedimg import evaluation
+from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
+from fedimg.errors import FederationError, MessageError
+from fedimg.models import Network
+from fedimg.values import EvaluationReport, NoisedUpdate, OpenUpdate, RoundInstructions, SiteDataset, Vector
+
+Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
+"""Carries each named site's instructions to it and brings back its answer; None is an absence."""
+
+
+@dataclass
+class Server:
+    """The coordinator: public terms, the global model, and its own public data.
+
+    `weights` are the sites' declared numbers of patients (or ones). `private` says which type of
+    update is acceptable: a federation that promised privacy refuses an un-noised update.
+    """
+
+    run_id: str
+    terms_digest: str
+    network: Network
+    optimizer: ServerOptimizer
+    config: AggregationConfig
+    weights: Mapping[str, float]
+    public: SiteDataset | None
+    private: bool
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """Who took part, who did not, and whose answer was refused and why."""
+
+    round: int
+    sites: tuple[str, ...]
+    missing: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+def instruct(server: Server, round_number: int, task: str, vector: Vector) -> bytes:
+    """The one message that every site gets this round."""
+    if task not in ("train", "evaluate"):
+        raise FederationError("task train or evaluate", "another task", "this is a programming error")
+    return RoundInstructions(
+        server.run_id, round_number, "train" if task == "train" else "evaluate", server.terms_digest, vector
+    ).to_bytes()
+
+
+def receive(
+    server: Server, answers: Mapping[str, bytes | None], round_number: int, kind: str, size: int
+) -> tuple[list[NoisedUpdate | OpenUpdate], RoundResult]:
+    """Check every answer before use; one that is not what was agreed is left out, and named."""
+    accepted: list[NoisedUpdate | OpenUpdate] = []
+    refused: dict[str, str] = {}
+    expected = NoisedUpdate if server.private else OpenUpdate
+    for name, data in sorted(answers.items()):
+        if data is None:
+            continue
+        try:
+            update = expected.from_bytes(data, size)
+            if (update.site, update.round, update.kind) != (name, round_number, kind):
+                raise MessageError(
+                    f"the {kind} of {name} for round {round_number}",
+                    f"one of {update.site} for round {update.round}",
+                    "the answer was discarded",
+                )
+        except MessageError as error:
+            refused[name] = str(error)
+            continue
+        accepted.append(update)
+    names = tuple(update.site for update in accepted)
+    missing = tuple(sorted(set(answers) - set(names)))
+    return accepted, RoundResult(round_number, names, missing, refused)
+
+
+def train_round(server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange) -> RoundResult:
+    """One round of training: send, receive, take the mean, step.
+
+    Raises:
+        FederationError: fewer than `min_sites` usable answers.
+    """
+    message = instruct(server, round_number, "train", server.optimizer.vector)
+    answers = exchange(dict.fromkeys(names, message))
+    size = server.network.number_of_parameters
+    updates, result = receive(
+        server, {name: answers.get(name) for name in names}, round_number, "update", size
+    )
+    if len(updates) < max(1, server.config.min_sites):
+        raise FederationError(
+            f"usable updates from at least {max(1, server.config.min_sites)} sites in round {round_number}",
+            f"{len(updates)} of {len(names)}",
+            "read the operator's log of each missing site, then resume the run",
+        )
+    server.optimizer.apply(weighted_mean(updates, server.weights, size))
+    return result
+
+
+def evaluate_public(server: Server, *, bootstrap: int, seed: int) -> EvaluationReport | None:
+    """The global model on the server's own held-out public set; None where it has none."""
+    if server.public is None or not len(server.public.labels):
+        return None
+    return evaluation.evaluate_scores(
+        _public_probabilities(server),
+        server.public.labels.numpy(),
+        bootstrap=bootstrap,
+        seed=seed,
+        first_image=server.public.first_image,
+    )
+
+
+def evaluate_at_sites(
+    server: Server,
+    round_number: int,
+    names: tuple[str, ...],
+    exchange: Exchange,
+    shape: tuple[int, int],
+    noise_std: float,
+) -> EvaluationReport | None:
+    """One declared evaluation release: noised score histograms (classes, bins), summed over sites."""
+    message = instruct(server, round_number, "evaluate", server.optimizer.released)
+    answers = exchange(dict.fromkeys(names, message))
+    updates, _ = receive(
+        server, {name: answers.get(name) for name in names}, round_number, "histogram", shape[0] * shape[1]
+    )
+    if not updates:
+        return None
+    total = np.sum([update.vector for update in updates], axis=0).reshape(shape)
+    return evaluation.report_from_histograms(total, noise_std * len(updates) ** 0.5)
+
+
+def quick_metrics(server: Server) -> dict[str, float]:
+    """Mean cross-entropy and AUROC on the public set, for the curves by round; empty without one."""
+    if server.public is None or not len(server.public.labels):
+        return {}
+    probabilities = _public_probabilities(server)
+    labels = server.public.labels.numpy()
+    likelihood = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)
+    report = evaluation.evaluate_scores(probabilities, labels, bootstrap=0)
+    row = {"loss": float(-np.log(likelihood).mean())}
+    if "auroc" in report.metrics:
+        row["auroc"] = report.metrics["auroc"].value
+    return row
+
+
+def _public_probabilities(server: Server) -> npt.NDArray[np.float64]:
+    if server.public is None:
+        raise FederationError("a public set", "none", "give the data source one")
+    return server.network.probabilities(server.optimizer.released, server.public.images, server.device)

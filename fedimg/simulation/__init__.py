@@ -1,0 +1,131 @@
+"""A whole federation in one process: virtual hospitals, a coordinator, a report.
+
+`simulate` reads as the run does: fill the homes, let every site join, run the
+rounds, train the references, write what was found. Nothing here knows how a round
+works (`client_round`, `server_round`) or how bytes travel (`engines`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedimg import config as configuration
+from fedimg import training
+from fedimg.client_round import Site, Terms
+from fedimg.config import Config
+from fedimg.errors import FederationError, FedimgError
+from fedimg.models import build_model
+from fedimg.operator_log import tell_operator
+from fedimg.simulation import engines, references, rounds, summary, virtual
+from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.virtual import Federation
+
+__all__ = ["Run", "simulate"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what `summary.json` says."""
+
+    path: Path
+    summary: Mapping[str, Any]
+
+
+def simulate(config: Config, progress: Progress | None = None) -> Run:
+    """Run a federation to its end, or go on with one that was stopped (`config.resume`).
+
+    Args:
+        progress: called as (stage, done, total).
+
+    Raises:
+        FedimgError: what no site or coordinator could go on with. KeyboardInterrupt carries
+            `run_path`, the folder to resume.
+    """
+    report = progress or (lambda _stage, _done, _total: None)
+    torch.set_num_threads(config.engine.threads)
+    folder = RunFolder.open(Path(config.resume)) if config.resume else RunFolder.create(Path(config.runs))
+    if not config.resume:
+        folder.write("config.yaml", configuration.dump(config))
+    try:
+        return _simulate(config, folder, report)
+    except KeyboardInterrupt as interrupt:
+        interrupt.run_path = folder.path  # type: ignore[attr-defined] # read by the command line
+        raise
+
+
+def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
+    device = training.select_device(config.device)
+    terms = terms_of(config, folder.run_id)
+    federation = virtual.fill(config, terms, folder, device, progress)
+    public = virtual.load_public(federation, terms)
+    sites = _join(federation, progress)
+    network = build_model(terms.model, terms.seed)
+    declared = {site.name: float(federation.declared[site.name]) for site in sites}
+    server = rounds.make_server(config, terms, network, declared, public)
+    names = [site.name for site in sites]
+    stds = {site.plan.evaluation_noise_multiplier for site in sites if site.plan is not None}
+
+    with references.started(config, terms, federation, folder) as comparison:
+        history = engines.run(
+            config.engine,
+            sites,
+            federation,
+            lambda exchange: rounds.run_rounds(
+                server,
+                names,
+                exchange,
+                config,
+                terms,
+                folder=folder,
+                noise_std=max(stds, default=0.0),
+                progress=progress,
+            ),
+        )
+        compared = comparison.results(progress)
+    for site in sites:
+        if site.ledger is not None:
+            site.ledger.close(terms.run_id)
+    content = summary.write(config, terms, federation, sites, history, compared, folder)
+    return Run(folder.path, content)
+
+
+def terms_of(config: Config, run_id: str) -> Terms:
+    """What the sites are asked to agree to."""
+    return Terms(
+        run_id=run_id,
+        rounds=config.rounds,
+        model=config.model,
+        training=config.training,
+        imaging=config.imaging,
+        privacy=config.privacy,
+        deid_profile=config.deid.profile,
+        validation_fraction=config.evaluation.validation_fraction,
+        bins=config.evaluation.bins,
+        seed=config.seed,
+        insecure_seed=config.seed if config.insecure_test_mode else None,
+    )
+
+
+def _join(federation: Federation, progress: Progress) -> list[Site]:
+    """Every site that can takes part; one that cannot tells its operator, and the others go on."""
+    sites: list[Site] = []
+    refusals: list[FedimgError] = []
+    for number, setup in enumerate(federation.setups, start=1):
+        try:
+            sites.append(virtual.open_site(setup))
+        except FedimgError as refusal:
+            tell_operator(Path(setup.root), "joining", refusal)
+            refusals.append(refusal)
+        progress("sites joining", number, len(federation.setups))
+    if not sites:
+        if len({type(refusal) for refusal in refusals}) == 1:
+            raise refusals[0]  # all for the same reason: say it, with its remedy and exit code
+        raise FederationError("at least one site that joins", "none", "read operator.log in the sites' homes")
+    return sites

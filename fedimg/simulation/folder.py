@@ -1,0 +1,95 @@
+"""`runs/<id>/`: what a run leaves behind, written so that a crash leaves a readable folder.
+
+config.yaml      the composed configuration
+metrics.jsonl    one JSON object a round, fsynced
+checkpoints/     round-0001.safetensors …: the server's whole state after a round
+ledgers/         a signed extract of each site's ledger
+receipts/        each site's intake receipts (keyed paths and counts, never values)
+sites/           the virtual sites' homes (unless `state` puts them elsewhere)
+summary.json, report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from fedimg.errors import DataError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and durable writes of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, runs: Path) -> RunFolder:
+        """A new folder, 0700, named by time and chance: `20260131-142501-3f9a`."""
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        path = runs / name
+        path.mkdir(parents=True, mode=0o700)
+        for part in ("checkpoints", "ledgers", "receipts"):
+            (path / part).mkdir(mode=0o700)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run, to resume it; raises DataError where there is none."""
+        if not (path / "config.yaml").is_file():
+            raise DataError("a run folder with a config.yaml", "none there", "name a folder below runs/")
+        return cls(path)
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    def write(self, name: str, data: str | bytes) -> None:
+        """Durable and whole: the file is either the old one or the new one."""
+        path = self.path / name
+        temporary = path.with_name(f".{path.name}.partial")
+        payload = data.encode() if isinstance(data, str) else data
+        with temporary.open("wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl; a row of a round that is already there is replaced."""
+        rows = [r for r in self.metrics() if r.get("round") != row["round"]]
+        lines = [json.dumps(r, allow_nan=False) for r in [*rows, dict(row)]]
+        self.write("metrics.jsonl", "\n".join(lines) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+    def save_checkpoint(self, round_number: int, state: Mapping[str, torch.Tensor]) -> None:
+        self.write(f"checkpoints/round-{round_number:05d}.safetensors", save(dict(state)))
+
+    def last_checkpoint(self) -> tuple[int, dict[str, torch.Tensor]] | None:
+        """The newest readable checkpoint: (round, server state)."""
+        for path in sorted((self.path / "checkpoints").glob("round-*.safetensors"), reverse=True):
+            try:
+                return int(path.stem.removeprefix("round-")), load_file(path)
+            except (SafetensorError, ValueError, OSError) as error:
+                raise DataError(
+                    "a readable checkpoint", f"{path.name} that is not", "delete that file and resume again"
+                ) from error
+        return None

@@ -1,0 +1,192 @@
+"""What the federation is worth: each site alone, and all data pooled, with and without privacy.
+
+Only a simulation can do this, and only with generated or declared public data: training on pooled
+or un-noised data of patients is what the federation exists to avoid. Each reference is the same
+client and server round with other sites in it, in a process of its own beside the main run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from fedimg import client_round, server_round
+from fedimg.client_round import Loaded, Site, Terms
+from fedimg.config import Config
+from fedimg.errors import FedimgError
+from fedimg.home import SiteHome
+from fedimg.models import build_model
+from fedimg.simulation import rounds, virtual
+from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.virtual import Federation, Progress, SiteSetup
+from fedimg.values import Interval, SiteDataset
+
+Arrangement = Literal["site", "federation", "pooled"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One more training: which sites' data, arranged how, with which privacy mode."""
+
+    arrangement: Arrangement
+    name: str
+    mode: str
+    members: tuple[SiteSetup, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A reference and the AUROC of its model on the public set; `note` says why there is none."""
+
+    reference: Reference
+    auroc: Interval | None
+    note: str = ""
+
+
+@dataclass
+class Comparison:
+    """References at work in other processes."""
+
+    pending: list[tuple[Reference, Future[Compared]]]
+    note: str = ""
+
+    def results(self, progress: Progress) -> list[Compared]:
+        """Wait for all of them."""
+        done = []
+        for number, (_, future) in enumerate(self.pending, start=1):
+            done.append(future.result())
+            progress("references", number, len(self.pending))
+        return done
+
+
+def plan(config: Config, federation: Federation) -> list[Reference]:
+    """Every site alone, the federation in the other mode, and pooled data; each with and without privacy."""
+    modes = ("none",) if config.privacy.mode == "none" else (config.privacy.mode, "none")
+    every = federation.setups
+    references = [
+        Reference("federation", "federation", mode, every) for mode in modes if mode != config.privacy.mode
+    ]
+    for mode in modes:
+        references.append(Reference("pooled", "pooled", mode, every))
+        references += [Reference("site", setup.name, mode, (setup,)) for setup in every]
+    return references
+
+
+@contextmanager
+def started(config: Config, terms: Terms, federation: Federation, folder: RunFolder) -> Iterator[Comparison]:
+    """Train all references beside the main run; on an exception they are stopped."""
+    if not config.compare:
+        yield Comparison([], "the comparison was switched off (compare=false)")
+        return
+    if not federation.public_data or federation.public_home is None:
+        yield Comparison([], "references are trained on generated or declared public data only")
+        return
+    workers = max(1, (config.engine.workers or multiprocessing.cpu_count()) - 1)
+    # A forked child would inherit torch's threads and the sites' open ledgers.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        wanted = plan(config, federation)
+        yield Comparison(
+            [
+                (reference, pool.submit(train, reference, config, terms, federation, folder.path))
+                for reference in wanted
+            ]
+        )
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def train(reference: Reference, config: Config, terms: Terms, federation: Federation, run: Path) -> Compared:
+    """Train one reference from start to end and evaluate it on the public set."""
+    torch.set_num_threads(config.engine.threads)
+    own = replace(
+        terms,
+        run_id=f"{terms.run_id}-{reference.arrangement}-{reference.name}-{reference.mode}",
+        privacy=replace(terms.privacy, mode=reference.mode, evaluations=0),
+    )
+    try:
+        sites = _sites(reference, config, own, federation, run)
+        network = build_model(own.model, own.seed)
+        weights = {site.name: float(federation.declared.get(site.name, 1)) for site in sites}
+        server = rounds.make_server(config, own, network, weights, _public(federation, terms))
+        by_name = {site.name: site for site in sites}
+        rounds.run_rounds(
+            server,
+            list(by_name),
+            lambda outgoing: {
+                name: client_round.answer(by_name[name], data) for name, data in outgoing.items()
+            },
+            replace(config, evaluation=replace(config.evaluation, every=own.rounds)),
+            own,
+        )
+        found = server_round.evaluate_public(server, bootstrap=config.evaluation.bootstrap, seed=config.seed)
+    except FedimgError as refusal:
+        return Compared(reference, None, str(refusal))
+    return Compared(reference, found.metrics.get("auroc") if found is not None else None)
+
+
+def _sites(
+    reference: Reference, config: Config, terms: Terms, federation: Federation, run: Path
+) -> list[Site]:
+    """Scratch homes below the run: what a reference spends is charged to ledgers of its own."""
+    data = {setup.name: _loaded(setup) for setup in reference.members}
+    declared = {setup.name: federation.declared[setup.name] for setup in reference.members}
+    if reference.arrangement == "pooled":
+        data = {"pooled": pooled(list(data.values()))}
+        declared = {"pooled": sum(declared.values())}
+    folder = run / "references" / f"{reference.arrangement}-{reference.name}-{reference.mode}"
+    device = torch.device(reference.members[0].device)
+    sites = []
+    for name, loaded in data.items():
+        home: SiteHome = virtual.make_scratch_home(folder / name, name, declared[name], config, terms.privacy)
+        sites.append(client_round.join(home, name, terms, device, loaded))
+    return sites
+
+
+@lru_cache(maxsize=64)
+def _loaded(setup: SiteSetup) -> Loaded:
+    home = SiteHome.open(Path(setup.root))
+    return client_round.load(home, setup.terms, build_model(setup.terms.model, setup.terms.seed))
+
+
+@lru_cache(maxsize=1)
+def _public_of(home: Path, terms: Terms) -> SiteDataset:
+    return client_round.load(SiteHome.open(home), terms, build_model(terms.model, terms.seed)).train
+
+
+def _public(federation: Federation, terms: Terms) -> SiteDataset | None:
+    if federation.public_home is None:
+        return None
+    return _public_of(federation.public_home, replace(terms, validation_fraction=0.0))
+
+
+def pooled(parts: Sequence[Loaded]) -> Loaded:
+    """All sites' examples as one; patients of different sites stay different patients."""
+
+    def join(datasets: Sequence[SiteDataset]) -> SiteDataset:
+        lengths = np.concatenate([np.diff(d.first_image) for d in datasets])
+        return SiteDataset(
+            torch.cat([d.images for d in datasets]),
+            torch.cat([d.labels for d in datasets]),
+            tuple(f"{number}/{key}" for number, d in enumerate(datasets) for key in d.patient_keys),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
+        )
+
+    held = parts[0].held_back.copy()
+    for part in parts[1:]:
+        held += part.held_back
+    return Loaded(
+        join([part.train for part in parts]),
+        join([part.validation for part in parts]),
+        held,
+        parts[0].cache_ratio,
+    )

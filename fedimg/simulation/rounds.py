@@ -1,0 +1,118 @@
+"""The coordinator's loop: rounds, evaluations, checkpoints. Engines give it an `Exchange`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import torch
+
+from fedimg import server_round
+from fedimg.aggregation import ServerOptimizer
+from fedimg.client_round import Terms
+from fedimg.config import Config
+from fedimg.models import Network
+from fedimg.server_round import Exchange, Server
+from fedimg.simulation.folder import RunFolder
+from fedimg.values import EvaluationReport, SiteDataset, Vector
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class History:
+    """What happened: per round the loss and AUROC on the public set, and who was missing."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)
+    final: EvaluationReport | None = None
+    at_sites: EvaluationReport | None = None
+    released: Vector | None = None
+
+
+def make_server(
+    config: Config, terms: Terms, network: Network, weights: dict[str, float], public: SiteDataset | None
+) -> Server:
+    """The coordinator of one run. Weights are declared sizes, or equal, never actual counts."""
+    if config.aggregation.weights == "uniform":
+        weights = dict.fromkeys(weights, 1.0)
+    return Server(
+        terms.run_id,
+        terms.digest,
+        network,
+        ServerOptimizer(config.aggregation, network.initial),
+        config.aggregation,
+        weights,
+        public,
+        private=terms.privacy.mode != "none",
+        device=torch.device("cpu"),
+    )
+
+
+def evaluation_rounds(rounds: int, evaluations: int) -> frozenset[int]:
+    """The declared evaluation releases at the sites, evenly spread; the last round is always one."""
+    return frozenset(-(-rounds * number // evaluations) for number in range(1, evaluations + 1))
+
+
+def cohort(names: Sequence[str], size: int, round_number: int, terms: Terms) -> tuple[str, ...]:
+    """The sites asked this round: all, or `size` drawn uniformly without replacement."""
+    if size <= 0 or size >= len(names):
+        return tuple(names)
+    seeded = terms.insecure_seed is not None
+    chance = Random(f"{terms.insecure_seed}/{round_number}") if seeded else secrets.SystemRandom()
+    return tuple(sorted(chance.sample(list(names), size)))
+
+
+def run_rounds(
+    server: Server,
+    names: Sequence[str],
+    exchange: Exchange,
+    config: Config,
+    terms: Terms,
+    *,
+    folder: RunFolder | None = None,
+    noise_std: float = 0.0,
+    progress: Progress | None = None,
+) -> History:
+    """Train to the last declared round, from the newest checkpoint if the folder has one.
+
+    Raises:
+        FederationError: a round with too few answers; what was done stays in the folder.
+    """
+    history, first = History(), 1
+    if folder is not None and (checkpoint := folder.last_checkpoint()) is not None:
+        first = checkpoint[0] + 1
+        server.optimizer.restore(checkpoint[1])
+        history.rows = [row for row in folder.metrics() if int(str(row["round"])) < first]
+    ask_sites = (
+        evaluation_rounds(terms.rounds, terms.privacy.evaluations)
+        if terms.privacy.evaluations
+        else frozenset()
+    )
+    for number in range(first, terms.rounds + 1):
+        asked = cohort(names, config.aggregation.cohort, number, terms)
+        result = server_round.train_round(server, number, asked, exchange)
+        row: dict[str, object] = {
+            "round": number,
+            "sites": list(result.sites),
+            "missing": list(result.missing),
+        }
+        if number % config.evaluation.every == 0 or number == terms.rounds:
+            row |= server_round.quick_metrics(server)
+        if number in ask_sites:
+            shape = (terms.model.classes, terms.bins)
+            history.at_sites = server_round.evaluate_at_sites(
+                server, number, names, exchange, shape, noise_std
+            )
+        history.rows.append(row)
+        if folder is not None:
+            folder.append_metrics(row)
+            folder.save_checkpoint(number, server.optimizer.state())
+        if progress is not None:
+            progress("rounds", number, terms.rounds)
+    history.final = server_round.evaluate_public(
+        server, bootstrap=config.evaluation.bootstrap, seed=config.seed
+    )
+    history.released = server.optimizer.released
+    return history

@@ -1,0 +1,249 @@
+"""What a finished run says of itself: `summary.json`, ledger extracts, receipts, `report.html`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import fedimg
+from fedimg import report
+from fedimg.client_round import Site, Terms
+from fedimg.config import Config
+from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.plan import PrivacyPlan
+from fedimg.report import (
+    ComparisonRow,
+    IntakeRow,
+    PrivacySummary,
+    ReportData,
+    RoundPoint,
+    SitePrivacy,
+)
+from fedimg.simulation import pictures
+from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.references import Compared, Comparison
+from fedimg.simulation.rounds import History, evaluation_rounds
+from fedimg.simulation.virtual import Federation
+from fedimg.values import EvaluationReport
+
+
+def write(
+    config: Config,
+    terms: Terms,
+    federation: Federation,
+    sites: Sequence[Site],
+    history: History,
+    comparison: Sequence[Compared],
+    note: str,
+    folder: RunFolder,
+) -> dict[str, Any]:
+    """Write the run's record and return the summary."""
+    for site in sites:
+        _extract(site, terms, folder)
+    plans = {site.name: site.plan for site in sites if site.plan is not None}
+    privacy = privacy_summary(config, plans)
+    content: dict[str, Any] = {
+        "run": folder.run_id,
+        "fedimg": fedimg.__version__,
+        "simulated": True,
+        "test": _values(history.final),
+        "test_intervals": _intervals(history.final),
+        "sites": {name: _site(plan, config) for name, plan in plans.items()} or {s.name: {} for s in sites},
+        "privacy": {
+            "mode": terms.privacy.mode,
+            "private": privacy.protects,
+            "insecure_test_mode": config.insecure_test_mode,
+            "unit": federation.unit,
+            "secagg": config.secagg.name,
+            "epsilon": privacy.federation_epsilon if privacy.protects else None,
+            "delta": privacy.federation_delta if privacy.protects else None,
+            "release_records": {
+                name: plan.release_record(insecure=config.insecure_test_mode) for name, plan in plans.items()
+            },
+        },
+        "site_evaluation": _values(history.at_sites),
+        "comparison": [
+            {
+                "arrangement": c.reference.arrangement,
+                "name": c.reference.name,
+                "privacy": c.reference.mode,
+                "auroc": c.auroc.value if c.auroc else None,
+                "note": c.note,
+            }
+            for c in comparison
+        ],
+        "rounds": terms.rounds,
+        "missing": {str(r["round"]): r["missing"] for r in history.rows if r.get("missing")},
+    }
+    if federation.public_data:
+        content["intake"] = {name: _intake(federation, name) for name in federation.intake}
+    folder.write_json("summary.json", content)
+    data = report_data(config, terms, federation, sites, history, comparison, note, privacy, folder)
+    folder.write("report.html", report.render(data))
+    return content
+
+
+def privacy_summary(config: Config, plans: Mapping[str, PrivacyPlan]) -> PrivacySummary:
+    """The mode and every site's numbers, from the plans that the ledgers reserved."""
+    rows = []
+    for name, plan in plans.items():
+        record = plan.release_record()
+        first, second = record["accountants"]
+        rows.append(
+            SitePrivacy(
+                name,
+                plan.epsilon,
+                plan.delta,
+                plan.noise_multiplier,
+                plan.sampling_rate,
+                plan.steps,
+                plan.l2_clip_norm,
+                first["name"],
+                second["name"],
+                second["epsilon"],
+            )
+        )
+    return PrivacySummary(
+        "per_site" if plans else "none",
+        tuple(rows),
+        insecure=config.insecure_test_mode,
+        scratch_ledger=config.state is None,
+        max_sites_per_patient=config.privacy.max_sites_per_patient,
+        secagg=config.secagg.name,
+    )
+
+
+def report_data(
+    config: Config,
+    terms: Terms,
+    federation: Federation,
+    sites: Sequence[Site],
+    history: History,
+    comparison: Sequence[Compared],
+    note: str,
+    privacy: PrivacySummary,
+    folder: RunFolder,
+) -> ReportData:
+    """The run as plain values for `fedimg.report`."""
+    plans = {site.name: site.plan for site in sites if site.plan is not None}
+    rows = [
+        ComparisonRow("federation", "federation", terms.privacy.mode != "none", _auroc(history.final), "")
+    ]
+    rows += [
+        ComparisonRow(c.reference.arrangement, c.reference.name, c.reference.mode != "none", c.auroc, c.note)
+        for c in comparison
+    ]
+    generated = config.data.name == "cohort"
+    return ReportData(
+        title=f"Federated training on {config.data.name}",
+        run_id=folder.run_id,
+        privacy=privacy,
+        simulated=True,
+        classes=federation.classes,
+        config=_config_rows(config),
+        rounds=tuple(_points(history, plans, terms)),
+        evaluation=history.final,
+        site_evaluation=history.at_sites,
+        comparison=tuple(rows) if comparison or note else (),
+        intake=tuple(_intake_row(federation, name) for name in federation.intake)
+        if federation.public_data
+        else (),
+        compression=_compression(federation, sites),
+        data_card=" ".join([*federation.cards, note]).strip(),
+        data_generated=generated,
+        images=pictures.before_and_after(federation, folder) if generated else (),
+        created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def _extract(site: Site, terms: Terms, folder: RunFolder) -> None:
+    """A signed copy of the site's ledger and its receipts; the originals stay in the home."""
+    if site.plan is not None:
+        ledger = Ledger.open(site.home.ledger, site.home.signing_key)
+        ledger.close(terms.run_id)
+        folder.write(f"ledgers/{site.name}.json", ledger.extract())
+        ledger.disconnect()
+    if site.home.receipts.exists():
+        shutil.copyfile(site.home.receipts, folder.path / "receipts" / f"{site.name}.jsonl")
+
+
+def _site(plan: PrivacyPlan, config: Config) -> dict[str, Any]:
+    claimed = not config.insecure_test_mode
+    return {
+        "epsilon": plan.epsilon if claimed else None,
+        "delta": plan.delta if claimed else None,
+        "noise_multiplier": plan.noise_multiplier,
+        "sampling_rate": plan.sampling_rate,
+        "steps": plan.steps,
+    }
+
+
+def _points(history: History, plans: Mapping[str, PrivacyPlan], terms: Terms) -> list[RoundPoint]:
+    """Loss, AUROC and each site's ε so far. ε by round is that of an unbroken run, without retries."""
+    asked = evaluation_rounds(terms.rounds, terms.privacy.evaluations) if terms.privacy.evaluations else ()
+    points = []
+    for row in history.rows:
+        number = int(row["round"])
+        steps, evaluations = number * terms.privacy.local_steps, sum(1 for r in asked if r <= number)
+        spent = {name: plan.epsilon_after(steps, evaluations) for name, plan in plans.items()}
+        points.append(RoundPoint(number, row.get("loss"), row.get("auroc"), spent))
+    return points
+
+
+def _values(found: EvaluationReport | None) -> dict[str, float]:
+    return {name: interval.value for name, interval in found.metrics.items()} if found else {}
+
+
+def _intervals(found: EvaluationReport | None) -> dict[str, list[float]]:
+    return {name: [i.low, i.high] for name, i in found.metrics.items()} if found else {}
+
+
+def _intake(federation: Federation, name: str) -> dict[str, Any]:
+    row = _intake_row(federation, name)
+    return {"inputs": row.inputs, "released": row.released, "quarantined": dict(row.quarantined)}
+
+
+def _intake_row(federation: Federation, name: str) -> IntakeRow:
+    """Exact counts: only ever called for generated or declared public data."""
+    result = federation.intake[name]
+    quarantined = {reason.value: count for reason, count in result.quarantined.items() if count}
+    inputs = len(result.records) + sum(quarantined.values())
+    return IntakeRow(name, inputs, len(result.records), quarantined, result.bytes_in, result.bytes_released)
+
+
+def _compression(federation: Federation, sites: Sequence[Site]) -> tuple[tuple[str, float], ...]:
+    if not federation.public_data:
+        return ()  # file sizes depend on patients
+    before = sum(result.bytes_in for result in federation.intake.values())
+    after = sum(result.bytes_released for result in federation.intake.values())
+    rows = [("released files", before / after)] if after else []
+    ratios = [site.data.cache_ratio for site in sites if len(site.data.train.labels)]
+    if federation.intake and after and ratios:
+        rows.append(("cache of decoded volumes", sum(ratios) / len(ratios)))
+    return tuple(rows)
+
+
+def _config_rows(config: Config) -> tuple[tuple[str, str], ...]:
+    """The settings that a reader looks for first; the rest stands in config.yaml."""
+    p, t, a = config.privacy, config.training, config.aggregation
+    rows = [
+        ("data", config.data.name),
+        ("model", config.model.name),
+        ("image size", " × ".join(map(str, config.imaging.image_size))),
+        ("rounds", str(config.rounds)),
+        ("aggregation", f"{a.name}, learning rate {a.learning_rate:g}"),
+        ("secure aggregation", config.secagg.name),
+        ("engine", config.engine.name),
+        ("seed (weights, partition, cohort)", str(config.seed)),
+    ]
+    if p.mode != "none":
+        rows += [
+            ("local steps a round", str(p.local_steps)),
+            ("clip norm C", f"{p.l2_clip_norm:g}"),
+            ("images per patient and step", str(p.images_per_patient)),
+        ]
+    else:
+        rows += [("local epochs", str(t.local_epochs)), ("batch size", str(t.batch_size))]
+    return (*rows, ("local learning rate", f"{t.learning_rate:g}"))

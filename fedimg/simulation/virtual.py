@@ -1,0 +1,171 @@
+"""Virtual hospitals: each with a home of its own, filled through the same intake as a real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from fedimg import client_round, declared_public, sources
+from fedimg.client_round import Loaded, Site, Terms
+from fedimg.config import Config
+from fedimg.errors import DataError
+from fedimg.home import SiteHome
+from fedimg.intake import IntakeResult
+from fedimg.models import build_model
+from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
+from fedimg.privacy.policy import SitePolicy
+from fedimg.simulation.folder import RunFolder
+from fedimg.sources import SourceManifest
+from fedimg.values import SiteDataset
+
+PUBLIC = "public"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SiteSetup:
+    """All that is needed to open a virtual site, in this process or in another one."""
+
+    name: str
+    root: str
+    terms: Terms
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The virtual sites of a run, before any of them has joined.
+
+    Attributes:
+        setups: one a site, in the order of names.
+        declared: each site's declared number of patients, from the source's public card.
+        intake: what each site's intake did; empty for sites that were filled in an earlier run.
+        cards: what the data are and how they were admitted, for the report.
+        public_data: whether every source is generated or declared public.
+    """
+
+    setups: tuple[SiteSetup, ...]
+    declared: Mapping[str, int]
+    intake: Mapping[str, IntakeResult]
+    cards: tuple[str, ...]
+    public_data: bool
+    classes: tuple[str, ...]
+    unit: str
+    public_home: Path | None
+
+
+def open_site(setup: SiteSetup, data: Loaded | None = None) -> Site:
+    """Open a virtual site's home and let it join."""
+    torch.set_num_threads(setup.threads)
+    home = SiteHome.open(Path(setup.root))
+    return client_round.join(home, setup.name, setup.terms, torch.device(setup.device), data)
+
+
+def fill(
+    config: Config, terms: Terms, run: RunFolder, device: torch.device, progress: Progress
+) -> Federation:
+    """Load the source, make the sites' homes, and take every input through the identity boundary."""
+    manifests = sources.load(config.data, run.path / "source", config.sites, config.seed)
+    states = Path(config.state) if config.state else run.path / "sites"
+    intake: dict[str, IntakeResult] = {}
+    names = sorted(name for name in manifests if name != PUBLIC)
+    if not names:
+        raise DataError("at least one site in the data source", "none", "check the manifest's site column")
+    for name in names:
+        root = states / name
+        if not (root / "home.json").exists():
+            _make_home(root, name, manifests[name], config)
+        intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
+    public_home = None
+    if PUBLIC in manifests:
+        public_home = run.path / "public"
+        if not (public_home / "home.json").exists():
+            SiteHome.create(public_home, simulated=True)
+        _take_in(SiteHome.open(public_home), manifests[PUBLIC], config, PUBLIC, progress)
+    if config.data.source == "cohort":
+        # The raw files are generated, large, and hold planted identifiers; the released tree stays.
+        _keep_examples(run, manifests)
+    parts = [manifests[name] for name in names]
+    setups = tuple(
+        SiteSetup(name, str((states / name).resolve()), terms, str(device), config.engine.threads)
+        for name in names
+    )
+    return Federation(
+        setups,
+        {name: SitePolicy.load(states / name / "policy.yaml").declared_patients for name in names},
+        intake,
+        tuple(dict.fromkeys(part.card for part in manifests.values())),
+        all(part.public_data for part in parts),
+        parts[0].classes,
+        parts[0].unit,
+        public_home,
+    )
+
+
+def load_public(federation: Federation, terms: Terms) -> SiteDataset | None:
+    """The server's own held-out set, released and receipted like any other data."""
+    if federation.public_home is None:
+        return None
+    everything = replace(terms, validation_fraction=0.0)
+    home = SiteHome.open(federation.public_home)
+    return client_round.load(home, everything, build_model(terms.model, terms.seed)).train
+
+
+def make_scratch_home(
+    root: Path, name: str, declared: int, config: Config, privacy: PrivacyRequest
+) -> SiteHome:
+    """A home with a policy and a scratch ledger that live as long as the run."""
+    if (root / "home.json").exists():
+        return SiteHome.open(root)
+    home = SiteHome.create(
+        root, simulated=True, insecure_seed=f"{config.seed}/{name}" if config.insecure_test_mode else None
+    )
+    policy = SitePolicy(
+        declared_patients=declared,
+        min_patients=1,
+        max_epsilon=max(10.0, privacy.epsilon),
+        max_delta=1e-3,
+        min_noise_multiplier=0.2,
+        max_sites_per_patient=privacy.max_sites_per_patient,
+        allow_non_private=True,
+    )
+    text = "# A simulated site's policy, made by the simulation for its run.\n"
+    home.policy.write_text(text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))
+    if privacy.mode != "none":
+        scratch_ledger(home.ledger, home.signing_key, privacy, policy).disconnect()
+    return home
+
+
+def _make_home(root: Path, name: str, manifest: SourceManifest, config: Config) -> None:
+    declared = (manifest.declared_patients or {}).get(name)
+    if declared is None:
+        raise DataError(
+            f"a declared number of patients for {name}", "none", "set data.declared_patients for your source"
+        )
+    make_scratch_home(root, name, declared, config, config.privacy)
+
+
+def _take_in(
+    home: SiteHome, manifest: SourceManifest, config: Config, name: str, progress: Progress
+) -> IntakeResult:
+    if manifest.arrays is not None and not (home.root / "declared_public.npz").exists():
+        arrays = manifest.arrays
+        declared_public.admit_arrays(
+            home.root,
+            declared_public.PublicArrays(arrays.images, arrays.labels, arrays.patient_keys),
+            manifest.card,
+            home.signing_key,
+        )
+    return client_round.admit(
+        manifest.items, home, config.deid, lambda done, total: progress(f"intake at {name}", done, total)
+    )
+
+
+def _keep_examples(run: RunFolder, manifests: Mapping[str, SourceManifest]) -> None:
+    raise NotImplementedError
