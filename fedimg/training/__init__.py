@@ -1,0 +1,32 @@
+"""Local training at a site: open, fused over virtual clients, and private."""
+
+from fedimg.training.device import select_device
+from fedimg.training.fused import FusedTraining, train_open_fused
+from fedimg.training.local import (
+    Batch,
+    LocalTraining,
+    State,
+    class_weighted,
+    cross_entropy,
+    local_step,
+    minibatches,
+    permutation,
+    train_open,
+)
+from fedimg.training.private import train_private
+
+__all__ = [
+    "Batch",
+    "FusedTraining",
+    "LocalTraining",
+    "State",
+    "class_weighted",
+    "cross_entropy",
+    "local_step",
+    "minibatches",
+    "permutation",
+    "select_device",
+    "train_open",
+    "train_open_fused",
+    "train_private",
+]

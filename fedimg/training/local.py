@@ -1,0 +1,222 @@
+"""One hospital's local training: minibatch SGD as a functional step.
+
+The step is FedAvg's (McMahan et al. 2017, arXiv 1602.05629, algorithm 1, ClientUpdate), with
+FedProx's proximal term (Li et al. 2020, arXiv 1812.06127, eq. 2) and the momentum of
+`torch.optim.SGD`. It is a pure function of tensors, so that the same step runs alone, on an
+accelerator, and under `vmap` for many virtual clients at once (`fused.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from fedimg.errors import ConfigError
+from fedimg.values import SiteDataset
+
+Indices = npt.NDArray[np.int64]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Network(Protocol):
+    """What training asks of a model: a pure function of flat parameters (P,)."""
+
+    @property
+    def number_of_parameters(self) -> int: ...
+
+    def apply(self, flat: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """(P,) and (B, C, *spatial) float32 → logits (B, classes)."""
+        ...
+
+
+class Entropy(Protocol):
+    """Where randomness comes from: the operating system, or a seed in the insecure test mode."""
+
+    def bytes(self, n: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTraining:
+    """How a site trains between receiving the global model and sending its update.
+
+    Attributes:
+        optimizer: "sgd" is the only one: an adaptive method would carry state across rounds.
+        learning_rate, momentum: as `torch.optim.SGD`; the velocity starts at zero each round.
+        local_epochs, batch_size: open training (no privacy); batch size in images.
+        local_steps: private training; noised steps a round.
+        proximal_mu: FedProx's μ; 0 is FedAvg.
+        class_weights: one public factor a class on the example's loss; None weighs all alike.
+            The loss is divided by the number of images, not by the sum of the factors.
+        images_per_patient: open training uses at most so many images of a patient an epoch,
+            drawn afresh each time; 0 = all.
+        chunk: virtual clients trained together under `vmap`; more memory, not another result.
+    """
+
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    local_epochs: int = 1
+    batch_size: int = 32
+    local_steps: int = 1
+    proximal_mu: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    images_per_patient: int = 0
+    chunk: int = 4
+
+    def __post_init__(self) -> None:
+        _require(self.optimizer == "sgd", "optimizer", "sgd", self.optimizer)
+        _require(
+            0 < self.learning_rate < float("inf"), "learning_rate", "a positive number", self.learning_rate
+        )
+        _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        _require(0 <= self.proximal_mu < float("inf"), "proximal_mu", "a number ≥ 0", self.proximal_mu)
+        _require(
+            self.images_per_patient >= 0, "images_per_patient", "an integer ≥ 0", self.images_per_patient
+        )
+        for name in ("local_epochs", "batch_size", "local_steps", "chunk"):
+            _require(getattr(self, name) >= 1, name, "an integer ≥ 1", getattr(self, name))
+        if self.class_weights is not None:
+            positive = len(self.class_weights) > 1 and all(0 < w < float("inf") for w in self.class_weights)
+            _require(positive, "class_weights", "a positive number for each class", self.class_weights)
+
+
+def _require(holds: bool, key: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ConfigError(f"training.{key} to be {expected}", str(found), f"correct training.{key}")
+
+
+class State(NamedTuple):
+    """A client's parameters and momentum buffer, (P,) float32 each."""
+
+    params: torch.Tensor
+    velocity: torch.Tensor
+
+
+class Batch(NamedTuple):
+    """One minibatch: images (B, C, *spatial) float32, labels (B,) int64, weights (B,) float32.
+
+    A weight of 0 marks padding: the row has no influence, and a batch of nothing but padding
+    leaves the state as it is.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The default loss: (B, classes) and (B,) int64 → (B,), one value an example."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def class_weighted(loss: Loss, config: LocalTraining) -> Loss:
+    """`loss` with each example's value multiplied by its class's public factor."""
+    weights = config.class_weights
+    if weights is None:
+        return loss
+
+    def weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        losses = loss(logits, labels)
+        return losses * torch.tensor(weights, dtype=losses.dtype, device=losses.device)[labels]
+
+    return weighted
+
+
+def descend(
+    state: State, gradient: torch.Tensor, anchor: torch.Tensor, active: torch.Tensor, config: LocalTraining
+) -> State:
+    """SGD along a gradient (P,) of the loss: proximal term, momentum, step.
+
+    `anchor` (P,) is the global model that the round began with; `active` () is 1, or 0 for a step
+    that must change nothing. Shared by open and private training.
+    """
+    params, velocity = state
+    if config.proximal_mu > 0:
+        gradient = torch.add(gradient, params - anchor, alpha=config.proximal_mu)
+    if config.momentum > 0:
+        velocity = torch.where(active > 0, torch.add(gradient, velocity, alpha=config.momentum), velocity)
+        gradient = velocity
+    return State(torch.addcmul(params, gradient, active * -config.learning_rate), velocity)
+
+
+def local_step(
+    network: Network,
+    state: State,
+    batch: Batch,
+    anchor: torch.Tensor,
+    config: LocalTraining,
+    loss: Loss = cross_entropy,
+) -> State:
+    """One SGD step on the mean of a minibatch's (class-weighted) losses.
+
+    Pure, float32, without data-dependent control flow: it runs under `torch.func.vmap`.
+    """
+    per_example = class_weighted(loss, config)
+    total = batch.weights.sum()
+    active = (total > 0).to(torch.float32)
+
+    def objective(flat: torch.Tensor) -> torch.Tensor:
+        losses = per_example(network.apply(flat, batch.images), batch.labels)
+        return (losses * batch.weights).sum() / torch.clamp(total, min=1.0)
+
+    return descend(state, torch.func.grad(objective)(state.params), anchor, active, config)
+
+
+def permutation(n: int, entropy: Entropy) -> Indices:
+    """A uniformly random order of range(n): the ranks of n 64-bit keys (ties: n² / 2⁶⁵)."""
+    keys = np.frombuffer(entropy.bytes(8 * n), dtype="<u8")
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def minibatches(dataset: SiteDataset, config: LocalTraining, entropy: Entropy) -> Iterator[Indices]:
+    """Image indices of every local step of a round, shuffled afresh each epoch."""
+    for _ in range(config.local_epochs):
+        order = permutation(int(dataset.first_image[-1]), entropy)
+        if config.images_per_patient:
+            order = order[_among_the_first(dataset, order, config.images_per_patient)]
+        for start in range(0, len(order), config.batch_size):
+            yield order[start : start + config.batch_size]
+
+
+def _among_the_first(dataset: SiteDataset, order: Indices, limit: int) -> npt.NDArray[np.bool_]:
+    """Which entries of `order` are among the first `limit` images of their patient there."""
+    patient = np.searchsorted(dataset.first_image, order, side="right") - 1
+    grouped = np.argsort(patient, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    starts = np.searchsorted(patient[grouped], patient[grouped], side="left")
+    rank[grouped] = np.arange(len(order)) - starts
+    return rank < limit
+
+
+def train_open(
+    network: Network,
+    params: torch.Tensor,
+    dataset: SiteDataset,
+    config: LocalTraining,
+    entropy: Entropy,
+    loss: Loss = cross_entropy,
+) -> torch.Tensor:
+    """A round of local training without any privacy.
+
+    Args:
+        params: (P,) float32, the global model; not changed. Its device is where training runs.
+        entropy: shuffles the images.
+
+    Returns:
+        (P,) float32 local parameters; the global ones for a site without images.
+    """
+    anchor = params.detach().to(torch.float32)
+    state = State(anchor, torch.zeros_like(anchor))
+    images, labels = dataset.images.to(anchor.device), dataset.labels.to(anchor.device)
+    for indices in minibatches(dataset, config, entropy):
+        index = torch.from_numpy(indices).to(anchor.device)
+        weights = torch.ones(len(indices), dtype=torch.float32, device=anchor.device)
+        batch = Batch(images[index], labels[index], weights)
+        state = local_step(network, state, batch, anchor, config, loss)
+    return state.params

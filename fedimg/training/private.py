@@ -1,0 +1,63 @@
+"""One hospital's local training with patient-level privacy: steps along noised sums only.
+
+DP-SGD of Abadi et al. 2016 (arXiv 1607.00133, algorithm 1) with the patient as the unit. All that
+touches data happens inside the session's `gradient_step`, which samples, clips, sums, charges and
+adds noise; what comes back is post-processed here and costs no further privacy.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from fedimg.training.local import LocalTraining, Network, State, descend
+from fedimg.values import NoisedSum, SiteDataset
+
+
+class Plan(Protocol):
+    """The public constant that a noised sum is divided by."""
+
+    @property
+    def expected_batch_size(self) -> float:
+        """Sampling rate times the declared number of patients: never the actual batch."""
+        ...
+
+
+class Session(Protocol):
+    """The site's open privacy session (`fedimg.privacy.plan.ReleaseSession`)."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    def gradient_step(self, params: torch.Tensor, dataset: SiteDataset, network: Network) -> NoisedSum: ...
+
+
+def train_private(
+    network: Network,
+    params: torch.Tensor,
+    dataset: SiteDataset,
+    session: Session,
+    config: LocalTraining,
+) -> torch.Tensor:
+    """A round of `config.local_steps` noised steps.
+
+    Args:
+        params: (P,) float32, the global model; not changed.
+        session: charges every step to the site's ledger before it releases.
+
+    Returns:
+        (P,) float32 local parameters. A site without images returns noise like any other: that it
+        is empty does not show.
+
+    Raises:
+        BudgetExhausted, LedgerError: from the session; nothing of that step was released.
+    """
+    anchor = params.detach().to(torch.float32)
+    state = State(anchor, torch.zeros_like(anchor))
+    active = torch.ones((), dtype=torch.float32, device=anchor.device)
+    for _ in range(config.local_steps):
+        noised = session.gradient_step(state.params, dataset, network)
+        mean = torch.from_numpy(noised.vector / session.plan.expected_batch_size)
+        state = descend(state, mean.to(anchor.device, torch.float32), anchor, active, config)
+    return state.params
