@@ -1,0 +1,192 @@
+"""What preprocessing is told: public constants, equal at all sites, never statistics of the data.
+
+A mean or a percentile taken over a site's images would be a function of its patients that no noise
+covers. Whatever is measured here is measured on one image, and is used on that image alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Literal
+
+from fedimg.errors import ConfigError
+
+PIPELINE_VERSION = 1
+"""Counts up whenever the same input and configuration would give other floats."""
+
+# Their interpolation and filters decide the last bits: another version is another cache.
+_NUMERICS = ("numpy", "scipy", "torch", "monai", "scikit-image")
+
+
+@dataclass(frozen=True)
+class IntensityConfig:
+    """How stored values become network inputs.
+
+    Attributes:
+        hu_window: (centre, width) for CT, in Hounsfield units; the file's own window is not asked,
+            because scanners set it per protocol.
+        file_window: other modalities: use the file's window where it has one.
+        percentiles: else the range between these percentiles of the same image.
+        mean, std: public; the windowed value x in [0, 1] becomes (x − mean) ÷ std.
+    """
+
+    hu_window: tuple[float, float] = (40.0, 400.0)
+    file_window: bool = True
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    mean: float = 0.5
+    std: float = 0.25
+
+
+@dataclass(frozen=True)
+class EnhancementConfig:
+    """Optional contrast and noise filters, applied at the final resolution.
+
+    Attributes:
+        denoise: "none", "median", "gaussian" or "nlm" (non-local means, Buades et al. 2005).
+        median_px: side of the median's square, odd.
+        gaussian_px: standard deviation.
+        nlm_strength: cut-off distance h on the [0, 1] scale; patches of 3, search radius 5 pixels.
+        clahe: contrast-limited adaptive histogram equalisation (Zuiderveld 1994).
+        clahe_tiles: tiles along each axis.
+        clahe_clip_limit: in [0, 1]; larger gives more contrast.
+    """
+
+    denoise: Literal["none", "median", "gaussian", "nlm"] = "none"
+    median_px: int = 3
+    gaussian_px: float = 0.7
+    nlm_strength: float = 0.1
+    clahe: bool = False
+    clahe_tiles: int = 8
+    clahe_clip_limit: float = 0.01
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """Which frames are no use. Fractions are of a frame's pixels outside blanked regions.
+
+    Attributes:
+        blank_fraction: a frame is blank if fewer of its pixels than this differ from one value.
+        saturated_fraction: a frame is clipped if more of its pixels than this share its highest value.
+        least_side_px: smaller frames are refused.
+        largest_voxels: more voxels than this, before or after resampling, are refused.
+        drop_duplicates: keep one of identical images of the same patient.
+    """
+
+    blank_fraction: float = 0.01
+    saturated_fraction: float = 0.5
+    least_side_px: int = 8
+    largest_voxels: int = 1 << 28
+    drop_duplicates: bool = True
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Amplitudes of random changes at training time; every draw is uniform within ± the amplitude.
+
+    Attributes:
+        copies: augmented copies K of each image inside the patient's unit (De et al. 2022,
+            "augmentation multiplicity"); the patient's gradient is the mean over them, so neither
+            sensitivity nor accounting changes. 1 with all amplitudes 0 is no augmentation.
+        rotation_degrees: in the H–W plane. shift_fraction: of each side.
+        flip: left–right with probability ½; off by default because anatomy has sides.
+        gain, bias: x → (1 + gain·u)·x + bias·v, in normalised units. noise_std: Gaussian, normalised units.
+    """
+
+    copies: int = 1
+    rotation_degrees: float = 0.0
+    shift_fraction: float = 0.0
+    flip: bool = False
+    gain: float = 0.0
+    bias: float = 0.0
+    noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ConfigError(
+                "imaging.augmentation.copies ≥ 1", str(self.copies), "use 1 for no extra copies"
+            )
+        amplitudes = (self.rotation_degrees, self.shift_fraction, self.gain, self.bias, self.noise_std)
+        if not all(0 <= a < float("inf") for a in amplitudes):
+            raise ConfigError(
+                "imaging.augmentation amplitudes ≥ 0", "another number", "an amplitude is a half width"
+            )
+
+    @property
+    def active(self) -> bool:
+        moves = self.rotation_degrees or self.shift_fraction or self.gain or self.bias or self.noise_std
+        return bool(moves) or self.flip or self.copies > 1
+
+
+@dataclass(frozen=True)
+class ImagingConfig:
+    """One image's way from decoded pixels to a network input.
+
+    Attributes:
+        dimensions: 2 (each frame or slice is one example) or 3.
+        unit: with 3 dimensions, "series" stacks single-slice files by position, "image" takes each
+            file as one volume. With 2 dimensions always "image".
+        image_size: (H, W) or (D, H, W) pixels of the result.
+        channels: of the result; grey images are repeated, colour arrays become luminance for 1.
+        spacing_mm: resample to (H, W) or (D, H, W) millimetres, then crop or pad about the centre to
+            `image_size`. None: scale the whole image into `image_size`, see `fit`.
+        fit: "letterbox" keeps the in-plane proportions in millimetres and pads, "stretch" does not.
+        frames_per_file: at most so many frames of a cine or slices of a volume, evenly spaced
+            (2 dimensions); None for all.
+    """
+
+    dimensions: Literal[2, 3] = 2
+    unit: Literal["image", "series"] = "image"
+    image_size: tuple[int, ...] = (64, 64)
+    channels: Literal[1, 3] = 1
+    spacing_mm: tuple[float, ...] | None = None
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    frames_per_file: int | None = None
+    intensity: IntensityConfig = field(default_factory=IntensityConfig)
+    enhancement: EnhancementConfig = field(default_factory=EnhancementConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    def __post_init__(self) -> None:
+        fits = self.dimensions == 3 or self.unit == "image"
+        _require("imaging.unit", "image, because each frame is one example in 2 dimensions", fits)
+        _sizes("imaging.image_size", self.image_size, self.dimensions)
+        if self.spacing_mm is not None:
+            _sizes("imaging.spacing_mm", self.spacing_mm, self.dimensions)
+        low, high = self.intensity.percentiles
+        _require("imaging.intensity.percentiles", "0 ≤ low < high ≤ 100", 0 <= low < high <= 100)
+        _require("imaging.intensity.std", "a number above 0", 0 < self.intensity.std < float("inf"))
+        _require("imaging.intensity.hu_window", "a width above 0", self.intensity.hu_window[1] > 0)
+        _require("imaging.frames_per_file", "a number above 0, or null", (self.frames_per_file or 1) > 0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) of one example."""
+        return (self.channels, *self.image_size)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, hex, of everything that decides a preprocessed image's floats; names the cache's entries.
+
+        Augmentation is left out: it comes after the cache.
+        """
+        content: dict[str, Any] = asdict(self)
+        del content["augmentation"]
+        content["pipeline"] = PIPELINE_VERSION
+        content["versions"] = {name: version(name) for name in _NUMERICS}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require(key: str, rule: str, holds: bool) -> None:
+    if not holds:
+        raise ConfigError(f"{key}: {rule}", "a value outside it", "change this key")
+
+
+def _sizes(key: str, found: tuple[float, ...], dimensions: int) -> None:
+    axes = "(H, W)" if dimensions == 2 else "(D, H, W)"
+    if len(found) != dimensions or not all(0 < size < float("inf") for size in found):
+        raise ConfigError(f"{key} of {dimensions} numbers above 0, {axes}", str(found), "change this key")

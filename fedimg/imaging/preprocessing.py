@@ -1,0 +1,103 @@
+"""Station 3's core: one decoded image → training examples, the same floats every time.
+
+check → window → orient → spacing or size → enhance → pad → normalise
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedimg.imaging import cleaning, enhancement, intensity, resampling
+from fedimg.imaging.cleaning import Rejected
+from fedimg.imaging.config import ImagingConfig
+from fedimg.imaging.resampling import Grid
+from fedimg.imaging.series import stack_series
+from fedimg.values import DecodedImage, DeidentifiedRecord, FloatArray, Quarantine, Volume
+
+__all__ = ["ImagingConfig", "Prepared", "Rejected", "prepare", "prepare_series", "preprocess", "to_volumes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What depends on pixels and configuration alone, and is therefore cached: no label, no patient.
+
+    image_CDHW float32, finite, of `ImagingConfig.shape` (D is 1 in 2 dimensions); spacing_mm (D, H, W).
+    """
+
+    image_CDHW: FloatArray
+    spacing_mm: tuple[float, float, float]
+
+
+def preprocess(image: DecodedImage, record: DeidentifiedRecord, config: ImagingConfig) -> list[Volume]:
+    """`prepare` with the record's patient and label attached."""
+    return to_volumes(prepare(image, config), record)
+
+
+def to_volumes(prepared: Sequence[Prepared], record: DeidentifiedRecord) -> list[Volume]:
+    """Labels and patients come from the record each time: a corrected label needs no new cache."""
+    return [Volume(p.image_CDHW, p.spacing_mm, record.patient_key, record.label) for p in prepared]
+
+
+def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
+    """Examples of one file: each frame with 2 dimensions, the whole with 3. Never an empty list.
+
+    Guarantee: deterministic; every result has `config.shape`; no statistic of any other image enters.
+    Raises Rejected (blank, clipped, not finite, wrong shape) if no frame of the file can be used;
+    single bad frames of a cine or a volume are left out.
+    """
+    cleaning.check_shape(image, config.cleaning)
+    if config.dimensions == 2:
+        image = _usable_frames(image, config)
+    else:
+        reason = cleaning.check_frame(image.pixels_DHW, image.mask_DHW, config.cleaning)
+        if reason is not None:
+            raise Rejected(reason)
+    window = Grid(intensity.to_unit_range(image, config.intensity), image.spacing_mm)
+    grid = resampling.orient(window, image.affine_lps_mm, config.dimensions)
+    grid = resampling.resample(grid, config)
+    grid = replace(grid, values_DHW=enhancement.enhance(grid.values_DHW, config.enhancement))
+    grid = resampling.crop_or_pad(grid, config.image_size)
+    values = intensity.normalise(grid.values_DHW, config.intensity)
+    examples = values[:, None] if config.dimensions == 2 else values[None]
+    return [
+        Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm) for example in examples
+    ]
+
+
+def prepare_series(images: Sequence[DecodedImage], config: ImagingConfig) -> list[Prepared]:
+    """One example from the single-slice files of one series. Raises Rejected."""
+    for image in images:
+        cleaning.check_shape(image, config.cleaning)
+    return prepare(stack_series(images), config)
+
+
+def _usable_frames(image: DecodedImage, config: ImagingConfig) -> DecodedImage:
+    """The frames worth keeping, at most `frames_per_file`, in order. Raises Rejected if there is none."""
+    depth = image.pixels_DHW.shape[0]
+    wanted = range(depth)
+    if config.frames_per_file is not None and depth > config.frames_per_file:
+        wanted = np.unique(np.linspace(0, depth - 1, config.frames_per_file).round().astype(int)).tolist()
+    reasons: Counter[Quarantine] = Counter()
+    kept: list[int] = []
+    seen: set[bytes] = set()
+    for d in wanted:
+        mask = None if image.mask_DHW is None else image.mask_DHW[d]
+        reason = cleaning.check_frame(image.pixels_DHW[d], mask, config.cleaning)
+        if reason is None and config.cleaning.drop_duplicates and depth > 1:
+            content = image.pixels_DHW[d].tobytes()
+            reason = Quarantine.DUPLICATE if content in seen else None
+            seen.add(content)
+        if reason is None:
+            kept.append(d)
+        else:
+            reasons[reason] += 1
+    if not kept:
+        raise Rejected(reasons.most_common(1)[0][0])
+    if len(kept) == depth:
+        return image
+    mask_kept = None if image.mask_DHW is None else image.mask_DHW[kept]
+    return replace(image, pixels_DHW=image.pixels_DHW[kept], mask_DHW=mask_kept)
