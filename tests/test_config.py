@@ -210,7 +210,10 @@ def test_overrides_set_values_of_any_section():
         ("~privacy.epsilon", "expected overrides of the form key=value; found '~privacy.epsilon'"),
         ("privacy@x=none", "expected overrides of the form key=value"),
         ("sites", "expected overrides of the form key=value; found 'sites'"),
-        ("privacy.epsilon=1,3", "expected one value for privacy.epsilon; found several, which is a sweep; add -m"),
+        (
+            "privacy.epsilon=1,3",
+            "expected one value for privacy.epsilon; found several, which is a sweep; add -m",
+        ),
         ("state=${oc.env:HOME}", "expected a configuration that is plain data; found a ${resolver:…}"),
         ("privacy.rounds=3", "expected privacy.rounds to equal rounds = 30; found 3; set rounds alone"),
         ("sites=0", "expected sites to be at least 1; found 0"),
@@ -244,7 +247,7 @@ def test_resume_takes_the_runs_own_configuration(tmp_path: Path):
     (tmp_path / "config.yaml").write_text(dump(stored), "utf-8")
     resumed = compose([f"resume={tmp_path}", "device=cpu"])
     assert resumed == dataclasses.replace(stored, resume=str(tmp_path), device="cpu")
-    with pytest.raises(ConfigError, match="found an override of privacy.epsilon; leave it out"):
+    with pytest.raises(ConfigError, match=r"found an override of privacy\.epsilon; leave it out"):
         compose([f"resume={tmp_path}", "privacy.epsilon=8"])
 
 
@@ -262,7 +265,11 @@ def test_a_sweep_is_the_product_of_its_choices_and_ranges():
         ["privacy.epsilon=3", "sites=4"],
         ["privacy.epsilon=8", "sites=4"],
     ]
-    assert [point[1] for point in sweep(["seed=0,1", "sites=range(2,5)"])] == ["sites=2", "sites=3", "sites=4"] * 2
+    assert [point[1] for point in sweep(["seed=0,1", "sites=range(2,5)"])] == [
+        "sites=2",
+        "sites=3",
+        "sites=4",
+    ] * 2
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=4, unique=True), st.integers(1, 5))
@@ -273,11 +280,13 @@ def test_every_point_of_a_sweep_is_reached_once(seeds, sites):
 
 @pytest.mark.parametrize("override", ["sites=interval(1,4)", "data=glob(*)"])
 def test_a_sweep_without_points_is_refused(override):
-    with pytest.raises(ConfigError, match="found an interval or pattern; write a,b,c"):
+    with pytest.raises(ConfigError, match=r"found an interval or pattern; write a,b,c$"):
         sweep([override])
 
 
-@pytest.mark.parametrize("changes", [{"every": 0}, {"bins": 1}, {"validation_fraction": 1.0}, {"bootstrap": -1}])
+@pytest.mark.parametrize(
+    "changes", [{"every": 0}, {"bins": 1}, {"validation_fraction": 1.0}, {"bootstrap": -1}]
+)
 def test_evaluation_refuses_what_measures_nothing(changes):
     with pytest.raises(ConfigError):
         EvaluationConfig(**changes)

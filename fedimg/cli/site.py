@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -47,10 +48,11 @@ def _init(arguments: Any) -> int:
     terms = LedgerTerms(arguments.epsilon_max, delta, order)
     home = SiteHome.create(arguments.home, simulated=False)
     template = (files("sites") / "policies" / "default.yaml").read_text("utf-8")
-    policy = template.replace("declared_patients: 100\n", f"declared_patients: {arguments.patients}\n")
+    policy = re.sub(r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1)
     home.policy.write_text(policy, "utf-8")
     home.policy.chmod(0o600)
-    SitePolicy.load(home.policy)
+    if SitePolicy.load(home.policy).declared_patients != arguments.patients:
+        raise ConfigError("a shipped policy with declared_patients", "none", "install fedimg again")
     Ledger.create(home.ledger, home.signing_key, terms).disconnect()
     sys.stdout.write(
         f"home {arguments.home}\nledger: ε ≤ {terms.epsilon_max:g} at δ = {delta:g} for all runs together\n"

@@ -6,6 +6,7 @@ Each station owns its own section; only what belongs to no station is declared h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 from fedimg.aggregation import AggregationConfig
@@ -13,9 +14,20 @@ from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
-from fedimg.privacy.plan import PrivacyRequest
+from fedimg.privacy.request import PrivacyRequest
 from fedimg.sources import DataConfig
 from fedimg.training import LocalTraining
+
+# Two stations need these; conf/config.yaml derives the first from the second.
+SAID_ONCE = {
+    "privacy.rounds": "rounds",
+    "privacy.local_steps": "training.local_steps",
+    "privacy.evaluations": "evaluation.site_evaluations",
+    "privacy.max_sites_per_patient": "data.max_sites_per_patient",
+    "model.dimensions": "imaging.dimensions",
+    "model.channels": "imaging.channels",
+    "model.image_size": "imaging.image_size",
+}
 
 
 @dataclass(frozen=True)
@@ -117,16 +129,8 @@ class Config:
         _at_least("sites", self.sites, 1)
         _at_least("seed", self.seed, 0)
         _at_least("rounds", self.rounds, 1)
-        _agree("privacy.rounds", self.privacy.rounds, "rounds", self.rounds)
-        _agree(
-            "privacy.local_steps", self.privacy.local_steps, "training.local_steps", self.training.local_steps
-        )
-        _agree(
-            "privacy.evaluations",
-            self.privacy.evaluations,
-            "evaluation.site_evaluations",
-            self.evaluation.site_evaluations,
-        )
+        for derived, source in SAID_ONCE.items():
+            _agree(self, derived, source)
 
 
 def _at_least(key: str, value: int, least: int) -> None:
@@ -134,7 +138,14 @@ def _at_least(key: str, value: int, least: int) -> None:
         raise ConfigError(f"{key} to be at least {least}", str(value), f"set {key}={least} or more")
 
 
-def _agree(derived: str, value: int, source: str, stated: int) -> None:
-    """A number that two stations need is said once; the ledger must be charged for what is run."""
+def _agree(config: Config, derived: str, source: str) -> None:
+    """The ledger must be charged for what is run, and the network must take what imaging makes."""
+    stated, value = (attrgetter(path)(config) for path in (source, derived))
     if value != stated:
-        raise ConfigError(f"{derived} to equal {source} = {stated}", str(value), f"set {source} alone")
+        raise ConfigError(
+            f"{derived} to equal {source} = {_shown(stated)}", _shown(value), f"set {source} alone"
+        )
+
+
+def _shown(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)

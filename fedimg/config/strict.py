@@ -65,7 +65,9 @@ def unknown_key(path: str, known: Sequence[str]) -> ConfigError:
     """The error for a key that does not exist, naming the nearest one that does."""
     near = nearest(path, known)
     if near == path:
-        return ConfigError("a key of the section that was chosen", path, "it belongs to another choice; leave it out")
+        return ConfigError(
+            "a key of the section that was chosen", path, "it belongs to another choice; leave it out"
+        )
     remedy = f"did you mean {near}?" if near else "`fedimg config` shows every key"
     return ConfigError("a key of the configuration", f"{path}, which is none", remedy)
 

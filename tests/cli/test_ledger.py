@@ -1,0 +1,125 @@
+"""`fedimg site` and `fedimg ledger` over a real home."""
+
+import json
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import sites
+from fedimg.cli import main
+from fedimg.errors import PolicyRefused
+from fedimg.home import SiteHome
+from fedimg.operator_log import tell_operator
+from fedimg.privacy.ledger import Allowance, Ledger
+from fedimg.privacy.policy import SitePolicy
+
+
+@dataclass(frozen=True)
+class Plan:
+    digest: str = "d" * 64
+    allowances: tuple = (Allowance("train", 1.5, 0.1, 10, 2),)
+
+
+@pytest.fixture
+def home(tmp_path, capsys):
+    assert main(["site", "init", str(tmp_path / "home"), "--patients", "250"]) == 0
+    capsys.readouterr()
+    return tmp_path / "home"
+
+
+def spend(home, releases):
+    opened = SiteHome.open(home)
+    ledger = Ledger.open(opened.ledger, opened.signing_key)
+    ledger.reserve("run-1", Plan())
+    for _ in range(releases):
+        ledger.charge(Plan().digest, "train")
+    ledger.disconnect()
+
+
+def test_a_new_home_is_private_and_has_policy_and_ledger(home):
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in home.iterdir() if p.is_file())
+    shipped = SitePolicy.load(Path(sites.__file__).parent / "policies" / "default.yaml")
+    assert SitePolicy.load(home / "policy.yaml") == replace(shipped, declared_patients=250)
+    assert not SiteHome.open(home).simulated
+
+
+@pytest.mark.parametrize(
+    ("patients", "delta"),
+    [(100, 1e-5), (20_000, 5e-6)],  # the smaller of 1e-5 and 1/(10 · patients)
+)
+def test_delta_follows_the_declared_size(tmp_path, patients, delta, capsys):
+    assert main(["site", "init", str(tmp_path / "h"), "--patients", str(patients)]) == 0
+    capsys.readouterr()
+    assert main(["ledger", "show", str(tmp_path / "h"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["delta"] == pytest.approx(delta)
+
+
+def test_a_home_is_made_once(home, capsys):
+    assert main(["site", "init", str(home), "--patients", "250"]) == 4
+    assert "found one with files in it" in capsys.readouterr().err
+
+
+def test_a_home_without_patients_is_refused(tmp_path, capsys):
+    assert main(["site", "init", str(tmp_path / "h"), "--patients", "0"]) == 2
+    assert not (tmp_path / "h").exists()
+
+
+def test_show_counts_what_was_charged(home, capsys):
+    spend(home, 3)
+    assert main(["ledger", "show", str(home), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    (row,) = shown["runs"]
+    assert (row["charged"], row["declared"], row["retries"], row["state"]) == (3, 10, 2, "open")
+    assert shown["entries"] == 1 + 1 + 3  # opening, reservation, charges
+    assert shown["remaining"] == pytest.approx(shown["budget"] - shown["committed"])
+    assert main(["ledger", "show", str(home)]) == 0
+    assert "promise to each patient over all runs: ε ≤ 10 at δ = 1e-05" in capsys.readouterr().out
+
+
+def test_an_extract_verifies_without_the_home_and_a_changed_one_does_not(home, tmp_path, capsys):
+    spend(home, 2)
+    extract = tmp_path / "extract.json"
+    assert main(["ledger", "export", str(home), str(extract)]) == 0
+    key = SiteHome.open(home).signing_key.public_bytes.hex()
+    capsys.readouterr()
+    assert main(["ledger", "verify", str(extract), "--key", key, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["verified"], shown["key"], shown["runs"][0]["charged"]) == (True, key, 2)
+
+    document = json.loads(extract.read_text())
+    document["entries"].pop()
+    extract.write_text(json.dumps(document))
+    assert main(["ledger", "verify", str(extract), "--key", key]) == 3
+    assert main(["ledger", "verify", str(extract)]) == 3
+
+
+def test_an_extract_of_another_site_is_not_taken_for_this_one(home, tmp_path, capsys):
+    assert main(["site", "init", str(tmp_path / "other"), "--patients", "250"]) == 0
+    assert main(["ledger", "export", str(tmp_path / "other"), str(tmp_path / "x.json")]) == 0
+    key = SiteHome.open(home).signing_key.public_bytes.hex()
+    assert main(["ledger", "verify", str(tmp_path / "x.json"), "--key", key]) == 3
+    assert "found an extract that this site did not sign as it stands" in capsys.readouterr().err
+
+
+def test_export_overwrites_nothing(home, tmp_path):
+    (tmp_path / "x.json").write_text("kept")
+    assert main(["ledger", "export", str(home), str(tmp_path / "x.json")]) == 3
+    assert (tmp_path / "x.json").read_text() == "kept"
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]"])
+def test_what_is_no_ledger_is_refused(tmp_path, content):
+    source = tmp_path / "x.json"
+    if content is not None:
+        source.write_text(content)
+    assert main(["ledger", "show", str(source)]) == 3
+
+
+def test_the_operator_reads_refusals(home, capsys):
+    tell_operator(home, "join", PolicyRefused("ε ≤ 10", "12", "ask for less"))
+    assert main(["site", "log", str(home), "--json"]) == 0
+    (line,) = json.loads(capsys.readouterr().out)
+    assert (line["step"], line["kind"], line["found"]) == ("join", "PolicyRefused", "12")

@@ -1,0 +1,92 @@
+"""`fedimg runs` over folders as a run leaves them."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from fedimg.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    finished, stopped = tmp_path / "runs" / "20260131-1", tmp_path / "runs" / "20260131-2"
+    for path, rounds in ((finished, 2), (stopped, 1)):
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text("sites: 2\n")
+        rows = [
+            {"round": r, "test": {"auroc": 0.5 + r / 10}, "sites": ["a", "b"], "ok": True}
+            for r in range(1, rounds + 1)
+        ]
+        (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = {
+        "test": {"auroc": 0.75},
+        "sites": {"a": {"epsilon": 2.5}, "b": {"epsilon": 2.75}},
+        "privacy": {"mode": "per_site"},
+    }
+    (finished / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "runs" / "not-a-run").mkdir()
+    return tmp_path / "runs"
+
+
+def test_list_has_one_line_a_run_and_the_largest_epsilon_of_its_sites(folder, capsys):
+    assert main(["runs", "list", str(folder), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["state"], r["rounds"], r["privacy"], r["epsilon"], r["auroc"]) for r in rows] == [
+        ("finished", 2, "per_site", 2.75, 0.75),
+        ("stopped", 1, None, None, None),
+    ]
+    assert main(["runs", "list", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == [
+        "run",
+        "state",
+        "rounds",
+        "privacy",
+        "epsilon",
+        "auroc",
+    ]
+
+
+def test_an_absent_folder_holds_no_runs(tmp_path, capsys):
+    assert main(["runs", "list", str(tmp_path / "none"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_show_prints_the_summary_or_how_to_go_on(folder, capsys):
+    assert main(["runs", "show", str(folder / "20260131-1")]) == 0
+    assert "sites.b.epsilon = 2.75" in capsys.readouterr().out
+    assert main(["runs", "show", str(folder / "20260131-2")]) == 0
+    assert f"fedimg simulate resume={folder / '20260131-2'}" in capsys.readouterr().out
+
+
+def test_export_writes_every_number_and_nothing_else(folder, tmp_path, capsys):
+    assert main(["runs", "export", str(folder / "20260131-1"), str(tmp_path / "events"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scalars"] == 2
+    (path,) = (tmp_path / "events").iterdir()
+    # EventFileLoader upgrades scalars to tensors, so the value is read from there.
+    found = [
+        (event.step, value.tag, round(value.tensor.float_val[0], 6))
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+    assert found == [(1, "test/auroc", 0.6), (2, "test/auroc", 0.7)]
+
+
+@pytest.mark.parametrize("action", ["show", "export"])
+def test_a_folder_that_is_no_run_is_a_data_error(action, tmp_path, capsys):
+    assert main(["runs", action, str(tmp_path)]) == 4
+    assert capsys.readouterr().err == (
+        "error: expected a run's folder with a config.yaml\n       found none there\n       `fedimg runs list` names the runs\n"
+    )
+
+
+def test_damaged_metrics_are_a_data_error(folder, capsys):
+    (folder / "20260131-2" / "metrics.jsonl").write_text("{")
+    assert main(["runs", "list", str(folder)]) == 4
+    assert "found another text" in capsys.readouterr().err
+
+
+def test_usage_errors_end_with_2_and_name_the_help(capsys):
+    assert main(["runs", "shwo"]) == 2
+    assert main(["runs", "show"]) == 2
+    assert capsys.readouterr().err.endswith("see `fedimg runs show --help`\n")
