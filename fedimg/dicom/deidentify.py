@@ -1,0 +1,263 @@
+"""Station 2, the identity boundary: a data set in, the bytes of its release and their evidence out.
+
+Couples the walk (headers), the structural pixel layers and the encoder. Nothing is written here:
+the bytes go to a temporary file, which the gate reads back, before they may be released.
+
+Guarantee: the output holds only what the profile names; the same input, key and project give the
+same bytes; its own output as input comes back unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from fedimg.crypto.keys import SiteKey
+from fedimg.dicom import attributes, dates, recompress, routing, structure
+from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file, text
+from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
+from fedimg.dicom.profile import Profile, load_profile
+from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
+from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
+from fedimg.dicom.walk import Walk
+from fedimg.values import Quarantine
+
+_SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES = (
+    0x00080016,
+    0x00080018,
+    0x00080060,
+    0x0020000D,
+    0x0020000E,
+)
+_PATIENT_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _AGE = (
+    0x00100010,
+    0x00100020,
+    0x00100021,
+    0x00100030,
+    0x00101010,
+)
+_REMOVED, _METHOD, _METHOD_CODES, _TEMPORAL = 0x00120062, 0x00120063, 0x00120064, 0x00280303
+_STUDY_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
+_NO_SEAL = "0" * 32
+# CID 7050 (PS3.16): the options this profile's output answers to.
+_CID_7050 = {
+    "113100": "Basic Application Confidentiality Profile",
+    "113108": "Retain Patient Characteristics Option",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeidConfig:
+    """Attributes: profile: name of a shipped table. recompress: lossless codec of the release."""
+
+    profile: str = "train"
+    recompress: recompress.Method = "jpeg-ls"
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known of an input beside its bytes. All of it is PHI.
+
+    Attributes:
+        patient_id: named by the source; it goes before the header's.
+        words: of the input's path and file name: they may not stand in the release.
+        digitised: this software made the object from a picture.
+    """
+
+    patient_id: str | None = None
+    words: tuple[str, ...] = ()
+    digitised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deidentified:
+    """A release that has not passed the gate yet.
+
+    Attributes:
+        data: the file. pixels: (start, end) of its pixel data. closed: spans of constants and
+            closed vocabularies. needles: identifiers of the input, for the gate; PHI.
+        pixel_digest: keyed, equal for copies of one image of one patient.
+    """
+
+    data: bytes
+    pixels: tuple[int, int]
+    closed: tuple[tuple[int, int], ...]
+    needles: frozenset[bytes] = field(repr=False)
+    patient_key: str
+    study_key: str
+    series_key: str
+    instance_key: str
+    modality: str
+    pixel_digest: str
+    evidence: Evidence
+
+
+class Deidentifier:
+    """De-identifies data sets under one site key, project and profile. Holds no state between inputs."""
+
+    def __init__(self, site_key: SiteKey, project: str, config: DeidConfig | None = None) -> None:
+        self._config = config or DeidConfig()
+        self.profile: Profile = load_profile(self._config.profile)
+        self.pseudonyms = Pseudonyms(site_key, project)
+        self._method = (
+            f"fedimg {self.profile.name} {self.profile.version}\\profile {self.profile.digest[:16]}\\seal "
+        )
+
+    def deidentify(self, dataset: Dataset, hints: Hints | None = None) -> Deidentified:
+        """One data set → its release. `dataset` is left as it is, but for elements pydicom decodes.
+
+        Raises Quarantined: NO_PATIENT_ID, OBJECT_TYPE, NOT_AN_IMAGE, UNSAFE_STRUCTURE,
+        PIXELS_UNDECODABLE, BURNED_IN_TEXT.
+        """
+        with contained():
+            own = self._own_output(dataset)
+            return own if own is not None else self._released(dataset, hints or Hints())
+
+    def _released(self, dataset: Dataset, hints: Hints) -> Deidentified:
+        route = routing.route(dataset, self.profile, digitised=hints.digitised)
+        walk = Walk(self.profile, self.pseudonyms)
+        kept = {element.tag: element for element in walk.run(dataset)}
+        patient_key = self._patient_key(dataset, walk.encodings, hints)
+        for tag in (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES):
+            if tag not in kept:
+                found = f"an object without {pydicom.datadict.keyword_for_tag(tag)}"
+                raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found)
+        image, evidence = self._pixels(dataset, kept, route)
+        self._add_constants(dataset, kept, patient_key)
+        elements, syntax = structure.written(image, kept, self._config.recompress)
+        encoded = encode_file(elements, syntax, _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE))
+        self._seal(encoded)
+        walk.identifiers.texts.update(hints.words)
+        if hints.patient_id:
+            walk.identifiers.texts.add(hints.patient_id)
+        codecs = [codec for codec in walk.encodings if codec != "iso8859"]
+        return Deidentified(
+            bytes(encoded.data),
+            encoded.values[PIXEL_DATA],
+            tuple(encoded.closed),
+            walk.identifiers.needles(codecs),
+            patient_key,
+            _text(kept, _STUDY),
+            _text(kept, _SERIES),
+            _text(kept, _SOP_INSTANCE),
+            _text(kept, _MODALITY) or "OT",
+            self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept)),
+            evidence_of(walk.record, evidence),
+        )
+
+    def _patient_key(self, dataset: Dataset, encodings: Sequence[str], hints: Hints) -> str:
+        patient_id = hints.patient_id or routing.first_text(dataset, _PATIENT_ID, encodings)
+        if not normalise_id(patient_id):
+            raise Quarantined(Quarantine.NO_PATIENT_ID, "an empty PatientID")
+        return self.pseudonyms.subject(routing.first_text(dataset, _ISSUER, encodings), patient_id)
+
+    def _pixels(
+        self, dataset: Dataset, kept: Mapping[int, Element], route: routing.Route
+    ) -> tuple[structure.StoredImage, PixelEvidence]:
+        """Layers L0 to L2. A text detector follows in a later version; until then YES is believed."""
+        declared = routing.burned_in(dataset)
+        if declared == "YES" and route in ("volume", "projection"):
+            raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES")
+        image = structure.decode(dataset, kept)
+        if route != "ultrasound":
+            return image, PixelEvidence(("L0", "L1"), route, declared)
+        rectangles = structure.regions(kept, *image.values.shape[1:3])
+        if not rectangles:
+            raise Quarantined(Quarantine.BURNED_IN_TEXT, "ultrasound without SequenceOfUltrasoundRegions")
+        image, blanked = structure.blank_outside(image, rectangles)
+        if declared == "YES" and not blanked:
+            raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES within the regions")
+        return image, PixelEvidence(("L0", "L1", "L2"), route, declared, tuple(rectangles), blanked)
+
+    def _add_constants(self, dataset: Dataset, kept: dict[int, Element], patient_key: str) -> None:
+        """The elements of action D, and the age band where the header gives an age by dates only."""
+        codes = [
+            [
+                text(0x00080100, "SH", code, closed=True),
+                text(0x00080102, "SH", "DCM", closed=True),
+                text(0x00080104, "LO", _CID_7050[code], closed=True),
+            ]
+            for code in self.profile.confidentiality_codes
+        ]
+        added = [
+            text(_PATIENT_NAME, "PN", patient_key),
+            text(_PATIENT_ID, "LO", patient_key),
+            text(_REMOVED, "CS", "YES", closed=True),
+            text(_METHOD, "LO", self._method + _NO_SEAL, closed=True),
+            Element(_METHOD_CODES, "SQ", codes),
+            text(_TEMPORAL, "CS", "REMOVED", closed=True),
+        ]
+        age = None if _AGE in kept else _age_by_dates(dataset)
+        if age is not None:
+            added.append(text(_AGE, "AS", age))
+        kept.update({element.tag: element for element in added})
+
+    def _seal(self, encoded: Encoded) -> None:
+        """Put the keyed mark of this site over the whole file into the place kept free for it."""
+        start, end = encoded.values[_METHOD]
+        at = encoded.data.index(_NO_SEAL.encode(), start, end)
+        encoded.data[at : at + len(_NO_SEAL)] = self.pseudonyms.seal(bytes(encoded.data)).encode()
+
+    def _own_output(self, dataset: Dataset) -> Deidentified | None:
+        """The input itself if this site wrote it under this profile and project, and nothing was changed."""
+        method: Any = dataset.get_item(_METHOD)
+        raw = attributes.raw_value(method, ()) if method is not None else b""
+        match = re.fullmatch(re.escape(self._method.encode()) + rb"([0-9a-f]{32}) ?", raw)
+        if match is None:
+            return None
+        elements = [_copied(element) for element in sorted(dataset.values(), key=lambda e: int(e.tag))]
+        kept = {element.tag: element for element in elements}
+        encoded = encode_file(
+            elements, str(transfer_syntax(dataset)), _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE)
+        )
+        at = encoded.data.index(match[1], *encoded.values[_METHOD])
+        sealed = bytes(encoded.data)
+        encoded.data[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
+        patient_key = _text(kept, _PATIENT_ID)
+        if self.pseudonyms.seal(bytes(encoded.data)).encode() != match[1] or not is_patient_key(patient_key):
+            return None
+        kept_values = {tag: element for tag, element in kept.items() if isinstance(element.value, bytes)}
+        image = structure.decode(dataset, kept_values)
+        return Deidentified(
+            sealed,
+            encoded.values[PIXEL_DATA],
+            (),
+            frozenset(),
+            patient_key,
+            _text(kept, _STUDY),
+            _text(kept, _SERIES),
+            _text(kept, _SOP_INSTANCE),
+            _text(kept, _MODALITY) or "OT",
+            self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept_values)),
+            Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent")),
+        )
+
+
+def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> Element:
+    length = element.length if isinstance(element, pydicom.dataelem.RawDataElement) else 0
+    return Element(
+        int(element.tag),
+        element.VR or "UN",
+        attributes.raw_value(element, ()),
+        encapsulated=length == 0xFFFFFFFF,
+    )
+
+
+def _text(kept: Mapping[int, Element], tag: int) -> str:
+    value = kept[tag].value if tag in kept else b""
+    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
+
+
+def _age_by_dates(dataset: Dataset) -> str | None:
+    birth = routing.first_text(dataset, _BIRTH_DATE)
+    for tag in _STUDY_DATES if birth else ():
+        try:
+            return dates.age_band(dates.age_between(birth, routing.first_text(dataset, tag)))
+        except ValueError:
+            continue  # no such date, or not one: the next may do; without any there is no age
+    return None
