@@ -1,0 +1,169 @@
+"""What a report is made of: plain values, complete and checked, and nothing about any one patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fedimg.errors import DataError
+from fedimg.values import EvaluationReport, Interval
+
+Mode = Literal["per_site", "distributed", "client_level", "none"]
+Arrangement = Literal["site", "federation", "pooled"]
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SitePrivacy:
+    """One site's guarantee over the whole run.
+
+    Attributes:
+        epsilon, delta: what the site's ledger was charged; ε may be ∞ where there is no noise.
+        noise_multiplier: σ ÷ sensitivity. sampling_rate: Poisson rate of patients per step.
+        steps: noised steps, evaluations not counted. l2_clip_norm: bound on one patient's share.
+        accountant, second_accountant: names; second_epsilon: the independent check, None if not run.
+    """
+
+    site: str
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    l2_clip_norm: float
+    accountant: str
+    second_accountant: str = ""
+    second_epsilon: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySummary:
+    """The mode of a run and every site's guarantee in it.
+
+    Attributes:
+        insecure: noise and sampling came from a seed; the report then promises nothing.
+        scratch_ledger: the ledgers were made for this run and know of no other.
+        max_sites_per_patient: declared, never checked: pseudonyms differ between sites.
+        secagg: name of the secure aggregation, or "none".
+        colluders: distributed mode: how many other sites the promise withstands.
+    """
+
+    mode: Mode
+    sites: tuple[SitePrivacy, ...] = ()
+    insecure: bool = False
+    scratch_ledger: bool = False
+    max_sites_per_patient: int = 1
+    secagg: str = "none"
+    colluders: int = 0
+
+    @property
+    def protects(self) -> bool:
+        """Whether the run gives any guarantee at all."""
+        return (
+            self.mode != "none"
+            and not self.insecure
+            and bool(self.sites)
+            and all(math.isfinite(site.epsilon) for site in self.sites)
+        )
+
+    @property
+    def federation_epsilon(self) -> float:
+        """Largest ε of one patient: the largest over sites, or the m largest added up (basic composition)."""
+        largest = sorted((site.epsilon for site in self.sites), reverse=True)
+        return sum(largest[: self.max_sites_per_patient]) if largest else math.inf
+
+    @property
+    def federation_delta(self) -> float:
+        """The δ that belongs to `federation_epsilon`."""
+        largest = sorted((site.delta for site in self.sites), reverse=True)
+        return sum(largest[: self.max_sites_per_patient]) if largest else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPoint:
+    """After one round: loss and AUROC on the server's public set, and each site's ε so far."""
+
+    round: int
+    loss: float | None = None
+    auroc: float | None = None
+    epsilon: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """AUROC on the public set of a model trained in one arrangement; `note` says why if there is none."""
+
+    arrangement: Arrangement
+    name: str
+    noised: bool
+    auroc: Interval | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeRow:
+    """One site's intake. Exact counts: for generated or public data, or the site's own report, only."""
+
+    site: str
+    inputs: int
+    released: int
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    bytes_in: int = 0
+    bytes_released: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePair:
+    """One generated image before and after de-identification, as PNG files."""
+
+    caption: str
+    before_png: bytes
+    after_png: bytes
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a run's report shows.
+
+    Attributes:
+        config: rows of (key, value). classes: names by class index.
+        rounds: in ascending order. evaluation: global model on the public set.
+        site_evaluation: from the sites' noised histograms.
+        compression: rows of (what, ratio ≥ 0), original ÷ stored size.
+        data_card: what the data source is and how it was admitted.
+        data_generated: the images show no person; only then may `images` be given.
+        created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
+
+    Raises:
+        DataError: images of data that are not generated, or bytes that are not PNG.
+    """
+
+    title: str
+    run_id: str
+    privacy: PrivacySummary
+    simulated: bool
+    classes: tuple[str, ...] = ("negative", "positive")
+    config: tuple[tuple[str, str], ...] = ()
+    rounds: tuple[RoundPoint, ...] = ()
+    evaluation: EvaluationReport | None = None
+    site_evaluation: EvaluationReport | None = None
+    comparison: tuple[ComparisonRow, ...] = ()
+    intake: tuple[IntakeRow, ...] = ()
+    compression: tuple[tuple[str, float], ...] = ()
+    data_card: str = ""
+    data_generated: bool = False
+    images: tuple[ImagePair, ...] = ()
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        if self.images and not self.data_generated:
+            raise DataError(
+                "images in a report of generated data only",
+                "images of data that are not generated",
+                "show them in the site's own report, which never leaves it",
+            )
+        for pair in self.images:
+            if not (pair.before_png.startswith(_PNG) and pair.after_png.startswith(_PNG)):
+                raise DataError("PNG files as images", "other bytes", "encode the pixels as PNG first")

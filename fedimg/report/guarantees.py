@@ -1,0 +1,147 @@
+"""The sections on privacy: what is said first, the key figures, the promises, every site's numbers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, section, table
+from fedimg.report.data import ReportData, SitePrivacy
+from fedimg.report.markup import Markup, element
+from fedimg.report.promises import not_promised, notices, promised
+
+MODES: Final = {
+    "per_site": "differential privacy by each site",
+    "distributed": "distributed differential privacy",
+    "client_level": "differential privacy of whole sites",
+    "none": "no differential privacy",
+}
+
+
+def mode_name(data: ReportData) -> str:
+    """The mode in words; under insecure noise it is no privacy of any kind."""
+    return "insecure test mode" if data.privacy.insecure else MODES[data.privacy.mode]
+
+
+def heading(data: ReportData) -> Markup:
+    """Title, chips, and whatever has to be said before any number."""
+    grave = not data.privacy.protects
+    chips = [element("span", f"run {data.run_id}", class_="chip")]
+    if data.created:
+        chips.append(element("span", data.created, class_="chip"))
+    chips.append(element("span", mode_name(data), class_="chip danger" if grave else "chip"))
+    if data.simulated:
+        chips.append(element("span", "simulated", class_="chip note"))
+    chips.append(element("span", f"secure aggregation: {data.privacy.secagg}", class_="chip"))
+    said = [
+        element(
+            "div", element("strong", n.title), element("p", n.text), class_=f"notice {n.level}", role="note"
+        )
+        for n in notices(data.privacy, simulated=data.simulated)
+    ]
+    return element("header", element("h1", data.title), element("div", chips, class_="meta"), said)
+
+
+def key_figures(data: ReportData) -> Markup:
+    """The four numbers that a reader looks for first."""
+    tiles: list[tuple[str, str, str, bool]] = []
+    auroc = data.evaluation.metrics.get("auroc") if data.evaluation else None
+    if auroc is not None:
+        span = f"95 % interval {auroc.low:.3f} to {auroc.high:.3f}"
+        tiles.append(("AUROC on the public test set", f"{auroc.value:.3f}", span, False))
+    privacy = data.privacy
+    if privacy.mode == "none":
+        tiles.append(("ε", "∞", "nothing bounds what is revealed", False))
+    elif privacy.sites:
+        several = privacy.max_sites_per_patient
+        which = "largest over the sites" if several == 1 else f"the {several} largest added up"
+        unit = "site" if privacy.mode == "client_level" else "patient"
+        under = f"{which}, δ = {scientific(privacy.federation_delta)}, add or remove one {unit}"
+        name = "nominal ε, void" if privacy.insecure else f"ε of one {unit}"
+        tiles.append((name, epsilon_text(privacy.federation_epsilon), under, privacy.insecure))
+    sites = len(privacy.sites) or len({s for point in data.rounds for s in point.epsilon}) or len(data.intake)
+    if sites:
+        tiles.append(("Sites", f"{sites:,}", "each with its own data and keys", False))
+    if data.rounds:
+        tiles.append(("Rounds", f"{data.rounds[-1].round:,}", "of training and averaging", False))
+    drawn = [
+        element(
+            "dl",
+            element("dt", name),
+            element("dd", value, class_="void" if void else None),
+            element("dd", under, class_="small"),
+            class_="tile",
+        )
+        for name, value, under, void in tiles
+    ]
+    return element("div", drawn, class_="tiles") if drawn else Markup("")
+
+
+def promises(data: ReportData) -> Markup:
+    """What is promised and what is not, side by side."""
+    kept, left = promised(data.privacy), not_promised(data.privacy)
+    kept_box = (
+        element("div", element("h3", "Promised"), bullets(kept), class_="promise yes")
+        if kept
+        else element(
+            "div",
+            element("h3", "Promised", class_="bad"),
+            element("p", "Nothing. This run gives no guarantee to any patient."),
+            class_="promise",
+        )
+    )
+    left_box = element("div", element("h3", "Not promised"), bullets(left), class_="promise")
+    return section(
+        "What is promised, and what is not", "", element("div", kept_box, left_box, class_="columns")
+    )
+
+
+def privacy_table(data: ReportData) -> Markup:
+    """Each site's guarantee and how it came about."""
+    privacy = data.privacy
+    if not privacy.sites:
+        return Markup("")
+    void = privacy.insecure
+    rows = [_privacy_row(site) for site in privacy.sites]
+    columns = [
+        Column("site", numeric=False),
+        Column("nominal ε (void)" if void else "ε"),
+        Column("δ"),
+        Column("noise multiplier σ"),
+        Column("sampling rate q"),
+        Column("steps T"),
+        Column("clip norm C"),
+        Column("accountant", numeric=False),
+        Column("second accountant ε"),
+    ]
+    unit = "site" if privacy.mode == "client_level" else "patient"
+    lead = (
+        "These figures would hold if the noise were secret. It was not: they promise nothing."
+        if void
+        else f"Neighbouring data sets differ by adding or removing one {unit}, with everything that belongs to "
+        f"it. At most {privacy.max_sites_per_patient} "
+        f"site{'s' if privacy.max_sites_per_patient > 1 else ''} per patient, as declared. ε is rounded up."
+    )
+    return section("Nominal noise by site" if void else "Privacy by site", lead, table(columns, rows))
+
+
+def _privacy_row(site: SitePrivacy) -> list[str]:
+    second = ""
+    if site.second_epsilon is not None:
+        second = epsilon_text(site.second_epsilon)
+        if site.second_accountant:
+            second += f" ({site.second_accountant})"
+        # The two accountants agree within 0.02 wherever both are sound (`privacy.md` §3).
+        if abs(site.second_epsilon - site.epsilon) > 0.02:
+            gap = element("span", f" differs by {abs(site.second_epsilon - site.epsilon):.2f}", class_="bad")
+            second = element("span", second, gap)
+    return [
+        site.site,
+        epsilon_text(site.epsilon),
+        scientific(site.delta),
+        f"{site.noise_multiplier:.4g}",
+        f"{site.sampling_rate:.4g}",
+        f"{site.steps:,}",
+        f"{site.l2_clip_norm:g}",
+        site.accountant,
+        second or "–",
+    ]

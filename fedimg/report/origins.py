@@ -1,0 +1,120 @@
+"""The sections on where everything came from: intake, images, settings."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+from fedimg.report.blocks import Column, bytes_text, section, table
+from fedimg.report.data import ReportData
+from fedimg.report.markup import Markup, element
+from fedimg.values import Quarantine
+
+_REASONS: Final = {
+    Quarantine.UNREADABLE: "cannot be read as an image file",
+    Quarantine.NOT_AN_IMAGE: "holds no image",
+    Quarantine.NO_PATIENT_ID: "names no patient",
+    Quarantine.NO_LABEL: "has no label",
+    Quarantine.PATIENT_AT_TWO_SITES: "its patient is declared at two sites",
+    Quarantine.OBJECT_TYPE: "is of a kind that is not admitted",
+    Quarantine.UNSAFE_STRUCTURE: "its structure is unsafe to parse",
+    Quarantine.RESIDUAL_IDENTIFIER: "an identifier was left after de-identification",
+    Quarantine.PIXELS_UNDECODABLE: "its pixels cannot be decoded",
+    Quarantine.PIXELS_NOT_FINITE: "its pixels are not finite numbers",
+    Quarantine.PIXELS_BLANK: "its frame is blank",
+    Quarantine.PIXELS_CLIPPED: "its frame is clipped",
+    Quarantine.DUPLICATE: "is a duplicate",
+    Quarantine.WRONG_SHAPE: "its shape does not fit",
+    Quarantine.RECEIPT_INVALID: "its receipt is invalid",
+    Quarantine.DISK_FULL: "the disk was full",
+}
+
+
+def intake(data: ReportData) -> Markup:
+    """What came in, what was released and what was held back."""
+    if not data.intake and not data.data_card:
+        return Markup("")
+    content = []
+    if data.intake:
+        columns = [
+            Column("site", numeric=False),
+            Column("inputs"),
+            Column("released"),
+            Column("quarantined"),
+            Column("size in"),
+            Column("size released"),
+        ]
+        rows = [
+            [
+                r.site,
+                f"{r.inputs:,}",
+                f"{r.released:,}",
+                f"{sum(r.quarantined.values()):,}",
+                bytes_text(r.bytes_in),
+                bytes_text(r.bytes_released),
+            ]
+            for r in data.intake
+        ]
+        content.append(table(columns, rows))
+    side = [box for box in (_quarantine(data), _compression(data)) if box]
+    if side:
+        content.append(element("div", side, class_="columns"))
+    return section("Intake and de-identification", data.data_card, *content)
+
+
+def _quarantine(data: ReportData) -> Markup:
+    totals: dict[str, int] = {}
+    for row in data.intake:
+        for reason, count in row.quarantined.items():
+            totals[str(reason)] = totals.get(str(reason), 0) + count
+    rows = [
+        [reason, _REASONS[Quarantine(reason)] if reason in set(Quarantine) else "", f"{count:,}"]
+        for reason, count in sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+        if count
+    ]
+    columns = [Column("reason", numeric=False), Column("the input …", numeric=False), Column("held back")]
+    return (
+        element("div", element("h3", "Quarantined, by reason"), table(columns, rows)) if rows else Markup("")
+    )
+
+
+def _compression(data: ReportData) -> Markup:
+    rows = [[what, f"{ratio:.2f} : 1"] for what, ratio in data.compression]
+    columns = [Column("lossless compression", numeric=False), Column("ratio")]
+    return element("div", element("h3", "Compression"), table(columns, rows)) if rows else Markup("")
+
+
+def images(data: ReportData) -> Markup:
+    """Generated images before and after de-identification."""
+    if not data.images:
+        return Markup("")
+
+    def picture(png: bytes, alt: str) -> Markup:
+        return element("img", src="data:image/png;base64," + base64.b64encode(png).decode(), alt=alt)
+
+    pairs = [
+        element(
+            "figure",
+            element(
+                "div",
+                element(
+                    "div", picture(pair.before_png, f"{pair.caption}, before"), element("span", "before")
+                ),
+                element("div", picture(pair.after_png, f"{pair.caption}, after"), element("span", "after")),
+                class_="pair",
+            ),
+            element("figcaption", pair.caption),
+        )
+        for pair in data.images
+    ]
+    lead = "Generated images: the names burnt into them belong to nobody."
+    return section("Before and after de-identification", lead, element("div", pairs, class_="pairs"))
+
+
+def settings(data: ReportData) -> Markup:
+    """The composed configuration."""
+    if not data.config:
+        return Markup("")
+    rows = [[key, value] for key, value in data.config]
+    columns = [Column("key", numeric=False), Column("value", numeric=False)]
+    return section("Settings", "", table(columns, rows))

@@ -1,0 +1,180 @@
+"""What a run promises, to whom, and what it does not, in words (`privacy.md` §1).
+
+In the insecure test mode no sentence may be read as a guarantee: `promised` is empty there,
+whatever the mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedimg.report.data import PrivacySummary
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A statement loud enough to stand on top of the page."""
+
+    level: Literal["danger", "warning", "note"]
+    title: str
+    text: str
+
+
+_PROMISED = {
+    "per_site": (
+        (
+            "Each patient is protected against the server, the other sites and everyone who sees the model. "
+            "Adding or removing one patient, with all of their images and studies, changes the probability of "
+            "anything that left the site by at most the factor e^ε, but for a probability of δ."
+        ),
+        (
+            "The promise rests on the patient's own site alone: it clips, samples and adds its full noise itself "
+            "before anything leaves."
+        ),
+    ),
+    "distributed": (
+        (
+            "Each patient is protected against the server and up to {colluders} other colluding sites. Adding or "
+            "removing one patient, with all of their images and studies, changes the probability of what is "
+            "opened by at most the factor e^ε, but for a probability of δ."
+        ),
+        (
+            "Every site adds a share of the noise. The promise rests on the secure aggregation: only sums over "
+            "enough sites are ever opened."
+        ),
+    ),
+    "client_level": (
+        (
+            "Each site is protected as a whole against those who see the model: adding or removing one site's "
+            "contribution changes the probability of the model by at most the factor e^ε, but for a probability "
+            "of δ."
+        ),
+        "The promise rests on the server (or on the secure sum), which adds the noise.",
+    ),
+}
+_EVERY_RELEASE = (
+    (
+        "It covers every release of the run together: all training steps and the evaluations at the sites. Each "
+        "was charged to the ledger before it left."
+    ),
+    (
+        "It holds whatever else an attacker knows, every other patient's record included, and for whatever is "
+        "later computed from the releases."
+    ),
+)
+
+
+def promised(privacy: PrivacySummary) -> tuple[str, ...]:
+    """The guarantees of a run; empty where there are none."""
+    if not privacy.protects:
+        return ()
+    of_mode = tuple(text.format(colluders=privacy.colluders) for text in _PROMISED[privacy.mode])
+    return of_mode + _EVERY_RELEASE
+
+
+def not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
+    """What a reader may not conclude from the run."""
+    if not privacy.protects:
+        return (
+            (
+                "Nothing bounds what the updates and the model tell about any one patient. Membership of a "
+                "patient, and sometimes whole images, can be recovered from un-noised updates."
+            ),
+            (
+                "De-identification removed direct identifiers from headers and pixels; it does not protect "
+                "against what a trained model remembers."
+            ),
+            _NOT_CLINICAL,
+        )
+    several = privacy.max_sites_per_patient
+    sites = (
+        f"No patient is assumed to be at more than {several} site{'s' if several > 1 else ''}. This is declared "
+        "and cannot be checked, since each site uses its own pseudonyms"
+        + (
+            f"; the {several} largest ε are added up."
+            if several > 1
+            else "; ε is the largest over the sites."
+        )
+    )
+    trusted = {
+        "per_site": "The patient's own site sees the patient's data, as it did before.",
+        "distributed": "More colluding sites than declared, or survivors fewer than the threshold, void the promise.",
+        "client_level": "A patient is protected only as part of the site, and not against the server unless the "
+        "sum is secure.",
+    }[privacy.mode]
+    ledger = (
+        "The ledgers were made for this run alone: what other runs spend on the same patients is not counted in ε."
+        if privacy.scratch_ledger
+        else "Runs before and after this one spend from the same ledger; ε here is this run's share."
+    )
+    return (
+        trusted,
+        sites,
+        "That a site took part, its declared size, and the settings below are public.",
+        (
+            "What holds for many patients is learned on purpose: a model may say much about a person who was never "
+            "in the data."
+        ),
+        ledger,
+        _NOT_CLINICAL,
+    )
+
+
+_NOT_CLINICAL = (
+    "This is a measurement on test data, not a clinical validation; the model is no medical device."
+)
+
+
+def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
+    """Everything that must be said before any number, the gravest first."""
+    said = []
+    if privacy.insecure:
+        said.append(
+            Notice(
+                "danger",
+                "Insecure test mode: no patient is protected",
+                "The noise and the sampling of patients came from a seed that stands in the settings, so that "
+                "anyone can take the noise away again. Every ε below is nominal and void. Do not publish or use "
+                "this model.",
+            )
+        )
+    if privacy.mode == "none":
+        said.append(
+            Notice(
+                "danger",
+                "No differential privacy",
+                "The sites' updates carried no noise. They, and the model, may reveal single patients.",
+            )
+        )
+    elif not privacy.protects and not privacy.insecure:
+        said.append(
+            Notice(
+                "danger",
+                "No finite guarantee",
+                "At least one site has no finite ε in this run, so nothing is promised.",
+            )
+        )
+    if privacy.secagg == "none":
+        protected = (
+            "Each had been noised by its site before it left, and that noise is what the promise rests on."
+            if privacy.protects and privacy.mode == "per_site"
+            else "Nothing hid one site's contribution from the server."
+        )
+        said.append(
+            Notice(
+                "warning",
+                "No secure aggregation",
+                f"The server saw each site's update on its own. {protected}",
+            )
+        )
+    if simulated:
+        said.append(
+            Notice(
+                "note",
+                "Simulated federation",
+                "All sites and the server ran on one computer, under one owner. Keys, homes and ledgers of the "
+                "sites are simulated too.",
+            )
+        )
+    return tuple(said)

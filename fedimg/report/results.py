@@ -1,0 +1,119 @@
+"""The sections on the model: alone, together and pooled; by round; the final performance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from fedimg.report import forest, lines, performance
+from fedimg.report.blocks import Column, bullets, figure, interval_text, section, table
+from fedimg.report.data import ReportData
+from fedimg.report.lines import Series
+from fedimg.report.markup import Markup, element
+from fedimg.values import EvaluationReport
+
+_METRICS: Final = {
+    "auroc": "AUROC",
+    "pr_auc": "PR-AUC (average precision)",
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall (sensitivity)",
+    "specificity": "Specificity",
+    "f1": "F1",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+}
+
+
+def comparison(data: ReportData) -> Markup:
+    """Each site alone, the federation and pooled data, without and with noise."""
+    if not data.comparison:
+        return Markup("")
+    chart = forest.comparison(data.comparison, data.privacy)
+    cells: dict[tuple[str, str], list[str]] = {}
+    for row in data.comparison:
+        pair = cells.setdefault((row.arrangement, row.name), ["–", "–"])
+        pair[row.noised] = interval_text(row.auroc) if row.auroc else row.note or "not computed"
+    order = {"federation": 0, "pooled": 1, "site": 2}
+    keys = sorted(cells, key=lambda key: order[key[0]])
+    rows = [[f"{name} alone" if kind == "site" else name, *cells[kind, name]] for kind, name in keys]
+    means = [forest.mean_of_sites(data.comparison, noised=noised) for noised in (False, True)]
+    if any(mean is not None for mean in means):
+        rows.append(["mean of the sites alone", *("–" if mean is None else f"{mean:.3f}" for mean in means)])
+    strong = [k for k, key in enumerate(keys) if key[0] == "federation"]
+    # A column without a single row of its kind says nothing.
+    kept = [k for k in (0, 1) if any(row.noised == bool(k) for row in data.comparison)]
+    columns = [
+        Column("arrangement", numeric=False),
+        *(Column(forest.noise_names(data.privacy)[k]) for k in kept),
+    ]
+    rows = [[row[0], *(row[1 + k] for k in kept)] for row in rows]
+    lead = (
+        "What working together is worth, and what the noise costs. Pooled data would need every image in one "
+        "place; it is the yardstick, not an option."
+    )
+    drawn = figure(chart, wide=True) if chart else Markup("")
+    return section("Alone, together, pooled", lead, drawn, table(columns, rows, strong=strong))
+
+
+def training(data: ReportData) -> Markup:
+    """Loss, AUROC and ε by round."""
+    loss = Series("loss", tuple((float(p.round), p.loss) for p in data.rounds if p.loss is not None), 0)
+    area = Series("AUROC", tuple((float(p.round), p.auroc) for p in data.rounds if p.auroc is not None), 2)
+    charts = [
+        lines.by_round("loss", "Loss on the public test set, by round", [loss], "loss"),
+        lines.by_round("auroc", "AUROC on the public test set, by round", [area], "AUROC", ceiling=1.0),
+    ]
+    if data.privacy.mode != "none":
+        epsilon = "nominal ε (void)" if data.privacy.insecure else "ε spent"
+        title = (
+            f"{epsilon} by round and site".capitalize()
+            if data.privacy.insecure
+            else "ε spent, by round and site"
+        )
+        charts.append(lines.by_round("epsilon", title, lines.epsilon_series(data.rounds), epsilon, zero=True))
+    drawn = [figure(chart) for chart in charts if chart]
+    return section("Training", "", element("div", drawn, class_="figures three")) if drawn else Markup("")
+
+
+def performance_of_model(data: ReportData) -> Markup:
+    """Metrics with intervals, curves and confusion matrices of the global model."""
+    reports = [r for r in (data.evaluation, data.site_evaluation) if r is not None]
+    if not reports:
+        return Markup("")
+    heads = {"public": "public test set", "sites": "at the sites"}
+    columns = [Column("metric", numeric=False), *(Column(heads[r.source]) for r in reports)]
+    rows = [
+        [label, *(interval_text(r.metrics[name]) if name in r.metrics else "–" for r in reports)]
+        for name, label in _METRICS.items()
+        if any(name in r.metrics for r in reports)
+    ]
+    units = {"public": "examples", "sites": "patients (a noisy count)"}
+    rows.append(["number", *(f"{r.examples:,} {units[r.source]}" for r in reports)])
+    charts = [performance.roc(reports), performance.reliability(reports)]
+    charts += [
+        performance.confusion(r, data.classes, f"confusion-{r.source}") for r in reports if r.confusion.any()
+    ]
+    lead = "The global model, with 95 % intervals from resampling patients."
+    if data.site_evaluation is not None:
+        lead += (
+            " At the sites everything derives from one release of noised score histograms; its intervals "
+            "account for the noise."
+            if data.privacy.protects
+            else " At the sites everything derives from score histograms."
+        )
+    drawn = element("div", [figure(chart) for chart in charts if chart], class_="figures")
+    return section("Performance", lead, table(columns, rows), *_omissions(reports), drawn)
+
+
+def _omissions(reports: Sequence[EvaluationReport]) -> list[Markup]:
+    said = [
+        f"{_METRICS.get(name, name)}, {performance.SOURCES[r.source]}: {reason}."
+        for r in reports
+        for name, reason in r.omitted.items()
+    ]
+    if not said:
+        return []
+    return [
+        element("details", element("summary", "metrics that are left out, and why"), bullets(tuple(said)))
+    ]
