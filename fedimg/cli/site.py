@@ -48,7 +48,9 @@ def _init(arguments: Any) -> int:
     terms = LedgerTerms(arguments.epsilon_max, delta, order)
     home = SiteHome.create(arguments.home, simulated=False)
     template = (files("sites") / "policies" / "default.yaml").read_text("utf-8")
-    policy = re.sub(r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1)
+    policy = re.sub(
+        r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1
+    )
     home.policy.write_text(policy, "utf-8")
     home.policy.chmod(0o600)
     if SitePolicy.load(home.policy).declared_patients != arguments.patients:

@@ -1,0 +1,32 @@
+"""For every test: one thread, no telemetry, examples that come again, and the real files where they are."""
+
+import os
+
+# Before torch, flwr and ray are imported anywhere.
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+
+# A slow core is no finding, and a failure must come again: the examples are a function of the test.
+settings.register_profile(
+    "fedimg", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fedimg")
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Real public files beside the checkout, for those who have them."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared/data, which is not here")
+    return SHARED
