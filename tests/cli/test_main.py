@@ -42,7 +42,9 @@ def test_help_names_every_verb_and_exit_code(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(re.search(rf"^  {verb} +\S", text, re.MULTILINE) for verb in cli.VERBS)
-    assert all(re.search(rf"^ +{code}  {meaning}$", text, re.MULTILINE) for code, meaning in cli.EXIT_CODES.items())
+    assert all(
+        re.search(rf"^ +{code}  {meaning}$", text, re.MULTILINE) for code, meaning in cli.EXIT_CODES.items()
+    )
 
 
 def test_no_verb_is_a_usage_error(capsys):
