@@ -1,0 +1,107 @@
+"""The generated hospitals as a data source: real DICOM files of people who do not exist.
+
+Each hospital's files are generated once per (configuration, sites, seed) and found again by a run that
+goes on; a folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from fedimg import cohort as generator
+from fedimg.cohort import CohortConfig
+from fedimg.errors import DataError
+from fedimg.sources.config import DataConfig
+from fedimg.sources.labelled_files import FoundItems, class_index, divide, site_and_split
+from fedimg.sources.manifest import PUBLIC, SourceManifest, declared
+from fedimg.sources.paths import inside
+from fedimg.sources.tabular import read_table
+from fedimg.values import SourceItem, Split
+
+CLASSES = ("no lesion", "lesion")
+CARD = (
+    "generated hospitals: real DICOM files of CT, MR, CR and US with lesions of known place and size, planted "
+    "identifiers and a few broken files; nobody in them exists"
+)
+
+
+def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[str, SourceManifest]:
+    """`sites` hospitals and the public set; n̄ is the configured number of patients per hospital.
+
+    The patient numbers of the manifest only keep patients together: the intake reads the headers.
+    Raises ConfigError, DataError.
+    """
+    settings = replace(config.cohort, hospitals=sites)
+    root = workdir / f"cohort-{_digest(settings, seed)}"
+    items: list[SourceItem] = []
+    dropped = 0
+    for hospital in range(sites):
+        found, dropped = _hospital(root / f"hospital-{hospital + 1}", settings, hospital, seed, "train")
+        items += found
+    if settings.phantom_public_patients:
+        found, dropped = _hospital(root / "public", settings, 0, seed, "public")
+        items += found
+    # What the intake is told of the patient: nothing, as in a real folder.
+    everything = FoundItems(tuple(items), dropped, 0, {item.path: None for item in items})
+    named = replace(config, classes=CLASSES) if config.classes != CLASSES else config
+    manifests = divide(everything, named, sites, seed, CARD)
+    return {site: _stated(site, manifest, settings) for site, manifest in manifests.items()}
+
+
+def _hospital(
+    folder: Path, settings: CohortConfig, hospital: int, seed: int, split: Split
+) -> tuple[list[SourceItem], int]:
+    """Items of one hospital, generated if they are not there; and the columns its manifest had beyond ours."""
+    if not (folder / "manifest.csv").is_file():
+        _generate(folder, settings, hospital, seed, split)
+    allowed = ("path", "patient_id", "label", "site", "split", "mask")
+    table = read_table(folder / "manifest.csv", allowed, ("path", "patient_id", "label"))
+    items = []
+    for number, row in enumerate(table.rows, start=2):
+        site, _ = site_and_split(row, number)
+        items.append(
+            SourceItem(
+                path=inside(folder, row["path"], number),
+                kind="dicom",
+                patient_id=row["patient_id"] or None,
+                label=class_index(row["label"], CLASSES, number),
+                site=None if split == "public" else site or f"hospital-{hospital + 1}",
+                split=split,
+                mask_path=inside(folder, row["mask"], number) if row.get("mask") else None,
+            )
+        )
+    return items, table.dropped_columns
+
+
+def _generate(folder: Path, settings: CohortConfig, hospital: int, seed: int, split: Split) -> None:
+    """Into a folder of another name first: a run that is stopped leaves no half hospital to go on with."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    growing = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    try:
+        generator.generate_hospital(growing, settings, hospital, seed, split)
+        growing.replace(folder)
+    except OSError as error:
+        raise DataError(
+            "space for the generated hospitals",
+            error.strerror or "an error",
+            "free some, or lower data.cohort",
+        ) from None
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+
+
+def _digest(settings: CohortConfig, seed: int) -> str:
+    """Names the folder by what decides its files; how many processes write them does not."""
+    content = asdict(replace(settings, workers=1)) | {"seed": seed}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stated(site: str, manifest: SourceManifest, settings: CohortConfig) -> SourceManifest:
+    stated = None if site == PUBLIC else {site: declared(settings.patients_per_hospital)}
+    return replace(manifest, public_data=True, declared_patients=stated)

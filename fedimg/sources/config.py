@@ -1,0 +1,78 @@
+"""Which data a run uses. One flat section, so that `data=medmnist data.path=…` is all it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from fedimg.cohort import CohortConfig
+from fedimg.errors import ConfigError
+
+# Keys that only some sources read: setting one for another source would silently do nothing.
+_READ_BY: dict[str, tuple[str, ...]] = {
+    "path": ("dicom", "nifti", "images", "medmnist"),
+    "labels": ("dicom", "nifti", "images"),
+    "label_from": ("dicom",),
+    "classes": ("dicom", "nifti", "images"),
+    "declared_patients": ("dicom", "nifti", "images"),
+    "declared_public": ("dicom", "nifti", "images"),
+    "dataset": ("medmnist",),
+    "use_validation": ("medmnist",),
+    "cohort": ("cohort",),
+    "options": (),
+}
+BUILT_IN = ("cohort", "dicom", "medmnist", "nifti", "images")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A data source and how it is divided among sites.
+
+    Attributes:
+        name: cohort, dicom, medmnist, nifti, images, or the name of an entry point in `fedimg.sources`.
+        path: the folder with the files; for medmnist the npz file, or null to fetch it.
+        labels: CSV of labels, by default labels.csv in the folder.
+        label_from: dicom: "csv", or "seg" for DICOM SEG masks in the folder (class 1 where any pixel is set).
+        classes: names by class index; a label cell holds a name or an index.
+        partition: "manifest" (the table's site column; the cohort's hospitals), "iid" or "dirichlet".
+        alpha: of the Dirichlet division; small is strongly skewed.
+        max_sites_per_patient: m of the privacy plan; who is at more sites is held back from the later ones.
+        declared_patients: patients per site as the operator states them, for data without a public card.
+        declared_public: the operator declares these files public; pictures of them may stand in reports.
+        dataset: medmnist: name of the set, by default read off the file's name.
+        use_validation: medmnist: the validation split goes to the "sites" too, or is left "aside".
+        cohort: the generated hospitals.
+        options: for a source that an entry point brings.
+    """
+
+    name: str = "cohort"
+    path: str | None = None
+    labels: str | None = None
+    label_from: Literal["csv", "seg"] = "csv"
+    classes: tuple[str, ...] = ("negative", "positive")
+    partition: Literal["manifest", "iid", "dirichlet"] = "manifest"
+    alpha: float = 0.5
+    max_sites_per_patient: int = 1
+    declared_patients: int | None = None
+    declared_public: bool = False
+    dataset: str | None = None
+    use_validation: Literal["aside", "sites"] = "aside"
+    cohort: CohortConfig = field(default_factory=CohortConfig)
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise ConfigError(
+                "data.classes: two names or more, all different", str(self.classes), "change them"
+            )
+        if self.max_sites_per_patient < 1:
+            raise ConfigError("data.max_sites_per_patient ≥ 1", str(self.max_sites_per_patient), "change it")
+        if self.declared_patients is not None and self.declared_patients < 1:
+            raise ConfigError("data.declared_patients ≥ 1 or null", str(self.declared_patients), "change it")
+        defaults = {f.name: f.default for f in fields(self)} | {"cohort": CohortConfig(), "options": {}}
+        for key, readers in _READ_BY.items():
+            if self.name in BUILT_IN and self.name not in readers and getattr(self, key) != defaults[key]:
+                where = " or ".join(readers) or "a source that an entry point brings"
+                found = f"data={self.name}, which does not read it"
+                raise ConfigError(f"data.{key} for {where}", found, "leave this key out")
