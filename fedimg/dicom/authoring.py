@@ -67,6 +67,7 @@ _COMMON: Mapping[str, Any] = {
     "StudyID": "",
     "AccessionNumber": "",
     "SeriesNumber": "1",
+    "Laterality": "",
     "InstanceNumber": "1",
     "Manufacturer": "",
 }
@@ -151,7 +152,7 @@ def build_image(
         pixels: (H, W), (F, H, W) of uint8, uint16 or int16; (H, W, 3), (F, H, W, 3) of uint8 for RGB.
         attributes: DICOM keywords; a list of mappings is a sequence. They override every default.
         transfer_syntax: how pixels and data set are encoded; all of them lossless.
-        private: (group, creator, element 0x00–0xFF, VR, value).
+        private: (group, creator, element 0x00–0xFF, VR, value); of VR SQ a list of mappings.
 
     Raises DataError for an unknown keyword or shape.
     """
@@ -169,7 +170,8 @@ def build_image(
             defaults[level] = uids.generate_uid(prefix=None)
     fill(dataset, {**defaults, **module, **attributes})
     for group, creator, element, vr, value in private:
-        dataset.private_block(group, creator, create=True).add_new(element, vr, value)
+        content = [fill(Dataset(), item) for item in value] if vr == "SQ" else value
+        dataset.private_block(group, creator, create=True).add_new(element, vr, content)
     syntax = _SYNTAXES[transfer_syntax]
     dataset.file_meta = file_meta(str(sop_class), str(dataset.SOPInstanceUID), syntax)
     _set_pixel_data(dataset, frames, syntax)

@@ -70,8 +70,9 @@ def file_meta(sop_class: str, instance: str, syntax: UID) -> FileMetaDataset:
 
 
 def encoded(dataset: Dataset) -> bytes:
-    """A data set with `file_meta` as the bytes of a DICOM file, zero preamble."""
+    """A data set with `file_meta` as the bytes of a DICOM file; its own `preamble`, if set, else zeros."""
     buffer = BytesIO()
-    dataset.preamble = b"\0" * 128
+    if not getattr(dataset, "preamble", None):
+        dataset.preamble = b"\0" * 128
     dcmwrite(buffer, dataset, enforce_file_format=False)
     return buffer.getvalue()

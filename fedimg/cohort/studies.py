@@ -1,0 +1,283 @@
+"""One study of one patient: phantom → scanner → DICOM files with their ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedimg.cohort import anatomy
+from fedimg.cohort.anatomy import Generator, Phantom
+from fedimg.cohort.config import CohortConfig
+from fedimg.cohort.identities import Person, Planted, container, header, private_elements
+from fedimg.cohort.scanners import Scanner, acquire
+from fedimg.dicom.authoring import build_image, derived_uid, encoded, write_segmentation
+from fedimg.dicom.lettering import LINE_HEIGHT_PX, draw, fitting
+
+HALF_STACK = 0.10  # greatest |z| of a series' slices, in units of half the field of view
+_BANNER_ROWS = LINE_HEIGHT_PX + 5
+_US_WIDTH_MM = 80.0
+_EXAMS: Mapping[str, tuple[str, str]] = {
+    "CT": ("CT THORAX", "CHEST"),
+    "MR": ("MRI HEAD FLAIR", "HEAD"),
+    "CR": ("CHEST PA", "CHEST"),
+    "US": ("SONOGRAPHY", "BREAST"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One row of a hospital's manifest; paths are relative to the hospital's folder."""
+
+    path: str
+    patient_id: str
+    label: int | None
+    modality: str
+    mask: str = ""
+    box: tuple[int, int, int, int] | None = None
+    diameter_mm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One patient's rows, and what was planted."""
+
+    patient_id: str
+    truths: list[Truth] = field(default_factory=list)
+    planted: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What is to be written.
+
+    Attributes:
+        root: the hospital's folder. folder: the study's, below it.
+        uid: parts that make the study's UIDs. lesion: whether the patient has one.
+    """
+
+    root: Path
+    folder: Path
+    who: Person
+    scanner: Scanner
+    modality: str
+    day: date
+    accession: str
+    uid: tuple[str, ...]
+    lesion: bool
+
+
+def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Generator) -> list[Truth]:
+    """Write the study's files and, for CT and MR with a lesion, its mask. Returns one row per image file."""
+    phantoms, zs = _phantoms(study, config, rng)
+    attributes = _attributes(study, config, planted)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    if study.modality == "US":
+        return [_write_ultrasound(study, config, phantoms, attributes, planted, rng)]
+    images, truths = [], []
+    for number, (phantom, z) in enumerate(zip(phantoms, zs, strict=True), 1):
+        seen = acquire(phantom.values, study.modality, study.scanner, config.noise, rng)
+        own = _instance(study, planted, number) | _plane(study, config, z)
+        pixels, extra = _stored(seen, study)
+        path = study.folder / f"{study.modality}{number:04d}.dcm"
+        images.append(_write(path, study, pixels, attributes | own | extra, planted))
+        truths.append(_truth(study, path, phantom, study.scanner.field_of_view_mm))
+    if study.modality in ("CT", "MR") and any(t.label for t in truths):
+        mask = study.folder / "mask.seg.dcm"
+        write_segmentation(mask, images, np.stack([p.lesion for p in phantoms]))
+        planted.note("uid", derived_uid("SEG", *(str(i.SOPInstanceUID) for i in images)), "SOPInstanceUID")
+        relative = str(mask.relative_to(study.root))
+        truths = [replace(truth, mask=relative) for truth in truths]
+    return truths
+
+
+def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[Phantom], list[float]]:
+    size, contrast = config.image_size, config.lesion_contrast
+    stacked = study.modality in ("CT", "MR")
+    zs = [float(z) for z in np.linspace(-HALF_STACK, HALF_STACK, config.slices)]
+    if not stacked or config.slices == 1:
+        zs = [0.0]
+    half = max(zs)
+    lesion = anatomy.place(rng, study.modality, config.lesion_diameter, half) if study.lesion else None
+    if study.modality == "CT":
+        return anatomy.chest_ct(rng, size, zs, lesion, contrast), zs
+    if study.modality == "MR":
+        return anatomy.head_mr(rng, size, zs, lesion, contrast), zs
+    if study.modality == "CR":
+        return [anatomy.chest_cr(rng, size, lesion, contrast)], zs
+    frames = config.cine_frames if rng.uniform() < 0.3 else 1
+    return anatomy.ultrasound(rng, (2 * size - _BANNER_ROWS, 2 * size), frames, lesion, contrast), zs
+
+
+def _attributes(study: Study, config: CohortConfig, planted: Planted) -> dict[str, Any]:
+    """What all files of the study's series share."""
+    exam, part = _EXAMS[study.modality]
+    scanner = study.scanner
+    station = (
+        f"{study.who.institution.split()[-1].upper()[:11]}-{study.modality}1" if not study.who.public else ""
+    )
+    attributes = header(study.who, planted, exam, study.day, study.accession) | {
+        "StudyInstanceUID": planted.note("uid", derived_uid(*study.uid), "StudyInstanceUID"),
+        "SeriesInstanceUID": planted.note("uid", derived_uid(*study.uid, "series"), "SeriesInstanceUID"),
+        "SeriesDescription": exam,
+        "BodyPartExamined": part,
+        "Manufacturer": scanner.manufacturer,
+        "ManufacturerModelName": scanner.model,
+        "SoftwareVersions": scanner.software,
+    }
+    if station:
+        attributes["StationName"] = planted.note("institution", station, "StationName")
+    return attributes | _technique(study, config, planted)
+
+
+def _technique(study: Study, config: CohortConfig, planted: Planted) -> dict[str, Any]:
+    """Acquisition and display attributes of the modality (PS3.3 C.8.2.1, C.8.3.1, C.8.1.3)."""
+    scanner = study.scanner
+    spacing = f"{scanner.field_of_view_mm / config.image_size:.6g}"
+    if study.modality in ("CT", "MR"):
+        frame = planted.note("uid", derived_uid(*study.uid, "frame of reference"), "FrameOfReferenceUID")
+        step = HALF_STACK * scanner.field_of_view_mm / max(1, config.slices - 1)
+        plane = {
+            "FrameOfReferenceUID": frame,
+            "PixelSpacing": [spacing, spacing],
+            "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"],
+            "SliceThickness": f"{min(5.0, step):.6g}",
+        }
+        if study.modality == "CT":
+            return plane | {
+                "KVP": "120",
+                "ConvolutionKernel": scanner.kernel,
+                "WindowCenter": "40",
+                "WindowWidth": "400",
+            }
+        times = {
+            "EchoTime": "120",
+            "RepetitionTime": "9000",
+            "InversionTime": "2500",
+            "EchoTrainLength": "20",
+        }
+        display = {"WindowCenter": "500", "WindowWidth": "1000", "SpacingBetweenSlices": f"{step:.6g}"}
+        return plane | times | display | {"ScanningSequence": "IR", "SequenceVariant": "SK"}
+    if study.modality == "CR":
+        position = {"ViewPosition": "PA", "PatientOrientation": ["L", "F"], "Laterality": "U"}
+        return position | {
+            "ImagerPixelSpacing": [spacing, spacing],
+            "WindowCenter": "2000",
+            "WindowWidth": "4000",
+        }
+    return {"PatientOrientation": ["L", "F"], "WindowCenter": "128", "WindowWidth": "256"}
+
+
+def _instance(study: Study, planted: Planted, number: int) -> dict[str, Any]:
+    uid = derived_uid(*study.uid, "instance", str(number))
+    return {
+        "SOPInstanceUID": planted.note("uid", uid, "SOPInstanceUID"),
+        "InstanceNumber": str(number),
+    }
+
+
+def _plane(study: Study, config: CohortConfig, z: float) -> dict[str, Any]:
+    if study.modality not in ("CT", "MR"):
+        return {}
+    field = study.scanner.field_of_view_mm
+    corner = -field / 2 + field / config.image_size / 2
+    position = [f"{corner:.6g}", f"{corner:.6g}", f"{z * field / 2:.6g}"]
+    return {"ImagePositionPatient": position, "SliceLocation": position[2]}
+
+
+def _stored(seen: npt.NDArray[np.float32], study: Study) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """Physical values as the scanner stores them, with the attributes that undo it."""
+    if study.modality == "CT" and study.scanner.signed:
+        return np.clip(np.round(seen), -1024, 3071).astype(np.int16), {}
+    if study.modality == "CT":
+        stored = np.clip(np.round(seen) + 1024, 0, 4095).astype(np.uint16)
+        return stored, {"RescaleIntercept": "-1024", "BitsStored": 12, "HighBit": 11}
+    scale = 1000.0 if study.modality == "MR" else 4000.0
+    stored = np.clip(np.round(seen * scale), 0, 4095).astype(np.uint16)
+    bits = {"BitsStored": 12, "HighBit": 11}
+    if study.modality == "CR" and study.scanner.inverted:
+        return 4095 - stored, bits | {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": "2095"}
+    return stored, bits
+
+
+def _write(
+    path: Path, study: Study, pixels: npt.NDArray[Any], attributes: Mapping[str, Any], planted: Planted
+) -> Any:
+    around = container(study.who, planted)
+    syntax: Any = study.scanner.syntax
+    image = build_image(
+        modality=study.modality,
+        pixels=pixels,
+        attributes=attributes,
+        transfer_syntax=syntax,
+        private=private_elements(study.who, planted),
+    )
+    if around:
+        image.preamble = around["preamble"]
+        image.file_meta.SourceApplicationEntityTitle = around["SourceApplicationEntityTitle"]
+    path.write_bytes(encoded(image))
+    return image
+
+
+def _truth(study: Study, path: Path, phantom: Phantom, width_mm: float, first_row: int = 0) -> Truth:
+    relative = str(path.relative_to(study.root))
+    rows, columns = np.flatnonzero(phantom.lesion.any(1)), np.flatnonzero(phantom.lesion.any(0))
+    if not rows.size:
+        return Truth(relative, study.who.patient_id, 0, study.modality)
+    top, bottom = int(rows[0]) + first_row, int(rows[-1]) + 1 + first_row
+    box = (int(columns[0]), top, int(columns[-1]) + 1, bottom)
+    return Truth(
+        relative, study.who.patient_id, 1, study.modality, box=box, diameter_mm=phantom.radius * width_mm
+    )
+
+
+def _write_ultrasound(
+    study: Study,
+    config: CohortConfig,
+    phantoms: list[Phantom],
+    attributes: Mapping[str, Any],
+    planted: Planted,
+    rng: Generator,
+) -> Truth:
+    """The echo below a banner in which the machine writes who lies there (PS3.3 C.8.5.5, (0018,6011))."""
+    side = 2 * config.image_size
+    pixels = np.zeros((len(phantoms), side, side), np.uint8)
+    for frame, phantom in enumerate(phantoms):
+        seen = acquire(phantom.values, "US", study.scanner, config.noise, rng)
+        pixels[frame, _BANNER_ROWS:] = np.clip(np.round(seen * 255), 0, 255).astype(np.uint8)
+    text = fitting(f"{study.who.family} {study.who.patient_id}", side - 4)
+    draw(pixels, text, 2, 2, 255)
+    if not study.who.public:
+        planted.note("pixels", text, "PixelData")
+    centimetres = _US_WIDTH_MM / 10 / side
+    region = {
+        "RegionSpatialFormat": 1,
+        "RegionDataType": 1,
+        "RegionFlags": 0,
+        "RegionLocationMinX0": 0,
+        "RegionLocationMinY0": _BANNER_ROWS,
+        "RegionLocationMaxX1": side - 1,
+        "RegionLocationMaxY1": side - 1,
+        "PhysicalUnitsXDirection": 3,
+        "PhysicalUnitsYDirection": 3,
+        "PhysicalDeltaX": centimetres,
+        "PhysicalDeltaY": centimetres,
+    }
+    own = _instance(study, planted, 1) | {"SequenceOfUltrasoundRegions": [region]}
+    if len(phantoms) > 1:
+        own |= {"FrameTime": "50", "FrameIncrementPointer": 0x00181063}
+    path = study.folder / "US0001.dcm"
+    _write(path, study, pixels if len(phantoms) > 1 else pixels[0], {**attributes, **own}, planted)
+    whole = phantoms[0] if len(phantoms) == 1 else _joined(phantoms)
+    return _truth(study, path, whole, _US_WIDTH_MM, _BANNER_ROWS)
+
+
+def _joined(phantoms: list[Phantom]) -> Phantom:
+    """A cine's box holds the lesion in every frame."""
+    anywhere = np.logical_or.reduce([p.lesion for p in phantoms])
+    return Phantom(phantoms[0].values, anywhere, phantoms[0].radius)
