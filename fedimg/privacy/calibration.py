@@ -20,7 +20,6 @@ from fedimg.privacy.renyi import best_order, rdp
 from fedimg.privacy.request import PrivacyRequest
 
 TRAIN, EVALUATE = "train", "evaluate"
-ADJACENCY = "add_or_remove_one_patient"
 # The filter's conversion is looser than a privacy loss distribution: at equal ε it wants 7–13 % more noise
 # (measured for ε 0.5 to 8, q 0.1 to 1). A plan may be raised by that much to fit; needing more means that
 # the budget is short, and the plan is refused rather than drowned in noise.
@@ -101,8 +100,10 @@ class PrivacyPlan:
             self.delta,
         )
 
-    def release_record(self, *, insecure: bool = False) -> dict[str, Any]:
+    def release_record(self, *, insecure: bool = False, unit: str = "patient") -> dict[str, Any]:
         """What is promised about a model, as JSON values. `insecure`: noise came from a seed, so nothing is.
+
+        `unit` is "image" where the source knows of no patients, and the record must say so.
 
         ε stands only where it is true: with `privacy=none` and in the insecure test mode it is null.
         """
@@ -111,8 +112,8 @@ class PrivacyPlan:
         return {
             "mode": self.mode,
             "private": private,
-            "unit": "patient",
-            "adjacency": ADJACENCY,
+            "unit": unit,
+            "adjacency": f"add_or_remove_one_{unit}",
             "epsilon": self.epsilon if private else None,
             "delta": self.delta if private else None,
             "accountants": [

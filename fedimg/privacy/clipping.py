@@ -33,9 +33,10 @@ def clipped_sum(
     _check_norm(l2_clip_norm)
     total = torch.zeros(flat.numel(), dtype=torch.float64, device=flat.device)
     for images, labels in batch.to(flat.device).by_count():
-        step = gradients.patients_at_once(images)
+        engine = gradients.settled(flat, images)
+        step = engine.patients_at_once(flat, images)
         for start in range(0, len(images), step):
-            rows = gradients.of(flat, images[start : start + step], labels[start : start + step]).detach()
+            rows = engine.of(flat, images[start : start + step], labels[start : start + step]).detach()
             _add_clipped(total, rows, l2_clip_norm)
     return ClippedSum(total.cpu().numpy(), l2_clip_norm)
 
@@ -46,13 +47,15 @@ def clipped_vectors(vectors: Vector, l2_clip_norm: float) -> ClippedSum:
     if vectors.ndim != 2:
         raise ConfigError("one vector a patient, (U, k)", f"{vectors.ndim} dimensions", "stack the vectors")
     total = torch.zeros(vectors.shape[1], dtype=torch.float64)
-    _add_clipped(total, torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64)), l2_clip_norm)
+    if len(vectors):
+        _add_clipped(total, torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64)), l2_clip_norm)
     return ClippedSum(total.numpy(), l2_clip_norm)
 
 
 def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -> None:
     """Add each row of (B, P), scaled down to C, to `total` (P,) in place; rows without a finite norm are left out."""
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).tolist()
+    # row by row: a float64 copy of all rows would be the step's largest array, and cost more than the sum
+    norms = torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows]).tolist()
     for row, norm in zip(rows, norms, strict=True):
         if np.isfinite(norm):
             total.add_(row, alpha=min(1.0, l2_clip_norm / norm) if norm > 0 else 1.0)

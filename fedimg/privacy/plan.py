@@ -45,7 +45,6 @@ class ReleaseSession:
     Args:
         entropy: the operating system's, except in the openly insecure test mode.
         loss: class weights and augmentation of the patients' loss.
-        gradients: engine and chunk, where the caller has timed them (`engines.fastest`).
     """
 
     def __init__(
@@ -54,13 +53,12 @@ class ReleaseSession:
         ledger: Ledger,
         entropy: Entropy,
         loss: PatientLoss | None = None,
-        gradients: PatientGradients | None = None,
     ) -> None:
         if plan.mode == "none":
             raise ConfigError("a private plan", "privacy=none", "an open run has no releases")
         self.plan = plan
         self._ledger, self._entropy = ledger, entropy
-        self._loss, self._gradients = loss or PatientLoss(), gradients
+        self._loss = loss or PatientLoss()
         self._releases: list[str] = []
 
     @property
@@ -83,8 +81,9 @@ class ReleaseSession:
             BudgetExhausted, LedgerError: nothing was released.
         """
         request = self.plan.request
-        engine = "vmap" if request.engine == "auto" else request.engine
-        gradients = self._gradients or PatientGradients(network, self._loss, engine, request.chunk)
+        # timing may choose differently each time, and the test mode must repeat bit by bit
+        engine = "vmap" if self.insecure and request.engine == "auto" else request.engine
+        gradients = PatientGradients(network, self._loss, engine, request.chunk)
 
         def sampled() -> ClippedSum:
             patients = poisson_sample(dataset.number_of_patients, self.plan.sampling_rate, self._entropy)
