@@ -1,7 +1,7 @@
 """Where data come from. One module per source; all of them end in a `SourceManifest` per site.
 
-`load` gives {site: manifest} with the server's own held-out set under "public". Nothing here
-de-identifies: items go to the intake, which is the identity boundary; arrays are declared public.
+`load` gives {site: manifest}, with the server's own held-out set, if there is one, under "public". Nothing
+here de-identifies: items go to the intake, which is the identity boundary; arrays are declared public.
 """
 
 from fedimg.sources.config import DataConfig

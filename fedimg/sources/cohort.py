@@ -1,7 +1,7 @@
 """The generated hospitals as a data source: real DICOM files of people who do not exist.
 
-Each hospital's files are generated once per (configuration, sites, seed) and found again by a run that
-goes on; a folder appears whole or not at all.
+The files are generated once per (configuration, sites, seed) and found again by a run that goes on; the
+folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from fedimg import cohort as generator
 from fedimg.cohort import CohortConfig
+from fedimg.cohort.hospital import generate_cohort
 from fedimg.errors import DataError
 from fedimg.sources.config import DataConfig
-from fedimg.sources.labelled_files import FoundItems, class_index, divide, site_and_split
+from fedimg.sources.labelled_files import FoundItems, class_index, divide
 from fedimg.sources.manifest import PUBLIC, SourceManifest, declared
 from fedimg.sources.paths import inside
 from fedimg.sources.tabular import read_table
@@ -34,58 +34,52 @@ CARD = (
 def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[str, SourceManifest]:
     """`sites` hospitals and the public set; n̄ is the configured number of patients per hospital.
 
-    The patient numbers of the manifest only keep patients together: the intake reads the headers.
+    The patient numbers of the manifests only keep patients together: the intake reads the headers.
     Raises ConfigError, DataError.
     """
     settings = replace(config.cohort, hospitals=sites)
     root = workdir / f"cohort-{_digest(settings, seed)}"
+    if not root.is_dir():
+        _generate(root, settings, seed)
     items: list[SourceItem] = []
     dropped = 0
-    for hospital in range(sites):
-        found, dropped = _hospital(root / f"hospital-{hospital + 1}", settings, hospital, seed, "train")
-        items += found
-    if settings.phantom_public_patients:
-        found, dropped = _hospital(root / "public", settings, 0, seed, "public")
+    for folder in sorted(path.parent for path in root.glob("*/manifest.csv")):
+        found, dropped = _hospital(folder)
         items += found
     # What the intake is told of the patient: nothing, as in a real folder.
     everything = FoundItems(tuple(items), dropped, 0, {item.path: None for item in items})
-    named = replace(config, classes=CLASSES) if config.classes != CLASSES else config
-    manifests = divide(everything, named, sites, seed, CARD)
+    manifests = divide(everything, config, sites, seed, CARD)
     return {site: _stated(site, manifest, settings) for site, manifest in manifests.items()}
 
 
-def _hospital(
-    folder: Path, settings: CohortConfig, hospital: int, seed: int, split: Split
-) -> tuple[list[SourceItem], int]:
-    """Items of one hospital, generated if they are not there; and the columns its manifest had beyond ours."""
-    if not (folder / "manifest.csv").is_file():
-        _generate(folder, settings, hospital, seed, split)
+def _hospital(folder: Path) -> tuple[list[SourceItem], int]:
+    """Items of one hospital's manifest, and how many columns it has beyond ours."""
     allowed = ("path", "patient_id", "label", "site", "split", "mask")
-    table = read_table(folder / "manifest.csv", allowed, ("path", "patient_id", "label"))
+    table = read_table(folder / "manifest.csv", allowed, allowed)
     items = []
     for number, row in enumerate(table.rows, start=2):
-        site, _ = site_and_split(row, number)
+        split: Split = "public" if row["split"] == "public" else "train"
         items.append(
             SourceItem(
                 path=inside(folder, row["path"], number),
                 kind="dicom",
                 patient_id=row["patient_id"] or None,
                 label=class_index(row["label"], CLASSES, number),
-                site=None if split == "public" else site or f"hospital-{hospital + 1}",
+                site=row["site"] if split == "train" else None,
                 split=split,
-                mask_path=inside(folder, row["mask"], number) if row.get("mask") else None,
+                mask_path=inside(folder, row["mask"], number) if row["mask"] else None,
             )
         )
     return items, table.dropped_columns
 
 
-def _generate(folder: Path, settings: CohortConfig, hospital: int, seed: int, split: Split) -> None:
-    """Into a folder of another name first: a run that is stopped leaves no half hospital to go on with."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    growing = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+def _generate(root: Path, settings: CohortConfig, seed: int) -> None:
+    """Into a folder of another name first: a run that is stopped leaves no half cohort to go on with."""
+    growing = root.with_name(f".{root.name}.{secrets.token_hex(8)}")
     try:
-        generator.generate_hospital(growing, settings, hospital, seed, split)
-        growing.replace(folder)
+        growing.mkdir(mode=0o700, parents=True)
+        generate_cohort(growing, settings, seed)
+        growing.replace(root)
     except OSError as error:
         raise DataError(
             "space for the generated hospitals",
@@ -104,4 +98,4 @@ def _digest(settings: CohortConfig, seed: int) -> str:
 
 def _stated(site: str, manifest: SourceManifest, settings: CohortConfig) -> SourceManifest:
     stated = None if site == PUBLIC else {site: declared(settings.patients_per_hospital)}
-    return replace(manifest, public_data=True, declared_patients=stated)
+    return replace(manifest, public_data=True, declared_patients=stated, classes=CLASSES)

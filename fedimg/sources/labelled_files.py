@@ -116,7 +116,7 @@ def add_once(rows: dict[_Key, _Value], key: _Key, value: _Value, number: int) ->
 def divide(
     found: FoundItems, config: DataConfig, sites: int, seed: int, card: str
 ) -> dict[str, SourceManifest]:
-    """Items → one manifest per site and one called `public`.
+    """Items → one manifest per site and, if some items are public, one called `public`.
 
     A patient in the public set is held back from all sites: what is tested on is not trained on. A
     patient at more sites than `max_sites_per_patient` is held back from the later ones.
@@ -126,7 +126,7 @@ def divide(
         raise DataError("at least one input", "none", "set data.path to the folder with the data")
     public = [item for item in found.items if item.split == "public"]
     own = _with_sites([item for item in found.items if item.split == "train"], config)
-    assignment = {PUBLIC: tuple(public)}
+    assignment = {PUBLIC: tuple(public)} if public else {}
     assignment |= partition.assign(own, config.partition, sites, config.alpha, seed)
     in_public = {partition.unit_key(item) for item in public}
     shared = partition.patients_at_further_sites(

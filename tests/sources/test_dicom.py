@@ -48,7 +48,7 @@ def test_division_is_by_the_patient_of_the_header_and_the_intake_asks_it_again(
     shares = sorted(sorted(i.path.name for i in m.items) for s, m in manifests.items() if s != "public")
     assert shares == [["1.dcm", "2.dcm", "3.dcm"], ["4"]]
     assert all(i.patient_id is None for m in manifests.values() for i in m.items)
-    assert "with labels from a table" in manifests["public"].card
+    assert "with labels from a table" in manifests["site-1"].card
 
 
 def test_the_same_number_from_two_issuers_is_two_patients(write_dicom, write_table, config, tmp_path):
@@ -65,7 +65,7 @@ def test_one_hospital_needs_no_site_column_and_unreadable_files_come_along(
     (folder / "README").write_text("no DICOM")
     write_table([{"patient_id": "P1", "label": "1"}, {"patient_id": "P2", "label": "0"}])
     manifests = load(config("dicom", partition="manifest"), tmp_path, 4, 0)
-    assert set(manifests) == {"public", "site-1"}
+    assert set(manifests) == {"site-1"}
     assert labels(manifests)["README"] is None
     assert len(manifests["site-1"].items) == 5
 

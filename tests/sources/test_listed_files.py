@@ -20,7 +20,7 @@ def test_listed_files_become_items_and_unlisted_ones_stay_visible(
     write_files(f"a{ending}", f"b{ending}", f"c{ending}", f"new{ending}", "notes.txt")
     write_table([row(f"a{ending}"), row(f"b{ending}", "P2", "positive"), row(f"c{ending}", "P3", "")])
     manifests = load(config(name), tmp_path, 1, 0)
-    assert set(manifests) == {"public", "site-1"}
+    assert set(manifests) == {"site-1"}  # nothing is public, so there is no public set
     items = {item.path.name.removesuffix(ending): item for item in manifests["site-1"].items}
     assert {n: (i.kind, i.patient_id, i.label) for n, i in items.items()} == {
         "a": (kind, "P1", 0),
@@ -28,7 +28,6 @@ def test_listed_files_become_items_and_unlisted_ones_stay_visible(
         "c": (kind, "P3", None),  # unlabelled: the intake quarantines it
         "new": (kind, None, None),
     }
-    assert manifests["public"].items == ()
     assert manifests["site-1"].unit == "patient"
     assert not manifests["site-1"].public_data
     assert manifests["site-1"].declared_patients is None
@@ -46,7 +45,7 @@ def test_sites_and_splits_come_from_the_table(config, write_files, write_table, 
     )
     manifests = load(config(partition="manifest", declared_patients=523), tmp_path, 4, 0)
     names = {site: [i.path.name for i in m.items] for site, m in manifests.items()}
-    assert names == {"public": [], "north": ["a.png", "c.png", "unlisted.png"], "south": ["b.png", "d.png"]}
+    assert names == {"north": ["a.png", "c.png", "unlisted.png"], "south": ["b.png", "d.png"]}
     assert manifests["south"].declared_patients == {"south": 520}  # two significant digits
 
 
