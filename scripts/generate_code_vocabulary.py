@@ -18,6 +18,8 @@ from pydicom.sr._snomed_dict import mapping
 # regions, PET radionuclides, craniofacial and common regions, endoscopy regions, cardiac views.
 GROUPS = (2, 4, 18, 27, 244, 245, 247, 4005, 4010, 4011, 4013, 4014, 4015, 4016, 4017, 4018, 4019, 4020, 4026)
 GROUPS += (4028, 4031, 4040, 7483, 7484)
+# Codes that earlier editions of CID 4 held and that most archives are full of.
+SUPERSEDED = {"51185008": "Chest", "113345001": "Abdomen", "12921003": "Pelvis"}
 TARGET = Path(__file__).resolve().parent.parent / "fedimg" / "dicom" / "tables" / "codes.json"
 
 
@@ -30,6 +32,7 @@ def vocabulary() -> dict[str, dict[str, str]]:
                 for code, (meaning, groups) in concepts[scheme][keyword].items():
                     if group in groups and len(code) <= 16:
                         schemes[scheme][code] = meaning.encode("ascii", "ignore").decode()[:64].strip()
+    schemes["SCT"] |= SUPERSEDED
     for code, meaning in schemes["SCT"].items():
         retired = mapping["SCT"].get(code)
         if retired and len(retired) <= 16:

@@ -24,6 +24,7 @@ from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
 from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
+from fedimg.dicom.text_lines import text_lines
 from fedimg.dicom.walk import Walk
 from fedimg.values import Quarantine
 
@@ -159,20 +160,23 @@ class Deidentifier:
     def _pixels(
         self, dataset: Dataset, kept: Mapping[int, Element], route: routing.Route
     ) -> tuple[structure.StoredImage, PixelEvidence]:
-        """Layers L0 to L2. A text detector follows in a later version; until then YES is believed."""
+        """Layers L0 to L2 and the first pass of L4. Found lines hold the file back; they are not blanked."""
         declared = routing.burned_in(dataset)
         if declared == "YES" and route in ("volume", "projection"):
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES")
         image = structure.decode(dataset, kept)
         if route != "ultrasound":
-            return image, PixelEvidence(("L0", "L1"), route, declared)
+            _refuse_text(image)
+            return image, PixelEvidence(("L0", "L1", "L4 first pass"), route, declared)
         rectangles = structure.regions(kept, *image.values.shape[1:3])
         if not rectangles:
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "ultrasound without SequenceOfUltrasoundRegions")
         image, blanked = structure.blank_outside(image, rectangles)
         if declared == "YES" and not blanked:
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES within the regions")
-        return image, PixelEvidence(("L0", "L1", "L2"), route, declared, tuple(rectangles), blanked)
+        _refuse_text(image)
+        layers = ("L0", "L1", "L2", "L4 first pass")
+        return image, PixelEvidence(layers, route, declared, tuple(rectangles), blanked)
 
     def _add_constants(self, dataset: Dataset, kept: dict[int, Element], patient_key: str) -> None:
         """The elements of action D, and the age band where the header gives an age by dates only."""
@@ -236,6 +240,12 @@ class Deidentifier:
             self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept_values)),
             Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent")),
         )
+
+
+def _refuse_text(image: structure.StoredImage) -> None:
+    lines = text_lines(image.values)
+    if lines:
+        raise Quarantined(Quarantine.BURNED_IN_TEXT, f"{len(lines)} lines of text in the pixels")
 
 
 def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> Element:

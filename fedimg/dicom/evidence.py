@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fedimg.dicom.walk import WalkRecord
 
-DETECTOR = "no text detector in this version: letters within the image itself are not looked for"
+DETECTOR = "classical first pass over machine-written lines; no trained detector in this version"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,149 @@
+"""Keys against RFC 5869, RFC 2104 and RFC 8032, and how they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import pickle
+import stat
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedimg.crypto.keys import SigningKey, SiteKey, framed, keyed_digest, verify
+from fedimg.errors import DataError
+
+SECRET = bytes(range(32))
+
+
+def hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
+    """RFC 5869 section 2 by hand: the oracle."""
+    extracted = hmac.new(salt, secret, hashlib.sha256).digest()
+    block, out = b"", b""
+    for counter in range(1, -(-length // 32) + 1):
+        block = hmac.new(extracted, block + info + bytes([counter]), hashlib.sha256).digest()
+        out += block
+    return out[:length]
+
+
+def test_the_oracle_is_rfc_5869():
+    # Test case 1 of RFC 5869, appendix A.1.
+    found = hkdf(b"\x0b" * 22, bytes(range(13)), bytes(range(0xF0, 0xFA)), 42)
+    assert found.hex() == (
+        "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
+    )
+
+
+def test_derived_keys_are_hkdf_sha256():
+    found = SiteKey.from_bytes(SECRET).derive("uid", project="trial")
+    assert found == hkdf(SECRET, b"trial", b"uid", 32)
+
+
+def test_domains_and_projects_have_keys_of_their_own():
+    key = SiteKey.from_bytes(SECRET)
+    derived = {key.derive(domain, project=project) for domain in ("uid", "date") for project in ("a", "b")}
+    assert len(derived) == 4
+
+
+@given(st.binary(min_size=1, max_size=80), st.lists(st.binary(max_size=20), max_size=4))
+def test_keyed_digest_is_hmac_over_length_framed_parts(key, parts):
+    message = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    assert keyed_digest(key, *parts) == hmac.new(key, message, hashlib.sha256).digest()
+
+
+@given(st.lists(st.binary(max_size=6), max_size=4), st.lists(st.binary(max_size=6), max_size=4))
+def test_framing_is_injective(first, second):
+    assert (framed(first) == framed(second)) == (first == second)
+
+
+def test_moving_a_byte_between_parts_changes_the_digest():
+    assert keyed_digest(SECRET, b"ab", b"c") != keyed_digest(SECRET, b"a", b"bc")
+
+
+def test_signatures_are_ed25519():
+    # RFC 8032 section 7.1, test 2.
+    secret = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    key = SigningKey.from_bytes(secret)
+    assert key.public_bytes.hex() == "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+    assert key.sign(b"\x72").hex() == (
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    )
+    assert verify(key.public_bytes, key.sign(b"\x72"), b"\x72")
+
+
+@pytest.mark.parametrize(
+    ("signature", "data"), [(b"\0" * 64, b"x"), (b"short", b"x"), (b"", b"x")], ids=["zero", "short", "empty"]
+)
+def test_a_wrong_signature_is_refused(signature, data):
+    assert not verify(SigningKey.from_bytes(SECRET).public_bytes, signature, data)
+
+
+def test_a_signature_holds_for_its_bytes_and_key_only():
+    key, other = SigningKey.from_bytes(SECRET), SigningKey.from_bytes(SECRET[::-1])
+    signature = key.sign(b"root")
+    assert not verify(key.public_bytes, signature, b"Root")
+    assert not verify(other.public_bytes, signature, b"root")
+    assert not verify(b"\0" * 31, signature, b"root")
+
+
+@pytest.mark.parametrize("kind", [SiteKey, SigningKey])
+def test_a_key_file_is_ours_alone_and_is_never_overwritten(kind, tmp_path):
+    path = tmp_path / "key"
+    kind.create(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_bytes()
+    assert len(before) == 32
+    with pytest.raises(DataError, match="a key is never overwritten: use another folder"):
+        kind.create(path)
+    assert path.read_bytes() == before
+
+
+def test_created_keys_differ(tmp_path):
+    SiteKey.create(tmp_path / "a")
+    SiteKey.create(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path):
+    path = tmp_path / "key"
+    SiteKey.create(path)
+    path.chmod(0o640)
+    with pytest.raises(DataError, match="expected a key file of mode 0600; found mode 0640"):
+        SiteKey.load(path)
+
+
+def test_a_link_in_place_of_a_key_is_refused(tmp_path):
+    SiteKey.create(tmp_path / "key")
+    (tmp_path / "link").symlink_to(tmp_path / "key")
+    with pytest.raises(DataError, match="a readable key file"):
+        SiteKey.load(tmp_path / "link")
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_key_of_another_length_is_refused(size, tmp_path):
+    path = tmp_path / "key"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(descriptor, b"k" * size)
+    os.close(descriptor)
+    with pytest.raises(DataError, match="a key of 32 bytes"):
+        SiteKey.load(path)
+    with pytest.raises(DataError, match="a key of 32 bytes"):
+        SigningKey.from_bytes(b"k" * size)
+
+
+@pytest.mark.parametrize("kind", [SiteKey, SigningKey])
+def test_no_text_of_a_key_shows_it_and_none_is_pickled(kind):
+    key = kind.from_bytes(SECRET)
+    for text in (repr(key), str(key), f"{key}", repr([key])):
+        assert SECRET.hex() not in text and repr(SECRET)[2:20] not in text
+    with pytest.raises(TypeError, match="a key is not pickled"):
+        pickle.dumps(key)
+
+
+def test_load_gives_the_key_that_was_created(tmp_path):
+    created = SigningKey.create(tmp_path / "key")
+    assert SigningKey.load(tmp_path / "key").public_bytes == created.public_bytes
