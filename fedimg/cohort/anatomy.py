@@ -64,15 +64,15 @@ def _interpolation(size: int, knots: int) -> FloatArray:
     position = np.linspace(0, knots - 1, size)
     distance = np.abs(position[:, None] - np.arange(knots)[None])
     weights = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * distance), 0)
-    shares: FloatArray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    shares: FloatArray = np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
     return shares
 
 
 def texture(rng: Generator, shape: tuple[int, int], knots: int) -> FloatArray:
     """A smooth random field of about unit amplitude with `knots` cells a side, (H, W)."""
     cells = rng.standard_normal((knots, knots), dtype=np.float32)
-    field: FloatArray = _interpolation(shape[0], knots) @ cells @ _interpolation(shape[1], knots).T
-    return field
+    field = _interpolation(shape[0], knots) @ cells @ _interpolation(shape[1], knots).T
+    return np.asarray(field, np.float32)
 
 
 def ellipse(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -272,13 +271,11 @@ def private_elements(who: Person, planted: Planted) -> list[PrivateElement]:
     ]
 
 
-def container(who: Person, planted: Planted) -> Mapping[str, Any]:
-    """Around the data set: text in the preamble and application titles in the file meta (PS3.10 7.1)."""
+def container(who: Person, planted: Planted) -> tuple[bytes, dict[str, str]]:
+    """Around the data set (PS3.10 7.1): a preamble with text in it, and application titles in the file meta."""
     if who.public:
-        return {}
-    note = f"{who.spoken} {who.patient_id}"
+        return b"", {}
+    note = planted.note("text", f"{who.spoken} {who.patient_id}", "preamble")
     title = who.institution.upper().encode("ascii", "replace").decode().replace("?", "E")[:16].rstrip()
-    return {
-        "preamble": planted.note("text", note, "preamble").encode()[:128].ljust(128, b"\0"),
-        "SourceApplicationEntityTitle": planted.note("institution", title, "SourceApplicationEntityTitle"),
-    }
+    keyword = "SourceApplicationEntityTitle"
+    return note.encode()[:128], {keyword: planted.note("institution", title, keyword)}

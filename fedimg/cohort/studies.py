@@ -16,7 +16,7 @@ from fedimg.cohort.anatomy import Generator, Phantom
 from fedimg.cohort.config import CohortConfig
 from fedimg.cohort.identities import Person, Planted, container, header, private_elements
 from fedimg.cohort.scanners import Scanner, acquire
-from fedimg.dicom.authoring import build_image, derived_uid, encoded, write_segmentation
+from fedimg.dicom.authoring import derived_uid, encode_image, write_segmentation
 from fedimg.dicom.lettering import LINE_HEIGHT_PX, draw, fitting
 
 HALF_STACK = 0.10  # greatest |z| of a series' slices, in units of half the field of view
@@ -79,18 +79,19 @@ def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Gener
     study.folder.mkdir(parents=True, exist_ok=True)
     if study.modality == "US":
         return [_write_ultrasound(study, config, phantoms, attributes, planted, rng)]
-    images, truths = [], []
+    truths = []
     for number, (phantom, z) in enumerate(zip(phantoms, zs, strict=True), 1):
         seen = acquire(phantom.values, study.modality, study.scanner, config.noise, rng)
         own = _instance(study, planted, number) | _plane(study, config, z)
         pixels, extra = _stored(seen, study)
         path = study.folder / f"{study.modality}{number:04d}.dcm"
-        images.append(_write(path, study, pixels, attributes | own | extra, planted))
+        _write(path, study, pixels, attributes | own | extra, planted)
         truths.append(_truth(study, path, phantom, study.scanner.field_of_view_mm))
     if study.modality in ("CT", "MR") and any(t.label for t in truths):
         mask = study.folder / "mask.seg.dcm"
-        write_segmentation(mask, images, np.stack([p.lesion for p in phantoms]))
-        planted.note("uid", derived_uid("SEG", *(str(i.SOPInstanceUID) for i in images)), "SOPInstanceUID")
+        images = [study.root / truth.path for truth in truths]
+        instance = write_segmentation(mask, images, np.stack([p.lesion for p in phantoms]))
+        planted.note("uid", instance, "SOPInstanceUID")
         relative = str(mask.relative_to(study.root))
         truths = [replace(truth, mask=relative) for truth in truths]
     return truths
@@ -207,21 +208,17 @@ def _stored(seen: npt.NDArray[np.float32], study: Study) -> tuple[npt.NDArray[An
 
 def _write(
     path: Path, study: Study, pixels: npt.NDArray[Any], attributes: Mapping[str, Any], planted: Planted
-) -> Any:
-    around = container(study.who, planted)
+) -> None:
+    preamble, meta = container(study.who, planted)
     syntax: Any = study.scanner.syntax
-    image = build_image(
+    data = encode_image(
         modality=study.modality,
         pixels=pixels,
-        attributes=attributes,
+        attributes={**attributes, **meta},
         transfer_syntax=syntax,
         private=private_elements(study.who, planted),
     )
-    if around:
-        image.preamble = around["preamble"]
-        image.file_meta.SourceApplicationEntityTitle = around["SourceApplicationEntityTitle"]
-    path.write_bytes(encoded(image))
-    return image
+    path.write_bytes(preamble + data[len(preamble) :])
 
 
 def _truth(study: Study, path: Path, phantom: Phantom, width_mm: float, first_row: int = 0) -> Truth:

@@ -7,25 +7,29 @@ told, identifiers included: it stands on the hospital's side of the identity bou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pydicom.uid as uids
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
 
-from fedimg.dicom.elements import derived_uid, encoded, file_meta, fill
+from fedimg.dicom.elements import PrivateElement, derived_uid, encode_file, encoded
 from fedimg.dicom.segmentation import segmentation_label, segmentation_masks, write_segmentation
 from fedimg.errors import DataError
 
 __all__ = [
+    "PrivateElement",
     "TransferSyntax",
     "build_image",
     "derived_uid",
+    "encode_image",
     "encoded",
     "segmentation_label",
     "segmentation_masks",
@@ -36,7 +40,6 @@ __all__ = [
 TransferSyntax = Literal[
     "explicit_le", "implicit_le", "explicit_be", "deflated_le", "rle", "jpeg_ls", "jpeg_2000"
 ]
-PrivateElement = tuple[int, str, int, str, Any]
 
 _SYNTAXES: Mapping[str, UID] = {
     "explicit_le": uids.ExplicitVRLittleEndian,
@@ -137,24 +140,25 @@ def _pixel_module(
     return module, frames
 
 
-def build_image(
+def encode_image(
     *,
     modality: str,
     pixels: npt.NDArray[Any],
     attributes: Mapping[str, Any],
     transfer_syntax: TransferSyntax = "explicit_le",
     private: Sequence[PrivateElement] = (),
-) -> Dataset:
-    """One image instance in memory, with `file_meta`.
+) -> bytes:
+    """One image instance as the bytes of a DICOM file.
 
     Args:
         modality: "CT", "MR", "CR", "US" or "OT" (Secondary Capture); another one needs SOPClassUID.
         pixels: (H, W), (F, H, W) of uint8, uint16 or int16; (H, W, 3), (F, H, W, 3) of uint8 for RGB.
         attributes: DICOM keywords; a list of mappings is a sequence. They override every default.
+            UIDs that are missing are made up.
         transfer_syntax: how pixels and data set are encoded; all of them lossless.
         private: (group, creator, element 0x00–0xFF, VR, value); of VR SQ a list of mappings.
 
-    Raises DataError for an unknown keyword or shape.
+    Raises DataError for an unknown keyword, shape or type of pixels.
     """
     module, frames = _pixel_module(pixels, attributes)
     single, multiple = _CLASSES.get(modality, (None, None))
@@ -163,22 +167,16 @@ def build_image(
         raise DataError(
             "a storage class for this modality and number of frames", modality, "give SOPClassUID"
         )
-    dataset = Dataset()
-    defaults = {"SOPClassUID": sop_class, "Modality": modality, **_COMMON, **_BY_MODALITY.get(modality, {})}
+    whole = {"SOPClassUID": sop_class, "Modality": modality, **_COMMON, **_BY_MODALITY.get(modality, {})}
     for level in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         if level not in attributes:
-            defaults[level] = uids.generate_uid(prefix=None)
-    fill(dataset, {**defaults, **module, **attributes})
-    for group, creator, element, vr, value in private:
-        content = [fill(Dataset(), item) for item in value] if vr == "SQ" else value
-        dataset.private_block(group, creator, create=True).add_new(element, vr, content)
+            whole[level] = uids.generate_uid(prefix=None)
+    whole |= module | dict(attributes)
     syntax = _SYNTAXES[transfer_syntax]
-    dataset.file_meta = file_meta(str(sop_class), str(dataset.SOPInstanceUID), syntax)
-    _set_pixel_data(dataset, frames, syntax)
-    return dataset
+    return encode_file(whole, _pixel_data(frames, whole, syntax), syntax, private)
 
 
-def _set_pixel_data(dataset: Dataset, frames: npt.NDArray[Any], syntax: UID) -> None:
+def _pixel_data(frames: npt.NDArray[Any], attributes: Mapping[str, Any], syntax: UID) -> bytes:
     if syntax.is_encapsulated:
         values = frames if frames.shape[3] > 1 else frames[..., 0]
         values = values if frames.shape[0] > 1 else values[0]
@@ -187,20 +185,34 @@ def _set_pixel_data(dataset: Dataset, frames: npt.NDArray[Any], syntax: UID) -> 
             "columns": frames.shape[2],
             "number_of_frames": frames.shape[0],
             "samples_per_pixel": frames.shape[3],
-            "bits_allocated": dataset.BitsAllocated,
-            "bits_stored": dataset.BitsStored,
-            "pixel_representation": dataset.PixelRepresentation,
-            "photometric_interpretation": dataset.PhotometricInterpretation,
+            "bits_allocated": attributes["BitsAllocated"],
+            "bits_stored": attributes["BitsStored"],
+            "pixel_representation": attributes["PixelRepresentation"],
+            "photometric_interpretation": attributes["PhotometricInterpretation"],
             "planar_configuration": 0,
         }
-        encoded = list(get_encoder(syntax).iter_encode(values, **options))
-        dataset.add_new(0x7FE00010, "OB", encapsulate(encoded))
-        dataset["PixelData"].is_undefined_length = True
-        return
+        return encapsulate(list(get_encoder(syntax).iter_encode(values, **options)))
     order: Literal[">", "<"] = ">" if syntax == uids.ExplicitVRBigEndian else "<"
-    data = frames.astype(frames.dtype.newbyteorder(order), copy=False).tobytes()
-    vr = "OB" if frames.dtype == np.uint8 and syntax != uids.ImplicitVRLittleEndian else "OW"
-    dataset.add_new(0x7FE00010, vr, data + b"\0" * (len(data) % 2))
+    return frames.astype(frames.dtype.newbyteorder(order), copy=False).tobytes()
+
+
+def build_image(
+    *,
+    modality: str,
+    pixels: npt.NDArray[Any],
+    attributes: Mapping[str, Any],
+    transfer_syntax: TransferSyntax = "explicit_le",
+    private: Sequence[PrivateElement] = (),
+) -> Dataset:
+    """`encode_image`, read back by pydicom: a data set in memory with `file_meta`."""
+    data = encode_image(
+        modality=modality,
+        pixels=pixels,
+        attributes=attributes,
+        transfer_syntax=transfer_syntax,
+        private=private,
+    )
+    return dcmread(BytesIO(data))
 
 
 def write_image(
@@ -212,12 +224,13 @@ def write_image(
     transfer_syntax: TransferSyntax = "explicit_le",
     private: Sequence[PrivateElement] = (),
 ) -> None:
-    """`build_image`, written to `path`."""
-    dataset = build_image(
-        modality=modality,
-        pixels=pixels,
-        attributes=attributes,
-        transfer_syntax=transfer_syntax,
-        private=private,
+    """`encode_image`, written to `path`."""
+    path.write_bytes(
+        encode_image(
+            modality=modality,
+            pixels=pixels,
+            attributes=attributes,
+            transfer_syntax=transfer_syntax,
+            private=private,
+        )
     )
-    path.write_bytes(encoded(dataset))

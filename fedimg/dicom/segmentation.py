@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pydicom.uid as uids
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pack_bits
 
-from fedimg.dicom.elements import derived_uid, encoded, file_meta, fill
+from fedimg.dicom.elements import derived_uid, encode_file
 from fedimg.dicom.reader import Quarantined, contained, read_dataset, transfer_syntax
 from fedimg.errors import DataError
 from fedimg.values import Quarantine
@@ -24,52 +24,69 @@ _SEGMENTATION = (
 )  # the second: Label Map Segmentation
 
 
+_IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+    *("FrameOfReferenceUID", "PositionReferenceIndicator"),
+)
+_GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness")
+
+
 def _code(value: str, scheme: str, meaning: str) -> list[dict[str, str]]:
     return [{"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}]
 
 
+Attributes = Mapping[str, Any]
+
+
 def write_segmentation(
     path: Path, references: Sequence[Path | Dataset], mask_DHW: npt.NDArray[np.bool_]
-) -> None:
+) -> str:
     """One lesion mask over single-frame images of one series, as a BINARY segmentation.
 
     Args:
         references: the D images, of one series and frame of reference, in the order of the mask.
         mask_DHW: True in the lesion.
 
-    Raises DataError where the mask does not fit the images, Quarantined where one cannot be read.
+    Returns the object's SOPInstanceUID. Raises DataError where the mask does not fit the images,
+    Quarantined where one cannot be read.
     """
-    images = [r if isinstance(r, Dataset) else read_dataset(r) for r in references]
-    expected = (len(images), images[0].Rows, images[0].Columns) if images else (0, 0, 0)
-    if mask_DHW.shape != expected or not mask_DHW.size:
+    images = [_attributes(read_dataset(r) if isinstance(r, Path) else r) for r in references]
+    if not images or not mask_DHW.size or mask_DHW.shape != (len(images), *_size(images[0])):
         raise DataError("one mask plane for every image, of its size", str(mask_DHW.shape), "pass (D, H, W)")
     first = images[0]
-    instance = derived_uid("SEG", *(str(i.SOPInstanceUID) for i in images))
-    series = derived_uid("SEG series", str(first.SeriesInstanceUID))
-    organisation = derived_uid("SEG dimensions", str(first.SeriesInstanceUID))
-    dataset = fill(Dataset(), _identity(first) | _segment(instance, series, organisation, mask_DHW))
-    fill(dataset, _functional_groups(images))
-    fill(dataset, {"ReferencedSeriesSequence": [_references(images)]})
-    dataset.add_new(0x7FE00010, "OB", pack_bits(mask_DHW.astype(np.uint8)))
-    dataset.file_meta = file_meta(uids.SegmentationStorage, instance, uids.ExplicitVRLittleEndian)
-    path.write_bytes(encoded(dataset))
+    instance = derived_uid("SEG", *(str(i["SOPInstanceUID"]) for i in images))
+    series = derived_uid("SEG series", str(first["SeriesInstanceUID"]))
+    organisation = derived_uid("SEG dimensions", str(first["SeriesInstanceUID"]))
+    attributes = _identity(first) | _segment(instance, series, organisation, mask_DHW)
+    attributes |= _functional_groups(images) | {"ReferencedSeriesSequence": [_references(images)]}
+    packed = np.packbits(mask_DHW.ravel(), bitorder="little").tobytes()  # PS3.5 D.1
+    path.write_bytes(encode_file(attributes, packed, uids.ExplicitVRLittleEndian))
+    return instance
 
 
-def _identity(first: Dataset) -> dict[str, Any]:
-    """Patient and study of the images, and the frame of reference."""
+def _size(image: Attributes) -> tuple[int, int]:
+    return int(image["Rows"]), int(image["Columns"])
+
+
+def _attributes(dataset: Dataset) -> dict[str, Any]:
+    """What a segmentation takes from its images, as plain values."""
     keywords = (
-        *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-        *(
-            "StudyInstanceUID",
-            "StudyDate",
-            "StudyTime",
-            "StudyID",
-            "AccessionNumber",
-            "ReferringPhysicianName",
-        ),
-        *("FrameOfReferenceUID", "PositionReferenceIndicator"),
+        *_IDENTITY,
+        *_GEOMETRY,
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "Rows",
+        "Columns",
     )
-    return {keyword: first.get(keyword, "") for keyword in keywords}
+    found = {keyword: dataset.get(keyword) for keyword in keywords if keyword in dataset}
+    return {k: list(v) if isinstance(v, MultiValue) else v for k, v in found.items()}
+
+
+def _identity(first: Attributes) -> dict[str, Any]:
+    """Patient and study of the images, and the frame of reference."""
+    return {keyword: first.get(keyword, "") for keyword in _IDENTITY} | {"SpecificCharacterSet": "ISO_IR 192"}
 
 
 def _segment(
@@ -129,20 +146,20 @@ def _segment(
     }
 
 
-def _functional_groups(images: Sequence[Dataset]) -> dict[str, Any]:
+def _functional_groups(images: Sequence[Attributes]) -> dict[str, Any]:
     """Plane geometry and the source image of every frame (PS3.3 C.7.6.16)."""
     first = images[0]
     shared = {
-        "PlaneOrientationSequence": [{"ImageOrientationPatient": list(first.ImageOrientationPatient)}],
+        "PlaneOrientationSequence": [{"ImageOrientationPatient": first["ImageOrientationPatient"]}],
         "PixelMeasuresSequence": [
-            {"PixelSpacing": list(first.PixelSpacing), "SliceThickness": first.get("SliceThickness", "1")}
+            {"PixelSpacing": first["PixelSpacing"], "SliceThickness": first.get("SliceThickness", "1")}
         ],
         "SegmentIdentificationSequence": [{"ReferencedSegmentNumber": 1}],
     }
     frames = [
         {
             "FrameContentSequence": [{"DimensionIndexValues": [1, index + 1]}],
-            "PlanePositionSequence": [{"ImagePositionPatient": list(image.ImagePositionPatient)}],
+            "PlanePositionSequence": [{"ImagePositionPatient": image["ImagePositionPatient"]}],
             "DerivationImageSequence": [
                 {
                     "DerivationCodeSequence": _code("113076", "DCM", "Segmentation"),
@@ -161,13 +178,16 @@ def _functional_groups(images: Sequence[Dataset]) -> dict[str, Any]:
     return {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": frames}
 
 
-def _reference(image: Dataset) -> dict[str, Any]:
-    return {"ReferencedSOPClassUID": image.SOPClassUID, "ReferencedSOPInstanceUID": image.SOPInstanceUID}
-
-
-def _references(images: Sequence[Dataset]) -> dict[str, Any]:
+def _reference(image: Attributes) -> dict[str, Any]:
     return {
-        "SeriesInstanceUID": images[0].SeriesInstanceUID,
+        "ReferencedSOPClassUID": image["SOPClassUID"],
+        "ReferencedSOPInstanceUID": image["SOPInstanceUID"],
+    }
+
+
+def _references(images: Sequence[Attributes]) -> dict[str, Any]:
+    return {
+        "SeriesInstanceUID": images[0]["SeriesInstanceUID"],
         "ReferencedInstanceSequence": [_reference(image) for image in images],
     }
 
