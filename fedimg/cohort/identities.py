@@ -169,12 +169,13 @@ def header(who: Person, planted: Planted, exam: str, day: date, accession: str) 
     attributes: dict[str, Any] = {}
     for kind, keyword, value in _plain_places(who, exam, day_text, accession):
         attributes[keyword] = planted.note(kind, value, keyword)
+    age = f"{day.year - who.birth.year:03d}Y"
     attributes |= {
         "SpecificCharacterSet": "ISO_IR 192",
         "StudyTime": "081530",
         "SeriesTime": "081702",
         "PatientSex": who.sex,
-        "PatientAge": f"{min(95, day.year - who.birth.year):03d}Y",
+        "PatientAge": planted.note("age", age, "PatientAge") if age > "089Y" else age,
         "OtherPatientIDsSequence": [
             {
                 "PatientID": planted.note("id", who.old_id, "OtherPatientIDsSequence/PatientID"),

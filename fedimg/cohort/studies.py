@@ -165,13 +165,13 @@ def _technique(study: Study, config: CohortConfig, planted: Planted) -> dict[str
         display = {"WindowCenter": "500", "WindowWidth": "1000", "SpacingBetweenSlices": f"{step:.6g}"}
         return plane | times | display | {"ScanningSequence": "IR", "SequenceVariant": "SK"}
     if study.modality == "CR":
-        position = {"ViewPosition": "PA", "PatientOrientation": ["L", "F"], "Laterality": "U"}
+        position = {"ViewPosition": "PA", "PatientOrientation": ["L", "F"]}
         return position | {
             "ImagerPixelSpacing": [spacing, spacing],
             "WindowCenter": "2000",
             "WindowWidth": "4000",
         }
-    return {"PatientOrientation": ["L", "F"], "WindowCenter": "128", "WindowWidth": "256"}
+    return {"Laterality": "L", "PatientOrientation": ["L", "F"], "WindowCenter": "128", "WindowWidth": "256"}
 
 
 def _instance(study: Study, planted: Planted, number: int) -> dict[str, Any]:

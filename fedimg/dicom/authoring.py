@@ -70,7 +70,6 @@ _COMMON: Mapping[str, Any] = {
     "StudyID": "",
     "AccessionNumber": "",
     "SeriesNumber": "1",
-    "Laterality": "",
     "InstanceNumber": "1",
     "Manufacturer": "",
 }
@@ -85,7 +84,7 @@ _BY_MODALITY: Mapping[str, Mapping[str, Any]] = {
         "PatientPosition": "HFS",
     },
     "MR": {
-        "ImageType": ["ORIGINAL", "PRIMARY", "M", "SE"],
+        "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
         "ScanningSequence": "SE",
         "SequenceVariant": "NONE",
         "ScanOptions": "",
@@ -103,7 +102,12 @@ _BY_MODALITY: Mapping[str, Mapping[str, Any]] = {
         "PatientOrientation": "",
     },
     "US": {"ImageType": ["ORIGINAL", "PRIMARY"], "PatientOrientation": ""},
-    "OT": {"ImageType": ["DERIVED", "SECONDARY"], "ConversionType": "WSD", "PatientOrientation": ""},
+    "OT": {
+        "ImageType": ["DERIVED", "SECONDARY"],
+        "Laterality": "",
+        "ConversionType": "WSD",
+        "PatientOrientation": "",
+    },
 }
 
 
