@@ -1,0 +1,151 @@
+import json
+import math
+
+import pytest
+
+from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
+from fedimg.privacy.accounting import epsilon, epsilon_prv
+from fedimg.privacy.calibration import federation_epsilon, make_plan, scratch_ledger
+from fedimg.privacy.ledger import Ledger, LedgerTerms
+from fedimg.privacy.policy import SitePolicy
+from fedimg.privacy.renyi import rdp
+from fedimg.privacy.request import PrivacyRequest
+
+POLICY = SitePolicy(500)
+REQUEST = PrivacyRequest(epsilon=3.0, expected_batch_size=100.0, rounds=50, evaluations=2)
+
+
+@pytest.fixture
+def ledger(tmp_path, signing_key):
+    made = scratch_ledger(tmp_path / "l.sqlite", signing_key, REQUEST, POLICY)
+    yield made
+    made.disconnect()
+
+
+def test_everything_declared_and_retried_together_costs_at_most_epsilon(ledger):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    assert [(e.count, e.sampling_rate) for e in plan.events] == [(52, 0.2), (3, 1.0)]
+    assert 2.98 < plan.epsilon == epsilon(plan.events, 2e-5) <= 3.0
+    assert plan.epsilon_second == epsilon_prv(plan.events, 2e-5) == pytest.approx(plan.epsilon, abs=0.02)
+
+
+def test_evaluation_noise_is_calibrated_on_its_own_share(ledger):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    assert epsilon(plan.events[1:], 0.05 * 2e-5) == pytest.approx(0.05 * 3.0, rel=2e-3)
+
+
+def test_public_constants_come_from_the_declared_size_alone(ledger):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    assert plan.sampling_rate == 100 / 500
+    assert plan.expected_batch_size == pytest.approx(100)
+
+
+def test_a_scratch_ledger_holds_its_run_and_not_a_second_one(ledger):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    assert ledger.terms.scratch
+    assert ledger.terms.epsilon_max == 1.25 * 3.0
+    ledger.reserve("one", plan)
+    with pytest.raises(
+        BudgetExhausted, match=r"room for ε = 3 .*in this site's ledger; found 0\.\d+ left at Rényi order"
+    ):
+        make_plan(REQUEST, POLICY, ledger)
+
+
+def test_noise_is_raised_a_little_so_that_the_filter_holds_too(tmp_path, signing_key):
+    """At ε_max = ε the filter wants 7 to 13 % more noise than the privacy loss distribution."""
+    ledger = scratch_ledger(tmp_path / "l.sqlite", signing_key, REQUEST, POLICY, epsilon_max=3.0)
+    plan = make_plan(REQUEST, POLICY, ledger)
+    roomy = Ledger.create(tmp_path / "r.sqlite", signing_key, LedgerTerms(100.0, 2e-5, 4))
+    loose = make_plan(REQUEST, POLICY, roomy)
+    assert 1.05 < plan.noise_multiplier / loose.noise_multiplier < 1.15
+    assert plan.epsilon < loose.epsilon
+    assert sum(rdp(event, ledger.terms.order) for event in plan.events) <= ledger.remaining
+    ledger.reserve("fits", plan)
+    ledger.disconnect()
+    roomy.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("policy", "rule"),
+    [
+        ({"max_epsilon": 1.0}, "max_epsilon"),
+        ({"declared_patients": 5001}, "declared_patients"),
+        ({"min_noise_multiplier": 50.0}, "min_noise_multiplier"),
+    ],
+)
+def test_the_sites_policy_is_asked_before_and_after(ledger, policy, rule):
+    with pytest.raises(PolicyRefused, match=rule):
+        make_plan(REQUEST, SitePolicy(**({"declared_patients": 500} | policy)), ledger)
+
+
+def test_a_private_run_needs_a_ledger():
+    with pytest.raises(ConfigError, match="a ledger for a private run"):
+        make_plan(REQUEST, POLICY, None)
+
+
+def test_the_digest_moves_with_every_number(ledger, changed):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    others = [
+        changed(plan, noise_multiplier=plan.noise_multiplier * 1.0001),
+        changed(plan, sampling_rate=0.21),
+        changed(plan, declared_patients=501),
+        changed(plan, request=changed(REQUEST, l2_clip_norm=0.5)),
+        changed(plan, request=changed(REQUEST, images_per_patient=5)),
+    ]
+    assert len({p.digest for p in [plan, *others]}) == 6
+    assert plan.digest == changed(plan).digest
+
+
+def test_epsilon_by_round_grows_to_what_was_promised(ledger):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    curve = [plan.epsilon_after(steps, 0) for steps in (0, 1, 10, 50)]
+    assert curve == sorted(curve)
+    assert curve[0] == 0
+    assert plan.epsilon_after(50, 2) < plan.epsilon == plan.epsilon_after(52, 3)
+
+
+def test_the_release_record_says_what_is_promised(ledger):
+    record = make_plan(REQUEST, POLICY, ledger).release_record()
+    json.dumps(record, allow_nan=False)
+    assert record["private"] is True
+    assert (record["unit"], record["adjacency"]) == ("patient", "add_or_remove_one_patient")
+    assert record["epsilon"] <= 3.0
+    assert [a["method"] for a in record["accountants"]] == ["PLD", "PRV"]
+    assert record["steps"] == 50
+    assert record["sampler"] == "poisson"
+    assert (
+        make_plan(REQUEST, POLICY, ledger).release_record(unit="image")["adjacency"]
+        == "add_or_remove_one_image"
+    )
+
+
+def test_nothing_is_called_private_that_is_not(ledger):
+    insecure = make_plan(REQUEST, POLICY, ledger).release_record(insecure=True)
+    open_run = make_plan(PrivacyRequest(mode="none"), SitePolicy(500, allow_non_private=True), None)
+    for record in (insecure, open_run.release_record()):
+        json.dumps(record, allow_nan=False)
+        assert record["private"] is False
+        assert record["epsilon"] is None
+        assert all(a["epsilon"] is None for a in record["accountants"])
+    assert insecure["noise_source"] == "insecure seed"
+    assert len(open_run.digest) == 64
+
+
+def test_the_federations_epsilon_is_the_costliest_site_not_a_sum(ledger, changed):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    quieter = changed(plan, noise_multiplier=2 * plan.noise_multiplier, epsilon=1.0)
+    assert federation_epsilon([quieter, plan, quieter]) == plan.epsilon
+    assert federation_epsilon([]) == 0
+
+
+def test_a_patient_at_two_sites_pays_at_both(ledger, changed):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    twice = changed(plan, request=changed(REQUEST, max_sites_per_patient=2))
+    found = federation_epsilon([twice, twice, twice])
+    assert found == epsilon([*plan.events, *plan.events], 2e-5)
+    assert plan.epsilon < found < 2 * plan.epsilon
+
+
+def test_an_open_site_makes_the_federation_open(ledger):
+    open_plan = make_plan(PrivacyRequest(mode="none"), SitePolicy(500, allow_non_private=True), None)
+    assert federation_epsilon([make_plan(REQUEST, POLICY, ledger), open_plan]) == math.inf

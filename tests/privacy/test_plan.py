@@ -1,0 +1,147 @@
+"""The one place: charged first, then sampled, clipped, summed, noised."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedimg.errors import BudgetExhausted, ConfigError, LedgerError
+from fedimg.privacy.batches import gather
+from fedimg.privacy.clipping import clipped_sum
+from fedimg.privacy.engines import PatientGradients, PatientLoss
+from fedimg.privacy.noise import InsecureSeededEntropy, OsEntropy, gaussian, grid_step
+from fedimg.privacy.plan import ReleaseSession
+from fedimg.privacy.sampling import poisson_sample
+
+FLAT = torch.linspace(-1, 1, 10)
+
+
+class Forbidden:
+    """A network that must not be asked."""
+
+    def apply(self, flat, images):
+        raise AssertionError
+
+
+def test_a_step_is_the_clipped_sum_of_the_sample_plus_the_noise_of_the_plan(
+    plan_of, ledger_for, patients, linear
+):
+    """Rebuilt from its parts with the same insecure stream."""
+    plan = plan_of(noise=1.5, l2_clip_norm=0.3, images_per_patient=2)
+    dataset = patients([1, 3, 2, 4] * 5)
+    session = ReleaseSession(plan, ledger_for(plan), InsecureSeededEntropy(3))
+    noised = session.gradient_step(FLAT, dataset, linear)
+
+    stream = InsecureSeededEntropy(3)
+    who = poisson_sample(20, 0.5, stream)
+    batch = gather(dataset, who, 2, None, stream)
+    expected = clipped_sum(PatientGradients(linear, PatientLoss()), FLAT, batch, 0.3).vector
+    expected = expected + gaussian(10, 0.45, stream)
+    assert noised.noise_std == pytest.approx(1.5 * 0.3)
+    assert np.abs(noised.vector - expected).max() <= grid_step(0.45)
+    assert session.releases == (noised.release_id,)
+
+
+def test_every_release_is_charged_under_its_own_name(plan_of, ledger_for, patients, linear):
+    plan = plan_of(rounds=3, evaluations=1)
+    ledger = ledger_for(plan)
+    session = ReleaseSession(plan, ledger, OsEntropy())
+    for _ in range(3):
+        session.gradient_step(FLAT, patients([1, 2]), linear)
+    session.histogram(np.eye(4))
+    assert ledger.statement.runs["run"].charged == {"train": 3, "evaluate": 1}
+    assert len(set(session.releases)) == 4
+
+
+def test_the_charge_is_on_the_disk_before_the_data_is_read(plan_of, ledger_for, patients):
+    plan = plan_of()
+    ledger = ledger_for(plan)
+    session = ReleaseSession(plan, ledger, InsecureSeededEntropy(0))
+    with pytest.raises(AssertionError):
+        session.gradient_step(FLAT, patients([1] * 50), Forbidden())
+    assert ledger.statement.runs["run"].charged == {"train": 1}
+    assert session.releases == ()
+
+
+def test_without_a_charge_nothing_is_read(plan_of, ledger_for, patients, linear):
+    plan = plan_of(rounds=1, retry_allowance=1)
+    session = ReleaseSession(plan, ledger_for(plan), OsEntropy())
+    for _ in range(2):
+        session.gradient_step(FLAT, patients([1] * 50), linear)
+    with pytest.raises(BudgetExhausted):
+        session.gradient_step(FLAT, patients([1] * 50), Forbidden())
+    for unknown in (plan_of(noise=2.0), plan_of(rounds=9)):
+        with pytest.raises(LedgerError, match="a release of the reserved plan"):
+            ReleaseSession(unknown, ledger_for(plan, name=unknown.digest), OsEntropy()).gradient_step(
+                FLAT, patients([1]), Forbidden()
+            )
+
+
+@pytest.mark.parametrize("counts", [[], [0, 0], [1]])
+def test_an_empty_site_and_an_empty_sample_release_noise_like_any_other(
+    plan_of, ledger_for, patients, linear, counts
+):
+    plan = plan_of(sampling_rate=1e-9)
+    ledger = ledger_for(plan)
+    noised = ReleaseSession(plan, ledger, OsEntropy()).gradient_step(FLAT, patients(counts), linear)
+    assert (noised.vector != 0).all()
+    assert noised.vector.shape == (10,)
+    assert ledger.statement.runs["run"].charged == {"train": 1}
+
+
+def test_a_one_class_site_goes_on(plan_of, ledger_for, patients, linear):
+    dataset = patients([2, 2, 2])
+    dataset.labels[:] = 0
+    plan = plan_of()
+    assert np.isfinite(
+        ReleaseSession(plan, ledger_for(plan), OsEntropy()).gradient_step(FLAT, dataset, linear).vector
+    ).all()
+
+
+def test_a_histogram_release_has_sensitivity_one_and_its_own_noise(plan_of, ledger_for):
+    plan = plan_of(evaluation_noise=7.0)
+    vectors = np.array([[3.0, 4.0], [0.0, 1.0], [np.nan, 0.0]])
+    noised = ReleaseSession(plan, ledger_for(plan), InsecureSeededEntropy(1)).histogram(vectors)
+    expected = np.array([0.6, 1.8]) + gaussian(2, 7.0, InsecureSeededEntropy(1))
+    assert noised.noise_std == 7.0
+    assert np.abs(noised.vector - expected).max() <= grid_step(7.0)
+
+
+def test_augmented_copies_stay_inside_the_patients_clip(plan_of, ledger_for, patients, linear):
+    """The noise of the known stream taken away again, one patient moves the sum by at most C."""
+    plan = plan_of(noise=1.0, sampling_rate=1.0, l2_clip_norm=0.2)
+    loss = PatientLoss(augment=lambda images, entropy: torch.stack([images * 9, -images, images], dim=1))
+    session = ReleaseSession(plan, ledger_for(plan), InsecureSeededEntropy(2), loss)
+    noised = session.gradient_step(FLAT, patients([3], scale=9), linear)
+    stream = InsecureSeededEntropy(2)
+    stream.bytes(8)
+    share = np.linalg.norm(noised.vector - gaussian(10, 0.2, stream))
+    assert 0.2 * (1 - 1e-5) <= share <= 0.2 * (1 + 1e-5)
+
+
+def test_two_steps_share_no_noise_and_the_test_mode_repeats_itself(plan_of, ledger_for, patients, linear):
+    plan = plan_of()
+    dataset = patients([])
+
+    def steps(entropy, name):
+        session = ReleaseSession(plan, ledger_for(plan, name=name), entropy)
+        return np.stack([session.gradient_step(FLAT, dataset, linear).vector for _ in range(3)])
+
+    private = np.concatenate([steps(OsEntropy(), "a"), steps(OsEntropy(), "b")])
+    # two of 60 draws meet on the grid with chance 1/2000, so up to two meetings are let pass
+    assert len(np.unique(private)) >= private.size - 2
+    insecure = steps(InsecureSeededEntropy(5), "c")
+    assert (insecure == steps(InsecureSeededEntropy(5), "d")).all()
+    assert len(np.unique(insecure)) == insecure.size
+
+
+def test_the_insecure_mode_says_so(plan_of, ledger_for):
+    plan = plan_of()
+    ledger = ledger_for(plan)
+    assert ReleaseSession(plan, ledger, InsecureSeededEntropy(1)).insecure
+    assert not ReleaseSession(plan, ledger, OsEntropy()).insecure
+
+
+def test_an_open_run_has_no_releases(plan_of, ledger_for):
+    ledger = ledger_for(plan_of())
+    with pytest.raises(ConfigError, match="an open run has no releases"):
+        ReleaseSession(plan_of(mode="none"), ledger, OsEntropy())
