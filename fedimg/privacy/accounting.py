@@ -13,10 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 
-import dp_accounting
 import numpy as np
-from dp_accounting.pld import PLDAccountant
-from opacus.accountants import PRVAccountant
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
@@ -49,6 +46,10 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _epsilon_pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
+    # both accountants take a second to import; most processes never ask them
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+
     accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, interval)
     for event in events:
         gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
@@ -74,6 +75,8 @@ def epsilon_prv(events: Sequence[Event], delta: float) -> float:
 
 @lru_cache(maxsize=512)
 def _epsilon_prv(events: tuple[Event, ...], delta: float) -> float:
+    from opacus.accountants import PRVAccountant
+
     accountant = PRVAccountant()
     accountant.history = [(e.noise_multiplier, e.sampling_rate, e.count) for e in events]
     with warnings.catch_warnings(), np.errstate(all="ignore"):

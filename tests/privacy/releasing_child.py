@@ -18,7 +18,7 @@ from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
 from fedimg.values import SiteDataset
 
 PLAN = PrivacyPlan(
-    PrivacyRequest(rounds=300, sampling_rate=0.5, retry_allowance=40, evaluations=0, engine="vmap"),
+    PrivacyRequest(rounds=300, sampling_rate=0.5, retry_allowance=40, evaluations=0, engine="autograd"),
     declared_patients=20,
     sampling_rate=0.5,
     noise_multiplier=50.0,
@@ -50,6 +50,7 @@ def main(folder):
                 os.fsync(released.fileno())
         except BudgetExhausted:
             (folder / "finished").touch()
+    ledger.disconnect()
 
 
 if __name__ == "__main__":

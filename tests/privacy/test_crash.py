@@ -19,11 +19,11 @@ KILLS = 3
 VECTOR = 10 * 8
 
 
-def declared():
+def loaded():
     spec = importlib.util.spec_from_file_location("releasing_child", CHILD)
     child = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(child)
-    return child.PLAN
+    return child
 
 
 def released(folder):
@@ -48,7 +48,7 @@ def killed_at_a_random_moment(folder, moment):
 
 
 def test_charged_is_never_less_than_released_and_nothing_passes_what_was_declared(tmp_path):
-    key = SigningKey.create(tmp_path / "signing.key")
+    child, key = loaded(), SigningKey.create(tmp_path / "signing.key")
     Ledger.create(tmp_path / "ledger.sqlite", key, LedgerTerms(50.0, 1e-5, 4)).disconnect()
     chance = random.Random(11)
     for kill in range(1, KILLS + 1):
@@ -58,11 +58,11 @@ def test_charged_is_never_less_than_released_and_nothing_passes_what_was_declare
         ledger.disconnect()
         count = len(released(tmp_path))
         assert count <= charged <= count + kill
-    assert start(tmp_path).wait(60) == 0
+    child.main(tmp_path)
     assert (tmp_path / "finished").exists()
 
     ledger = Ledger.open(tmp_path / "ledger.sqlite", key)
-    most = declared().allowances[0].most
+    most = child.PLAN.allowances[0].most
     assert ledger.statement.runs["run"].charged["train"] == most
     ledger.disconnect()
     vectors = released(tmp_path)
