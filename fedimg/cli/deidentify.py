@@ -94,11 +94,13 @@ def _verify(arguments: Any) -> int:
     from fedimg.dicom import receipts
 
     home = SiteHome.open(arguments.home)
-    released = receipts.verify(home.receipts, home.signing_key.public_bytes, home.released)
+    count = receipts.verify(home.receipts, home.signing_key.public_bytes, home.released)
     if arguments.json:
-        print_json({"verified": True, "released": released, "key": home.signing_key.public_bytes.hex()})
+        print_json({"verified": True, "receipts": count, "key": home.signing_key.public_bytes.hex()})
     else:
-        sys.stdout.write(f"{released} released files, every one as its receipt says\n")
+        sys.stdout.write(
+            f"{count} receipts in an unbroken, signed chain; every released file is as its receipt says\n"
+        )
     return 0
 
 

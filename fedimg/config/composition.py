@@ -18,7 +18,7 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -88,7 +88,11 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
     for override in _parse(overrides):
         if not override.is_sweep_override():
             axes.append([override.input_line or ""])
-        elif override.is_choice_sweep() or override.is_range_sweep():
+        elif override.value_type in (
+            ValueType.CHOICE_SWEEP,
+            ValueType.SIMPLE_CHOICE_SWEEP,
+            ValueType.RANGE_SWEEP,
+        ):
             axes.append(
                 [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
             )
@@ -114,7 +118,8 @@ def load(path: Path) -> Config:
 
 def dump(config: Config) -> str:
     """The configuration as YAML that `load` reads back to an equal one."""
-    return yaml.safe_dump(_listed(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(_listed(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def compose_mapping(schema: type, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -126,7 +131,9 @@ def compose_mapping(schema: type, overrides: Sequence[str], folder: Path) -> dic
         key = override.key_or_group
         if override.type == OverrideType.DEL or override.package is not None:
             raise ConfigError(
-                "overrides of the form key=value", override.input_line or key, f"write {key}=null"
+                "overrides of the form key=value",
+                repr(override.input_line or key),
+                "leave it out, or set the key",
             )
         if key in options:
             choices[key] = _option(key, override.value(), options[key])

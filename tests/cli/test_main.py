@@ -93,11 +93,12 @@ def main_with(monkeypatch):
     return run
 
 
-def subclasses(cls):
-    return {cls} | {s for c in cls.__subclasses__() for s in subclasses(c)}
+KINDS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.FedimgError)
+]
 
 
-@pytest.mark.parametrize("kind", sorted(subclasses(errors.FedimgError), key=lambda c: c.__name__))
+@pytest.mark.parametrize("kind", KINDS)
 def test_expected_failures_end_with_their_own_documented_code(kind, main_with, capsys):
     assert main_with(raising(kind("a", "b", "c"))) == kind.exit_code
     assert kind.exit_code in cli.EXIT_CODES
