@@ -19,7 +19,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,20 +26,22 @@ import torch
 from fedimg import declared_public, evaluation, intake, training
 from fedimg.dicom import pixels
 from fedimg.dicom.reader import Quarantined
-from fedimg.errors import FedimgError, MessageError, PolicyRefused
+from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
-from fedimg.imaging import augmentation, loading, patients
+from fedimg.imaging import loading, patients
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import ImagingConfig
 from fedimg.intake import IntakeConfig, IntakeResult
-from fedimg.models import ModelConfig, Network, build_model
+from fedimg.models import ModelConfig, Network, build_model, extension_digests
 from fedimg.operator_log import tell_operator
 from fedimg.outbox import Outbox
+from fedimg.privacy import kept_plan
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.noise import Entropy, InsecureSeededEntropy, OsEntropy
 from fedimg.privacy.plan import PatientLoss, PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
 from fedimg.privacy.policy import SitePolicy
 from fedimg.training import LocalTraining
+from fedimg.training.variation import copies_of, varied_once
 from fedimg.values import (
     DecodedImage,
     DeidentifiedRecord,
@@ -151,13 +152,15 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         PolicyRefused, BudgetExhausted, LedgerError: for the site's own operator.
     """
     policy = SitePolicy.load(home.policy)
-    network = build_model(terms.model, terms.seed)
-    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile)
+    extensions = extension_digests(terms.model)
+    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=extensions)
+    network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     plan, ledger = None, None
     if terms.privacy.mode != "none":
         ledger = Ledger.open(home.ledger, home.signing_key)
-        plan = _kept_plan(home, terms) or make_plan(terms.privacy, policy, ledger)
-        _keep_plan(home, terms, plan)
+        file = home.root / "plans" / f"{terms.run_id}.json"
+        plan = kept_plan.kept(file, terms.privacy) or make_plan(terms.privacy, policy, ledger)
+        kept_plan.keep(file, plan)
         ledger.reserve(terms.run_id, plan)
     return Site(name, home, terms, network, data or load(home, terms, network), plan, ledger, device)
 
@@ -168,7 +171,13 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
-        after = training.train_open(site.network, start, _varied(site, entropy), terms.training, entropy)
+        after = training.train_open(
+            site.network,
+            start,
+            varied_once(site.data.train, site.terms.imaging.augmentation, entropy),
+            terms.training,
+            entropy,
+        )
         return OpenUpdate(site.name, number, "update", _difference(after, start))
     session = _session(site, number, "train")
     after = training.train_private(site.network, start, site.data.train, session, terms.training)
@@ -212,88 +221,13 @@ def answer(site: Site, data: bytes) -> bytes | None:
     return released
 
 
-def answer_fused(questions: Sequence[tuple[Site, bytes]]) -> dict[str, bytes | None]:
-    """`answer` for many open virtual sites at once: their local steps share each kernel call.
-
-    Only for training without privacy on one set of terms; anything else is answered one by one.
-    """
-    parsed = {data: _open_training(site, data) for site, data in questions}
-    instructions = next(iter(parsed.values()), None)
-    if len(parsed) != 1 or instructions is None or any(site.plan is not None for site, _ in questions):
-        return {site.name: answer(site, data) for site, data in questions}
-    sites = [site for site, _ in questions]
-    start = torch.from_numpy(instructions.vector.astype(np.float32)).to(sites[0].device)
-    entropies = [site.terms.entropy(site.name, f"round-{instructions.round}", "train") for site in sites]
-    after = training.train_open_fused(
-        sites[0].network,
-        start,
-        [_varied(site, entropy) for site, entropy in zip(sites, entropies, strict=True)],
-        sites[0].terms.training,
-        entropies,
-    )
-    return {
-        site.name: OpenUpdate(site.name, instructions.round, "update", _difference(row, start)).to_bytes()
-        for site, row in zip(sites, after, strict=True)
-    }
-
-
-def _open_training(site: Site, data: bytes) -> RoundInstructions | None:
-    try:
-        instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
-        _check(site.terms, instructions)
-    except FedimgError:
-        return None  # `answer` meets the same refusal and tells the operator
-    return instructions if instructions.task == "train" else None
-
-
-def _varied(site: Site, entropy: Entropy) -> SiteDataset:
-    """Open training sees each image once an epoch, changed afresh each round."""
-    images, augment = site.data.train.images, _augment(site.terms.imaging)
-    if augment is None or not len(images):
-        return site.data.train
-    return replace(site.data.train, images=augment(images, entropy)[:, 0])
-
-
-def _augment(config: ImagingConfig) -> Callable[[torch.Tensor, Entropy], torch.Tensor] | None:
-    """Random copies inside each patient's unit, (N, C, …) → (N, copies, C, …); None where none are asked for."""
-    if not config.augmentation.active:
-        return None
-
-    def augment(images: torch.Tensor, entropy: Entropy) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(int.from_bytes(entropy.bytes(7), "big"))
-        draws = augmentation.draw(images, config.augmentation, generator)
-        copies = augmentation.augment_copies(images, config.augmentation, draws)
-        return copies.unflatten(0, (len(images), config.augmentation.copies))
-
-    return augment
-
-
-def _plan_file(home: SiteHome, terms: Terms) -> Path:
-    return home.root / "plans" / f"{terms.run_id}.json"
-
-
-def _keep_plan(home: SiteHome, terms: Terms, plan: PrivacyPlan) -> None:
-    """A resumed run goes on with the very plan that the ledger reserved, not with a new calibration."""
-    path = _plan_file(home, terms)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.write_text(json.dumps(asdict(plan)))
-
-
-def _kept_plan(home: SiteHome, terms: Terms) -> PrivacyPlan | None:
-    path = _plan_file(home, terms)
-    if not path.exists():
-        return None
-    kept = json.loads(path.read_text())
-    if kept.pop("request") != asdict(terms.privacy):
-        raise PolicyRefused("the privacy request that this run began with", "another one", "start a new run")
-    return PrivacyPlan(request=terms.privacy, **kept)
-
-
 def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
     if site.plan is None or site.ledger is None:
         raise PolicyRefused("a reserved plan", "none", "join the run before answering")
     terms = site.terms
-    loss = PatientLoss(class_weights=terms.training.class_weights, augment=_augment(terms.imaging))
+    loss = PatientLoss(
+        class_weights=terms.training.class_weights, augment=copies_of(terms.imaging.augmentation)
+    )
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
     return ReleaseSession(site.plan, site.ledger, entropy, loss)
 

@@ -23,10 +23,21 @@ from fedimg import evaluation
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
 from fedimg.errors import FederationError, MessageError
 from fedimg.models import Network
-from fedimg.values import EvaluationReport, NoisedUpdate, OpenUpdate, RoundInstructions, SiteDataset, Vector
+from fedimg.values import (
+    AggregatedUpdate,
+    EvaluationReport,
+    NoisedUpdate,
+    OpenUpdate,
+    RoundInstructions,
+    SiteDataset,
+    Vector,
+)
 
 Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
 """Carries each named site's instructions to it and brings back its answer; None is an absence."""
+
+SummedTraining = Callable[[Vector, tuple[str, ...], int], tuple[Vector, float]]
+"""(parameters, clients, round) → (Σ w·update, Σ w): what an engine for many virtual clients offers."""
 
 
 @dataclass
@@ -114,6 +125,19 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
         )
     server.optimizer.apply(weighted_mean(updates, server.weights, size))
     return result
+
+
+def train_round_summed(
+    server: Server, round_number: int, names: tuple[str, ...], train: SummedTraining
+) -> RoundResult:
+    """The same step for virtual clients without privacy whose engine adds their updates itself."""
+    if server.private:
+        raise FederationError("privacy=none for a fused engine", "a private run", "set engine.fused=false")
+    total, weight = train(server.optimizer.vector, names, round_number)
+    if not weight > 0:
+        raise FederationError("a positive sum of weights", "zero", "declare each site's number of patients")
+    server.optimizer.apply(AggregatedUpdate(round_number, total / weight, names))
+    return RoundResult(round_number, names, (), {})
 
 
 def evaluate_public(server: Server, *, bootstrap: int, seed: int) -> EvaluationReport | None:

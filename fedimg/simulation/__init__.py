@@ -19,7 +19,6 @@ from fedimg import training
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FederationError, FedimgError
-from fedimg.models import build_model
 from fedimg.operator_log import tell_operator
 from fedimg.simulation import engines, references, rounds, summary, virtual
 from fedimg.simulation.folder import RunFolder
@@ -66,10 +65,10 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     federation = virtual.fill(config, terms, folder, device, progress)
     public = virtual.load_public(federation, terms)
     sites = _join(federation, progress)
-    network = build_model(terms.model, terms.seed)
+    network = virtual.own_network(terms)
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
     server = rounds.make_server(config, terms, network, declared, public)
-    names = [site.name for site in sites]
+    names = tuple(site.name for site in sites)
     stds = {site.plan.evaluation_noise_multiplier for site in sites if site.plan is not None}
 
     with references.started(config, terms, federation, folder) as comparison:
@@ -77,10 +76,11 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
             config.engine,
             sites,
             federation,
-            lambda exchange: rounds.run_rounds(
+            server.weights,
+            lambda carrier: rounds.run_rounds(
                 server,
                 names,
-                exchange,
+                carrier,
                 config,
                 terms,
                 folder=folder,
@@ -91,8 +91,8 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
         compared = comparison.results(progress)
     for site in sites:
         if site.ledger is not None:
-            site.ledger.close(terms.run_id)
-    content = summary.write(config, terms, federation, sites, history, compared, folder)
+            site.ledger.disconnect()
+    content = summary.write(config, terms, federation, sites, history, compared, comparison.note, folder)
     return Run(folder.path, content)
 
 

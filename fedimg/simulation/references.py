@@ -24,9 +24,9 @@ from fedimg.client_round import Loaded, Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
-from fedimg.models import build_model
 from fedimg.simulation import rounds, virtual
 from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.rounds import Carrier
 from fedimg.simulation.virtual import Federation, Progress, SiteSetup
 from fedimg.values import Interval, SiteDataset
 
@@ -115,16 +115,18 @@ def train(reference: Reference, config: Config, terms: Terms, federation: Federa
     )
     try:
         sites = _sites(reference, config, own, federation, run)
-        network = build_model(own.model, own.seed)
+        network = virtual.own_network(own)
         weights = {site.name: float(federation.declared.get(site.name, 1)) for site in sites}
         server = rounds.make_server(config, own, network, weights, _public(federation, terms))
         by_name = {site.name: site for site in sites}
         rounds.run_rounds(
             server,
-            list(by_name),
-            lambda outgoing: {
-                name: client_round.answer(by_name[name], data) for name, data in outgoing.items()
-            },
+            tuple(by_name),
+            Carrier(
+                lambda outgoing: {
+                    name: client_round.answer(by_name[name], data) for name, data in outgoing.items()
+                }
+            ),
             replace(config, evaluation=replace(config.evaluation, every=own.rounds)),
             own,
         )
@@ -155,12 +157,12 @@ def _sites(
 @lru_cache(maxsize=64)
 def _loaded(setup: SiteSetup) -> Loaded:
     home = SiteHome.open(Path(setup.root))
-    return client_round.load(home, setup.terms, build_model(setup.terms.model, setup.terms.seed))
+    return client_round.load(home, setup.terms, virtual.own_network(setup.terms))
 
 
 @lru_cache(maxsize=1)
 def _public_of(home: Path, terms: Terms) -> SiteDataset:
-    return client_round.load(SiteHome.open(home), terms, build_model(terms.model, terms.seed)).train
+    return client_round.load(SiteHome.open(home), terms, virtual.own_network(terms)).train
 
 
 def _public(federation: Federation, terms: Terms) -> SiteDataset | None:

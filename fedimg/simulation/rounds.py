@@ -1,4 +1,4 @@
-"""The coordinator's loop: rounds, evaluations, checkpoints. Engines give it an `Exchange`."""
+"""The coordinator's loop: rounds, evaluations, checkpoints. Engines give it a `Carrier`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import torch
 
@@ -14,18 +15,26 @@ from fedimg.aggregation import ServerOptimizer
 from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.models import Network
-from fedimg.server_round import Exchange, Server
+from fedimg.server_round import Exchange, Server, SummedTraining
 from fedimg.simulation.folder import RunFolder
 from fedimg.values import EvaluationReport, SiteDataset, Vector
 
 Progress = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True)
+class Carrier:
+    """What an engine offers: messages to sites and back, and for many open clients their sum at once."""
+
+    exchange: Exchange
+    summed: SummedTraining | None = None
+
+
 @dataclass
 class History:
     """What happened: per round the loss and AUROC on the public set, and who was missing."""
 
-    rows: list[dict[str, object]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     final: EvaluationReport | None = None
     at_sites: EvaluationReport | None = None
     released: Vector | None = None
@@ -59,15 +68,16 @@ def cohort(names: Sequence[str], size: int, round_number: int, terms: Terms) -> 
     """The sites asked this round: all, or `size` drawn uniformly without replacement."""
     if size <= 0 or size >= len(names):
         return tuple(names)
-    seeded = terms.insecure_seed is not None
-    chance = Random(f"{terms.insecure_seed}/{round_number}") if seeded else secrets.SystemRandom()
+    chance: Random = secrets.SystemRandom()
+    if terms.insecure_seed is not None:
+        chance = Random(f"{terms.insecure_seed}/{round_number}")  # noqa: S311 - the insecure test mode
     return tuple(sorted(chance.sample(list(names), size)))
 
 
 def run_rounds(
     server: Server,
-    names: Sequence[str],
-    exchange: Exchange,
+    names: tuple[str, ...],
+    carrier: Carrier,
     config: Config,
     terms: Terms,
     *,
@@ -84,7 +94,7 @@ def run_rounds(
     if folder is not None and (checkpoint := folder.last_checkpoint()) is not None:
         first = checkpoint[0] + 1
         server.optimizer.restore(checkpoint[1])
-        history.rows = [row for row in folder.metrics() if int(str(row["round"])) < first]
+        history.rows = [row for row in folder.metrics() if row["round"] < first]
     ask_sites = (
         evaluation_rounds(terms.rounds, terms.privacy.evaluations)
         if terms.privacy.evaluations
@@ -92,8 +102,11 @@ def run_rounds(
     )
     for number in range(first, terms.rounds + 1):
         asked = cohort(names, config.aggregation.cohort, number, terms)
-        result = server_round.train_round(server, number, asked, exchange)
-        row: dict[str, object] = {
+        if carrier.summed is not None:
+            result = server_round.train_round_summed(server, number, asked, carrier.summed)
+        else:
+            result = server_round.train_round(server, number, asked, carrier.exchange)
+        row: dict[str, Any] = {
             "round": number,
             "sites": list(result.sites),
             "missing": list(result.missing),
@@ -103,7 +116,7 @@ def run_rounds(
         if number in ask_sites:
             shape = (terms.model.classes, terms.bins)
             history.at_sites = server_round.evaluate_at_sites(
-                server, number, names, exchange, shape, noise_std
+                server, number, names, carrier.exchange, shape, noise_std
             )
         history.rows.append(row)
         if folder is not None:

@@ -15,6 +15,7 @@ from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.report import (
     ComparisonRow,
+    ImagePair,
     IntakeRow,
     PrivacySummary,
     ReportData,
@@ -23,10 +24,10 @@ from fedimg.report import (
 )
 from fedimg.simulation import pictures
 from fedimg.simulation.folder import RunFolder
-from fedimg.simulation.references import Compared, Comparison
+from fedimg.simulation.references import Compared
 from fedimg.simulation.rounds import History, evaluation_rounds
 from fedimg.simulation.virtual import Federation
-from fedimg.values import EvaluationReport
+from fedimg.values import EvaluationReport, Interval
 
 
 def write(
@@ -128,9 +129,7 @@ def report_data(
 ) -> ReportData:
     """The run as plain values for `fedimg.report`."""
     plans = {site.name: site.plan for site in sites if site.plan is not None}
-    rows = [
-        ComparisonRow("federation", "federation", terms.privacy.mode != "none", _auroc(history.final), "")
-    ]
+    rows = [ComparisonRow("federation", "federation", terms.privacy.mode != "none", _auroc(history.final))]
     rows += [
         ComparisonRow(c.reference.arrangement, c.reference.name, c.reference.mode != "none", c.auroc, c.note)
         for c in comparison
@@ -153,9 +152,18 @@ def report_data(
         compression=_compression(federation, sites),
         data_card=" ".join([*federation.cards, note]).strip(),
         data_generated=generated,
-        images=pictures.before_and_after(federation, folder) if generated else (),
+        images=_pictures(config, federation, sites) if generated else (),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+
+
+def _pictures(config: Config, federation: Federation, sites: Sequence[Site]) -> tuple[ImagePair, ...]:
+    site = next((s for s in sites if s.name in federation.intake), None)
+    if site is None:
+        return ()
+    records = federation.intake[site.name].records
+    raw = federation.samples.get(site.name, ())
+    return pictures.before_and_after(site.home, config.deid.project, records, raw, generated=True)
 
 
 def _extract(site: Site, terms: Terms, folder: RunFolder) -> None:
@@ -190,6 +198,10 @@ def _points(history: History, plans: Mapping[str, PrivacyPlan], terms: Terms) ->
         spent = {name: plan.epsilon_after(steps, evaluations) for name, plan in plans.items()}
         points.append(RoundPoint(number, row.get("loss"), row.get("auroc"), spent))
     return points
+
+
+def _auroc(found: EvaluationReport | None) -> Interval | None:
+    return found.metrics.get("auroc") if found is not None else None
 
 
 def _values(found: EvaluationReport | None) -> dict[str, float]:

@@ -16,7 +16,7 @@ from fedimg.config import Config
 from fedimg.errors import DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
-from fedimg.models import build_model
+from fedimg.models import Network, build_model, extension_digests
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation.folder import RunFolder
@@ -48,6 +48,7 @@ class Federation:
         intake: what each site's intake did; empty for sites that were filled in an earlier run.
         cards: what the data are and how they were admitted, for the report.
         public_data: whether every source is generated or declared public.
+        samples: some input files of generated data, for the report's pictures.
     """
 
     setups: tuple[SiteSetup, ...]
@@ -58,6 +59,7 @@ class Federation:
     classes: tuple[str, ...]
     unit: str
     public_home: Path | None
+    samples: Mapping[str, tuple[Path, ...]]
 
 
 def open_site(setup: SiteSetup, data: Loaded | None = None) -> Site:
@@ -88,9 +90,6 @@ def fill(
         if not (public_home / "home.json").exists():
             SiteHome.create(public_home, simulated=True)
         _take_in(SiteHome.open(public_home), manifests[PUBLIC], config, PUBLIC, progress)
-    if config.data.source == "cohort":
-        # The raw files are generated, large, and hold planted identifiers; the released tree stays.
-        _keep_examples(run, manifests)
     parts = [manifests[name] for name in names]
     setups = tuple(
         SiteSetup(name, str((states / name).resolve()), terms, str(device), config.engine.threads)
@@ -105,6 +104,11 @@ def fill(
         parts[0].classes,
         parts[0].unit,
         public_home,
+        {
+            n: tuple(item.path for item in manifests[n].items[:60])
+            for n in names
+            if config.data.name == "cohort"
+        },
     )
 
 
@@ -114,7 +118,12 @@ def load_public(federation: Federation, terms: Terms) -> SiteDataset | None:
         return None
     everything = replace(terms, validation_fraction=0.0)
     home = SiteHome.open(federation.public_home)
-    return client_round.load(home, everything, build_model(terms.model, terms.seed)).train
+    return client_round.load(home, everything, own_network(terms)).train
+
+
+def own_network(terms: Terms) -> Network:
+    """The network of a run that this machine's own user started, extensions included."""
+    return build_model(terms.model, terms.seed, tuple(extension_digests(terms.model).values()))
 
 
 def make_scratch_home(
@@ -134,6 +143,7 @@ def make_scratch_home(
         min_noise_multiplier=0.2,
         max_sites_per_patient=privacy.max_sites_per_patient,
         allow_non_private=True,
+        allowed_extensions=tuple(extension_digests(config.model).values()),
     )
     text = "# A simulated site's policy, made by the simulation for its run.\n"
     home.policy.write_text(text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))
@@ -165,7 +175,3 @@ def _take_in(
     return client_round.admit(
         manifest.items, home, config.deid, lambda done, total: progress(f"intake at {name}", done, total)
     )
-
-
-def _keep_examples(run: RunFolder, manifests: Mapping[str, SourceManifest]) -> None:
-    raise NotImplementedError
