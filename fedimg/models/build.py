@@ -1,0 +1,160 @@
+"""From a configuration to a network that may be trained with patient-level privacy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import asdict
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from fedimg.errors import ModelError
+from fedimg.models import dp_ready
+from fedimg.models.architecture import Architecture, Factory
+from fedimg.models.config import ModelConfig
+from fedimg.models.extensions import find
+from fedimg.models.network import Layout, Network, architecture_digest
+from fedimg.models.weights import load_weights
+
+GROUP = "fedimg.models"
+
+# Modules by name, so that no configuration loads a library it does not use.
+BUILTIN = MappingProxyType(
+    {
+        "cnn": "fedimg.models.cnn",
+        "scattering": "fedimg.models.scattering_classifier",
+        "densenet121": "fedimg.models.monai_networks",
+        "efficientnet_b0": "fedimg.models.monai_networks",
+        "resnet18": "fedimg.models.monai_networks",
+        "segresnet": "fedimg.models.monai_networks",
+    }
+)
+
+
+def extension_digests(config: ModelConfig) -> dict[str, str]:
+    """Name → digest of the extension that `config` would run, for a site's policy; {} if built in.
+
+    Nothing is imported. Raises ConfigError for a name that is neither.
+    """
+    if config.name in BUILTIN:
+        return {}
+    return {config.name: find(GROUP, config.name, tuple(BUILTIN)).digest}
+
+
+def build_model(config: ModelConfig, seed: int, allowed_extensions: Collection[str] = ()) -> Network:
+    """The network that `config` names, made fit for privacy and checked.
+
+    The same configuration, seed and library versions give the same initial parameters. Torch's
+    global generator is left as it was.
+
+    Args:
+        seed: of the initial parameters only.
+        allowed_extensions: digests of extensions that may run here; built-in networks need none.
+
+    Raises:
+        ConfigError: an unknown name (with the nearest), or a configuration the network cannot take.
+        PolicyRefused: an extension that is not allowed; it was not imported.
+        ModelError: a network that cannot be trained with patient-level privacy.
+    """
+    factory, code = _factory(config, allowed_extensions)
+    # A file of weights may change between two calls, so only builds without one are remembered.
+    return (_remembered if config.weights is None else _build)(config, seed, factory, code)
+
+
+def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Network:
+    architecture = _made(config, seed, factory)
+    module = dp_ready.make_dp_ready(architecture.module)
+    if config.weights is not None:
+        load_weights(module, config.weights)
+    shape = architecture.feature_shape or config.image_shape
+    in_place = dp_ready.check(module, shape, config.classes)
+    _check_frozen(architecture, config.image_shape, shape)
+    layout = Layout.of(module)
+    initial = layout.flatten(dict(module.named_parameters())).detach().double().numpy()
+    initial.flags.writeable = False
+    settings = asdict(config) | {"weights": None}
+    return Network(
+        name=config.name,
+        layout=layout,
+        initial=initial,
+        image_shape=config.image_shape,
+        feature_shape=shape,
+        frozen=architecture.frozen,
+        linear=architecture.linear,
+        digest=architecture_digest(config.name, settings, layout, code),
+        _module=module,
+        _in_place=in_place,
+    )
+
+
+# A simulation asks for the same network once for each site; a Network never changes.
+_remembered = lru_cache(maxsize=2)(_build)
+
+
+def _made(config: ModelConfig, seed: int, factory: Factory) -> Architecture:
+    # CPU only: initial weights are made there on every machine.
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        made = factory(config)
+    if isinstance(made, nn.Module):
+        made = Architecture(made)
+    if not isinstance(made, Architecture):
+        raise ModelError(
+            f"network {config.name} to return a torch module or an Architecture",
+            type(made).__name__,
+            "see docs/extend-model.md",
+        )
+    return made
+
+
+def _factory(config: ModelConfig, allowed: Collection[str]) -> tuple[Factory, str]:
+    """What makes the network, and the digest of its code."""
+    if config.name in BUILTIN:
+        module = import_module(BUILTIN[config.name])
+        builtin: Factory = getattr(module, config.name)
+        return builtin, f"sha256:{hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()}"
+    extension = find(GROUP, config.name, tuple(BUILTIN))
+    factory = extension.load(allowed)
+    if not callable(factory):
+        raise ModelError(
+            f"network {config.name} to be a function of ModelConfig",
+            type(factory).__name__,
+            "see docs/extend-model.md",
+        )
+    added: Factory = factory
+    return added, extension.digest
+
+
+def _check_frozen(
+    architecture: Architecture, image_shape: tuple[int, ...], feature_shape: tuple[int, ...]
+) -> None:
+    """A frozen part must treat images one by one, and alike each time."""
+    if architecture.frozen is None:
+        if feature_shape != image_shape:
+            raise ModelError("feature_shape only beside a frozen part", str(feature_shape), "leave it out")
+        return
+    size = int(torch.Size((2, *image_shape)).numel())
+    images = torch.sin(torch.arange(size, dtype=torch.float32)).reshape(2, *image_shape)
+    with torch.no_grad():
+        both, alone, again = (
+            architecture.frozen(images),
+            architecture.frozen(images[:1]),
+            architecture.frozen(images),
+        )
+    if both.shape != (2, *feature_shape) or not torch.equal(both, again):
+        raise ModelError(
+            f"frozen features of shape (2, {', '.join(map(str, feature_shape))}), the same each time",
+            f"shape {tuple(both.shape)}",
+            "a frozen part is deterministic, and feature_shape says what it returns",
+        )
+    if not torch.allclose(both[:1], alone, rtol=1e-4, atol=1e-5):
+        raise ModelError(
+            "frozen features of one image at a time",
+            "features that move with the batch",
+            "see docs/extend-model.md",
+        )

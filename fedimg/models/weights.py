@@ -1,0 +1,92 @@
+"""Pretrained weights from a local file. Nothing is fetched, nothing is unpickled."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from fedimg.errors import ConfigError
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def load_weights(module: nn.Module, path: str) -> None:
+    """Put the weights of a file into `module`.
+
+    `.safetensors` is read as such, anything else as a torch state dict with `weights_only=True`
+    (possibly below a key `state_dict`). Names and shapes must be the network's own. Two things may
+    differ: running statistics of batch normalisation, which the network no longer has, are left
+    out, and a last linear layer with another number of classes is trained anew.
+
+    Raises:
+        ConfigError: an unreadable file, other names or shapes, or values that are not finite.
+    """
+    found = _read(Path(path))
+    wanted = {name: parameter.data for name, parameter in module.named_parameters()}
+    head = _head(module)
+    extra = [n for n in found if n not in wanted and not n.endswith(_STATISTICS)]
+    if extra:
+        raise _refuse(f"a value named {extra[0]!r}, which this network has not")
+    taken = {}
+    for name, parameter in wanted.items():
+        value = found.get(name)
+        if value is None or value.shape != parameter.shape:
+            if name in head:
+                continue
+            raise _refuse(f"{name} {'missing' if value is None else f'of shape {tuple(value.shape)}'}")
+        taken[name] = value.to(torch.float32)
+        if not bool(torch.isfinite(taken[name]).all()):
+            raise _refuse(f"{name} with values that are not finite")
+    # A head is taken whole or not at all: a bias of the old classes under new weights means nothing.
+    whole = head <= taken.keys()
+    with torch.no_grad():
+        for name, value in taken.items():
+            if whole or name not in head:
+                wanted[name].copy_(value)
+
+
+def _read(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_safetensors(path.read_bytes())
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as failure:
+        raise _refuse(f"a file that could not be read as weights ({type(failure).__name__})") from failure
+    except safetensors.SafetensorError as failure:
+        raise _refuse("a file that is not safetensors") from failure
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
+    ):
+        raise _refuse("a file that holds no state dict")
+    return content
+
+
+def _head(module: nn.Module) -> set[str]:
+    """Names of the parameters of the last linear layer."""
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    prefix = f"{linear[-1]}." if linear and linear[-1] else ""
+    return {f"{prefix}weight", f"{prefix}bias"} & dict(module.named_parameters()).keys() if linear else set()
+
+
+def _refuse(found: str) -> ConfigError:
+    return ConfigError(
+        "model.weights to name a file of this network's parameters",
+        found,
+        "export weights from the same model configuration, or set model.weights=null",
+    )
