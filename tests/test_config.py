@@ -251,9 +251,18 @@ def test_resume_takes_the_runs_own_configuration(tmp_path: Path):
         compose([f"resume={tmp_path}", "privacy.epsilon=8"])
 
 
-def test_an_experiment_is_recorded_by_name():
-    for name in composition.groups().get("experiment", ()):
-        assert compose([f"experiment={name}"]).experiment == name
+def test_an_experiment_sets_what_its_file_says_and_is_recorded():
+    config = compose(["experiment=quick"])
+    assert (config.experiment, config.sites, config.rounds, config.compare) == ("quick", 2, 3, False)
+    assert config.privacy.rounds == 3
+    assert config.data.cohort.patients_per_hospital == 40
+    assert compose(["experiment=quick", "rounds=4"]).rounds == 4
+
+
+def test_a_data_set_may_choose_its_image_size_and_the_command_line_has_the_last_word():
+    assert compose(["data=medmnist"]).model.image_size == (28, 28)
+    assert compose(["data=medmnist", "imaging=default"]).imaging.image_size == (64, 64)
+    assert compose(["data=medmnist", "imaging.image_size=[32,32]"]).model.image_size == (32, 32)
 
 
 # --------------------------------------------------------------------------------------------- sweeps

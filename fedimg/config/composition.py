@@ -23,7 +23,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import fedimg
 from fedimg.config import strict
 from fedimg.config.schema import Config
 from fedimg.errors import ConfigError
@@ -38,7 +37,7 @@ def conf_folder() -> Path:
     Raises:
         ConfigError: in neither place.
     """
-    package = Path(fedimg.__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
             return folder
