@@ -1,8 +1,8 @@
-"""Per-patient gradients of a functional network: two ways to the same numbers.
+"""Per-patient gradients of a functional network: three ways to the same numbers.
 
 A patient's gradient is that of the mean loss over their images. `vmap` differentiates a chunk of
 patients in one pass; `autograd` makes one call a patient, which wins where a patient's own images
-already fill the processor. Both agree to 1e-5 of the norm. No hooks are set on modules, so networks
+already fill the processor; a linear head has a closed form. All agree to 1e-5 of the norm. No hooks are set on modules, so networks
 with in-place residuals, which hook-based libraries refuse, work as they are.
 """
 
@@ -102,7 +102,8 @@ class PatientGradients:
     Attributes:
         network, loss: the function that is differentiated.
         engine: "vmap", "autograd", or "auto": whichever was faster on a public dummy batch of the same shape
-            on this machine. A run that must repeat bit by bit names one.
+            on this machine.
+        timed: False makes "auto" go by a fixed rule instead: a run that must repeat bit by bit.
         chunk: images differentiated at once under `vmap`; 0 goes by image size and P.
     """
 
@@ -110,6 +111,7 @@ class PatientGradients:
     loss: PatientLoss
     engine: str = "vmap"
     chunk: int = 0
+    timed: bool = True
 
     def of(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(P,), (B, M, C, *spatial) and (B, M) → (B, P), one row a patient, not clipped. Raises for "auto"."""
@@ -134,6 +136,8 @@ class PatientGradients:
             and self.loss.example_loss is cross_entropy
         ):
             return replace(self, engine="closed_form")
+        if not self.timed:
+            return replace(self, engine="vmap")
         shape, device = tuple(images.shape[2:]), str(flat.device)
         name = self.network.digest if isinstance(self.network, Described) else f"object {id(self.network)}"
         size = (flat.numel(), images.shape[1], *shape)

@@ -82,8 +82,9 @@ class ReleaseSession:
         """
         request = self.plan.request
         # timing may choose differently each time, and the test mode must repeat bit by bit
-        engine = "vmap" if self.insecure and request.engine == "auto" else request.engine
-        gradients = PatientGradients(network, self._loss, engine, request.chunk)
+        gradients = PatientGradients(
+            network, self._loss, request.engine, request.chunk, timed=not self.insecure
+        )
 
         def sampled() -> ClippedSum:
             patients = poisson_sample(dataset.number_of_patients, self.plan.sampling_rate, self._entropy)

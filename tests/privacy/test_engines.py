@@ -72,6 +72,13 @@ def test_a_network_that_vmap_cannot_take_gets_one_call_a_patient(batch):
     assert settled.of(FLAT, *batch).shape == (5, 146)
 
 
+def test_a_run_that_must_repeat_is_not_timed(convolutional, batch):
+    auto = PatientGradients(convolutional, PatientLoss(), "auto", timed=False)
+    assert auto.settled(FLAT, batch[0]).engine == "vmap"
+    affine = PatientGradients(Affine(), PatientLoss(), "auto", timed=False)
+    assert affine.settled(torch.zeros(111), batch[0]).engine == "closed_form"
+
+
 def test_auto_must_be_settled_before_it_computes(convolutional, batch):
     with pytest.raises(ConfigError, match="found auto; call `settled` first"):
         PatientGradients(convolutional, PatientLoss(), "auto").of(FLAT, *batch)
