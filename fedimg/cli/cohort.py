@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
         "(manifest.csv) and planted identifiers (planted.json).",
     )
     parser.add_argument("folder", type=Path, help="a folder that is new or empty")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="seed=…, data.cohort.…=…")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="seed=…, sites=…, data.cohort.…=…")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--hospital", type=int, default=1, help="which one, from 1 (default)")
     which.add_argument("--public", action="store_true", help="the coordinator's public set instead")
@@ -35,12 +36,12 @@ def run(argv: Sequence[str]) -> int:
     from fedimg.config import compose
 
     config = compose(arguments.overrides)
-    settings = config.data.cohort
+    settings = replace(config.data.cohort, hospitals=config.sites)
     if not 1 <= arguments.hospital <= settings.hospitals:
         raise ConfigError(
             f"--hospital between 1 and {settings.hospitals}",
             str(arguments.hospital),
-            "see data.cohort.hospitals",
+            "set sites=… for more",
         )
     if arguments.all:
         parts = generate_cohort(folder, settings, config.seed)
