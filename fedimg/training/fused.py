@@ -126,7 +126,10 @@ def _joined(
 def _padded(schedules: Sequence[Sequence[Indices]], number: int, first: Indices) -> Indices:
     """Step `number` of every client as rows of one (K, B) index into the chunk's images."""
     current = [s[number] if number < len(s) else np.zeros(0, np.int64) for s in schedules]
-    index = np.full((len(current), max(len(c) for c in current)), first[-1], dtype=np.int64)
+    # Full batches, or the next power of two below: few shapes, so that each is worth its trace.
+    full, longest = max(len(s[0]) for s in schedules if s), max(len(c) for c in current)
+    width = min(full, 1 << (longest - 1).bit_length())
+    index = np.full((len(current), width), first[-1], dtype=np.int64)
     for row, (indices, offset) in enumerate(zip(current, first[:-1], strict=True)):
         index[row, : len(indices)] = indices + offset
     return index

@@ -86,6 +86,9 @@ def main() -> None:
     )
     if os.environ.get("RANK", "0") == "0":
         finish(problem, side, clock.clock, flat_weights(module))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fedimg.models.build import build_model
+from fedimg.models.config import ModelConfig
 from fedimg.training import FusedTraining, LocalTraining, train_open, train_open_fused
 from fedimg.training.fused_operators import fused_operators
+from fedimg.values import SiteDataset
 
 
 def both_ways(network, site, seeded, sizes, config):
@@ -28,7 +32,7 @@ def both_ways(network, site, seeded, sizes, config):
     proximal_mu=st.sampled_from([0.0, 0.2]),
     chunk=st.integers(1, 4),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_fused_equals_the_loop(network, site, seeded, sizes, batch_size, momentum, proximal_mu, chunk):
     config = LocalTraining(
         batch_size=batch_size,
@@ -77,6 +81,38 @@ def test_a_traced_step_gives_the_same_values(network, site, seeded):
         for k in (0, 29):
             alone = train_open(network, start, datasets[k], config, seeded(k))
             assert float((trained[k] - alone).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(name="cnn", image_size=(16, 16), width=4),
+        ModelConfig(name="cnn", dimensions=3, image_size=(8, 8, 8), width=2),
+        ModelConfig(name="segresnet", image_size=(8, 8), width=8),
+    ],
+    ids=["cnn", "cnn, volumes", "segresnet"],
+)
+def test_shipped_networks_can_be_fused(config, seeded):
+    """Their operators (normalisation, in-place residuals, 3-D) meet the layout that fusion leaves."""
+    network = build_model(config, 0)
+    params = torch.from_numpy(network.initial.astype(np.float32))
+    generator = torch.Generator().manual_seed(0)
+    first = np.arange(5)
+    datasets = [
+        SiteDataset(
+            torch.randn(4, 1, *config.image_size, generator=generator),
+            torch.tensor([0, 1, 1, 0]),
+            ("a", "b", "c", "d"),
+            first,
+        )
+        for _ in range(2)
+    ]
+    training = LocalTraining(batch_size=2, learning_rate=0.01)
+    fused = train_open_fused(network, params, datasets, training, [seeded(0), seeded(1)])
+    for k, dataset in enumerate(datasets):
+        alone = train_open(network, params, dataset, training, seeded(k))
+        assert float((fused[k] - alone).abs().max()) < 1e-6
+        assert float((alone - params).abs().max()) > 1e-4
 
 
 class Strided(nn.Module):
