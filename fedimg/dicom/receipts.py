@@ -10,6 +10,7 @@ again. What a signature cannot show is that both files were put back to an earli
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -43,19 +44,28 @@ class ReceiptLog:
 
     def __init__(self, path: Path, signing_key: SigningKey) -> None:
         self._path, self._key = path, signing_key
-        self._tree, self._last, signed_bytes = MerkleTree(), _GENESIS, 0
-        self._signed_size = 0
+        self._tree, self._last, self._signed_size = MerkleTree(), _GENESIS, 0
+        self._lock = _locked(path.with_suffix(".lock"))
+        try:
+            self._offset = self._resume()
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            self._file: IO[bytes] = os.fdopen(os.open(path, flags, 0o600), "r+b")
+            self._file.truncate(self._offset)  # unsigned lines of an interrupted run
+            self._file.seek(self._offset)
+            self.checkpoint()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _resume(self) -> int:
+        """Take up the signed lines; the offset behind them."""
+        offset = 0
         # An empty file without head is a log that was being made when the process ended.
-        if head_path(path).exists() or (path.exists() and path.stat().st_size):
-            for line, size, _ in _signed_lines(path, signing_key.public_bytes):
+        if head_path(self._path).exists() or (self._path.exists() and self._path.stat().st_size):
+            for line, end, _ in _signed_lines(self._path, self._key.public_bytes):
                 self._tree.append(line)
-                self._last, signed_bytes = hashlib.sha256(line).hexdigest(), size
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self._file: IO[bytes] = os.fdopen(os.open(path, flags, 0o600), "r+b")
-        self._file.truncate(signed_bytes)  # unsigned lines of an interrupted run
-        self._file.seek(signed_bytes)
-        self._offset = signed_bytes
-        self.checkpoint()
+                self._last, offset = hashlib.sha256(line).hexdigest(), end
+        return offset
 
     def __len__(self) -> int:
         return self._tree.size
@@ -119,12 +129,24 @@ class ReceiptLog:
                 self.checkpoint()
         finally:
             self._file.close()
+            os.close(self._lock)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock until it is closed, or its process ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ReceiptError("one intake at a time", "another intake at work", "wait for it to end") from None
+    return descriptor
 
 
 def head_path(path: Path) -> Path:

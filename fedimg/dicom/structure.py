@@ -76,6 +76,7 @@ def decode(dataset: Dataset, kept: Mapping[int, Element]) -> StoredImage:
         raise Quarantined(
             Quarantine.PIXELS_UNDECODABLE, f"a codec that gave up ({type(error).__name__})"
         ) from None
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     frames = int(image.get("NumberOfFrames", 1))
     shape = (frames, image.Rows, image.Columns, image.SamplesPerPixel)
     if values.size != int(np.prod(shape)) or values.dtype.itemsize * 8 != image.BitsAllocated:
