@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ TRAIN, EVALUATE = "train", "evaluate"
 # (measured for ε 0.5 to 8, q 0.1 to 1). A plan may be raised by that much to fit; needing more means that
 # the budget is short, and the plan is refused rather than drowned in noise.
 FILTER_HEADROOM = 1.15
+# Where evaluation has patients of its own it takes half of ε, so that training is the costlier role at every
+# Rényi order and its noise is what the ledger's order is chosen for.
+HELD_OUT_SHARE = 0.5
 # A scratch ledger opens with so much more than one run's ε, so that the filter never moves its noise.
 SCRATCH_HEADROOM = 1.25
 
@@ -70,16 +74,28 @@ class PrivacyPlan:
     def allowances(self) -> tuple[Allowance, ...]:
         """What the ledger sets aside."""
         r = self.request
-        train = Allowance(TRAIN, self.noise_multiplier, self.sampling_rate, r.steps, r.retries)
+        everyone = ("patients", "patients")
+        roles = ("training patients", "held-out patients") if r.evaluation_share is None else everyone
+        train = Allowance(TRAIN, self.noise_multiplier, self.sampling_rate, r.steps, r.retries, roles[0])
         evaluate = Allowance(
-            EVALUATE, self.evaluation_noise_multiplier, 1.0, r.evaluations, r.evaluation_retries
+            EVALUATE, self.evaluation_noise_multiplier, 1.0, r.evaluations, r.evaluation_retries, roles[1]
         )
         return (train, evaluate) if r.evaluations else (train,)
 
     @property
-    def events(self) -> tuple[Event, ...]:
-        """The same as the accountant sees it, retries included."""
-        return tuple(Event(a.noise_multiplier, a.sampling_rate, a.most) for a in self.allowances)
+    def roles(self) -> tuple[tuple[Event, ...], ...]:
+        """What one patient can be exposed to, as the accountant sees it, retries included.
+
+        One tuple of events for each group of patients; nobody is in two groups.
+        """
+        return self._roles({a.release: a.most for a in self.allowances})
+
+    def _roles(self, counts: Mapping[str, int]) -> tuple[tuple[Event, ...], ...]:
+        groups: dict[str, list[Event]] = {}
+        for a in self.allowances:
+            event = Event(a.noise_multiplier, a.sampling_rate, counts[a.release])
+            groups.setdefault(a.role, []).append(event)
+        return tuple(tuple(group) for group in groups.values())
 
     @property
     def digest(self) -> str:
@@ -94,11 +110,8 @@ class PrivacyPlan:
 
     def epsilon_after(self, training_releases: int, evaluations: int) -> float:
         """ε of that many of this plan's releases: for a curve by round, at fixed (q, σ)."""
-        counts = {TRAIN: training_releases, EVALUATE: evaluations}
-        return accounting.epsilon(
-            [Event(a.noise_multiplier, a.sampling_rate, counts[a.release]) for a in self.allowances],
-            self.delta,
-        )
+        roles = self._roles({TRAIN: training_releases, EVALUATE: evaluations})
+        return max(accounting.epsilon(role, self.delta) for role in roles)
 
     def release_record(self, *, insecure: bool = False, unit: str = "patient") -> dict[str, Any]:
         """What is promised about a model, as JSON values. `insecure`: noise came from a seed, so nothing is.
@@ -136,6 +149,9 @@ class PrivacyPlan:
             "images_per_patient": self.request.images_per_patient,
             "max_sites_per_patient": self.request.max_sites_per_patient,
             "evaluations": self.request.evaluations,
+            "evaluated_patients": "held out of training"
+            if self.request.evaluation_share is None
+            else "may be in training",
             "evaluation_noise_multiplier": self.evaluation_noise_multiplier,
             "plan": self.digest,
         }
@@ -144,8 +160,8 @@ class PrivacyPlan:
 def make_plan(request: PrivacyRequest, policy: SitePolicy, ledger: Ledger | None) -> PrivacyPlan:
     """Fix the noise of a run: ε by privacy loss distributions *and* the ledger's filter must hold.
 
-    Evaluation noise is calibrated on its share of (ε, δ); training noise such that everything together,
-    retries included, costs at most ε. With `privacy=none` the plan has no noise, and no ledger is asked.
+    Training noise is calibrated such that no patient's releases, retries included, cost more than ε;
+    evaluation noise on half of ε for held-out patients, or on its share of (ε, δ). With `privacy=none` the plan has no noise, and no ledger is asked.
 
     Raises:
         PolicyRefused: the site does not allow it. BudgetExhausted: it does not fit the ledger.
@@ -171,7 +187,7 @@ def scratch_ledger(
     """A new ledger for a simulated site: ε_max = 1.25 ε unless given, the order that suits the run best."""
     plan = _calibrated(request, policy.declared_patients)
     most = SCRATCH_HEADROOM * request.epsilon if epsilon_max is None else epsilon_max
-    order = best_order(most, request.delta, plan.events)
+    order = best_order(most, request.delta, plan.roles[0])
     return Ledger.create(path, signing_key, LedgerTerms(most, request.delta, order, scratch=True))
 
 
@@ -182,7 +198,9 @@ def federation_epsilon(plans: Sequence[PrivacyPlan]) -> float:
     if any(plan.mode == "none" for plan in plans):
         return math.inf
     delta = max((plan.delta for plan in plans), default=0.5)
-    return accounting.epsilon([event for plan in costliest for event in plan.events], delta)
+    # The patient may have another role at each of the sites: the worst of all combinations counts.
+    exposures = itertools.product(*(plan.roles for plan in costliest))
+    return max(accounting.epsilon([e for role in exposure for e in role], delta) for exposure in exposures)
 
 
 def _calibrated(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
@@ -193,15 +211,21 @@ def _calibrated(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
     others: tuple[Event, ...] = ()
     if request.evaluations:
         count, share = request.evaluations + request.evaluation_retries, request.evaluation_share
-        evaluation = accounting.calibrate(share * request.epsilon, share * request.delta, 1.0, count)
-        others = (Event(evaluation, 1.0, count),)
+        if share is None:
+            evaluation = accounting.calibrate(HELD_OUT_SHARE * request.epsilon, request.delta, 1.0, count)
+        else:
+            evaluation = accounting.calibrate(share * request.epsilon, share * request.delta, 1.0, count)
+            others = (Event(evaluation, 1.0, count),)
     steps = request.steps + request.retries
     noise = accounting.calibrate(request.epsilon, request.delta, rate, steps, others)
     return _accounted(PrivacyPlan(request, declared_patients, rate, noise, evaluation, math.inf, math.inf))
 
 
 def _accounted(plan: PrivacyPlan) -> PrivacyPlan:
-    first, second = (f(plan.events, plan.delta) for f in (accounting.epsilon, accounting.epsilon_prv))
+    first, second = (
+        max(accountant(role, plan.delta) for role in plan.roles)
+        for accountant in (accounting.epsilon, accounting.epsilon_prv)
+    )
     return replace(plan, epsilon=first, epsilon_second=second)
 
 
@@ -209,12 +233,11 @@ def _raised_to_fit(plan: PrivacyPlan, ledger: Ledger) -> PrivacyPlan:
     order, left = ledger.terms.order, ledger.remaining
 
     def fits(factor: float) -> bool:
-        return (
-            math.fsum(
-                rdp(replace(e, noise_multiplier=e.noise_multiplier * factor), order) for e in plan.events
-            )
-            <= left
-        )
+        def cost(role: tuple[Event, ...]) -> float:
+            raised = (replace(e, noise_multiplier=e.noise_multiplier * factor) for e in role)
+            return math.fsum(rdp(event, order) for event in raised)
+
+        return max(map(cost, plan.roles)) <= left
 
     if fits(1.0):
         return plan

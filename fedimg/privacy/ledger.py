@@ -119,6 +119,7 @@ class Ledger:
                 "rate": a.sampling_rate,
                 "count": a.count,
                 "retries": a.retries,
+                "role": a.role,
             }
             for a in plan.allowances
         ]

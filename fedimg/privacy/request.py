@@ -26,7 +26,10 @@ class PrivacyRequest:
         expected_batch_size: patients in a step on average; q = this ÷ the site's declared patients, at most 1.
         rounds, local_steps: T = rounds · local_steps noised gradient sums.
         evaluations: number of noised histogram releases. 0: the sites measure nothing.
-        evaluation_share: the part of ε and of δ that calibrates those, in (0, 1).
+        evaluation_share: None: evaluations look only at patients who are held out of training by a keyed hash
+            of the patient alone. No patient is in both, so ε is the larger of the two costs, not their sum
+            (parallel composition), and evaluation takes half of ε. Else the part of ε and of δ, in (0, 1),
+            that calibrates evaluations of patients who may be in training too.
         images_per_patient: at most so many images of a patient, drawn afresh, enter a step.
         max_sites_per_patient: at how many sites one patient may be; printed beside ε.
         retry_allowance: training releases that may be made twice after a crash. They are counted in ε
@@ -44,7 +47,7 @@ class PrivacyRequest:
     rounds: int = 30
     local_steps: int = 1
     evaluations: int = 1
-    evaluation_share: float = 0.05
+    evaluation_share: float | None = None
     images_per_patient: int = 4
     max_sites_per_patient: int = 1
     retry_allowance: int | None = None
@@ -58,9 +61,10 @@ class PrivacyRequest:
         for name in ("epsilon", "l2_clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 _refuse(name, "a finite number > 0", getattr(self, name))
-        for name in ("delta", "evaluation_share"):
-            if not 0 < getattr(self, name) < 1:
-                _refuse(name, "a number between 0 and 1", getattr(self, name))
+        if not 0 < self.delta < 1:
+            _refuse("delta", "a number between 0 and 1", self.delta)
+        if self.evaluation_share is not None and not 0 < self.evaluation_share < 1:
+            _refuse("evaluation_share", "a number between 0 and 1, or null", self.evaluation_share)
         for name in ("rounds", "local_steps", "images_per_patient", "max_sites_per_patient"):
             if getattr(self, name) < 1:
                 _refuse(name, "an integer ≥ 1", getattr(self, name))

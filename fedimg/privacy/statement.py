@@ -49,13 +49,17 @@ class LedgerTerms:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """One kind of release in a plan: `count` of them declared, `retries` more after crashes."""
+    """One kind of release in a plan: `count` of them declared, `retries` more after crashes.
+
+    `role` names the patients that it looks at: no patient has two roles in one run.
+    """
 
     release: str
     noise_multiplier: float
     sampling_rate: float
     count: int
     retries: int
+    role: str = ""
 
     @property
     def most(self) -> int:
@@ -77,11 +81,15 @@ class RunSpend:
     closed: bool = False
 
     def rho(self, order: int) -> float:
-        """What stands against the budget: everything reserved while open, what was charged once closed."""
-        return math.fsum(
-            a.rho(order, self.charged.get(a.release, 0) if self.closed else a.most)
-            for a in self.allowances.values()
-        )
+        """What stands against the budget: everything reserved while open, what was charged once closed.
+
+        Roles are disjoint groups of patients, so the costliest role bounds every patient's cost.
+        """
+        costs: dict[str, list[float]] = {}
+        for a in self.allowances.values():
+            count = self.charged.get(a.release, 0) if self.closed else a.most
+            costs.setdefault(a.role, []).append(a.rho(order, count))
+        return max((math.fsum(role) for role in costs.values()), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,7 @@ def _apply(runs: dict[str, RunSpend], entry: Mapping[str, Any]) -> None:
     kind, name = entry["kind"], entry["run"]
     if kind == "reserve" and name not in runs:
         allowances = (
-            Allowance(a["release"], a["noise"], a["rate"], a["count"], a["retries"])
+            Allowance(a["release"], a["noise"], a["rate"], a["count"], a["retries"], a["role"])
             for a in entry["allowances"]
         )
         runs[name] = RunSpend(name, entry["plan"], {a.release: a for a in allowances})

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,10 @@ from fedimg.privacy.renyi import rdp
 from fedimg.privacy.request import PrivacyRequest
 
 POLICY = SitePolicy(500)
-REQUEST = PrivacyRequest(epsilon=3.0, expected_batch_size=100.0, rounds=50, evaluations=2)
+REQUEST = PrivacyRequest(
+    epsilon=3.0, expected_batch_size=100.0, rounds=50, evaluations=2, evaluation_share=0.05
+)
+HELD_OUT = replace(REQUEST, evaluation_share=None)
 
 
 @pytest.fixture
@@ -24,14 +28,39 @@ def ledger(tmp_path, signing_key):
 
 def test_everything_declared_and_retried_together_costs_at_most_epsilon(ledger):
     plan = make_plan(REQUEST, POLICY, ledger)
-    assert [(e.count, e.sampling_rate) for e in plan.events] == [(52, 0.2), (3, 1.0)]
-    assert 2.98 < plan.epsilon == epsilon(plan.events, 2e-5) <= 3.0
-    assert plan.epsilon_second == epsilon_prv(plan.events, 2e-5) == pytest.approx(plan.epsilon, abs=0.02)
+    (events,) = plan.roles
+    assert [(e.count, e.sampling_rate) for e in events] == [(52, 0.2), (3, 1.0)]
+    assert 2.98 < plan.epsilon == epsilon(events, 2e-5) <= 3.0
+    assert plan.epsilon_second == epsilon_prv(events, 2e-5) == pytest.approx(plan.epsilon, abs=0.02)
 
 
 def test_evaluation_noise_is_calibrated_on_its_own_share(ledger):
     plan = make_plan(REQUEST, POLICY, ledger)
-    assert epsilon(plan.events[1:], 0.05 * 2e-5) == pytest.approx(0.05 * 3.0, rel=2e-3)
+    assert epsilon(plan.roles[0][1:], 0.05 * 2e-5) == pytest.approx(0.05 * 3.0, rel=2e-3)
+
+
+def test_held_out_patients_cost_no_training_patient_anything(ledger):
+    """Parallel composition: nobody is in both groups, so the larger cost counts and not the sum."""
+    plan = make_plan(HELD_OUT, POLICY, ledger)
+    training, held_out = plan.roles
+    assert [(e.count, e.sampling_rate) for e in training] == [(52, 0.2)]
+    assert [(e.count, e.sampling_rate) for e in held_out] == [(3, 1.0)]
+    assert epsilon(held_out, 2e-5) == pytest.approx(1.5, rel=2e-3)
+    assert plan.epsilon == epsilon(training, 2e-5) <= 3.0
+    assert plan.epsilon < epsilon([*training, *held_out], 2e-5)
+    # The ledger's filter reserves the costlier role, and a smaller budget than that is not enough.
+    ledger.reserve("one", plan)
+    order = ledger.terms.order
+    spent = ledger.terms.budget - ledger.remaining
+    assert spent == pytest.approx(max(sum(rdp(e, order) for e in role) for role in plan.roles))
+    assert spent < sum(rdp(e, order) for role in plan.roles for e in role)
+
+
+def test_a_patient_in_training_here_and_held_out_there_pays_the_worst_of_all_combinations(ledger, changed):
+    plan = make_plan(HELD_OUT, POLICY, ledger)
+    twice = changed(plan, request=changed(HELD_OUT, max_sites_per_patient=2))
+    training = plan.roles[0]
+    assert federation_epsilon([twice, twice]) == epsilon([*training, *training], 2e-5)
 
 
 def test_public_constants_come_from_the_declared_size_alone(ledger):
@@ -59,7 +88,7 @@ def test_noise_is_raised_a_little_so_that_the_filter_holds_too(tmp_path, signing
     loose = make_plan(REQUEST, POLICY, roomy)
     assert 1.05 < plan.noise_multiplier / loose.noise_multiplier < 1.15
     assert plan.epsilon < loose.epsilon
-    assert sum(rdp(event, ledger.terms.order) for event in plan.events) <= ledger.remaining
+    assert sum(rdp(event, ledger.terms.order) for event in plan.roles[0]) <= ledger.remaining
     ledger.reserve("fits", plan)
     ledger.disconnect()
     roomy.disconnect()
@@ -142,7 +171,7 @@ def test_a_patient_at_two_sites_pays_at_both(ledger, changed):
     plan = make_plan(REQUEST, POLICY, ledger)
     twice = changed(plan, request=changed(REQUEST, max_sites_per_patient=2))
     found = federation_epsilon([twice, twice, twice])
-    assert found == epsilon([*plan.events, *plan.events], 2e-5)
+    assert found == epsilon([*plan.roles[0], *plan.roles[0]], 2e-5)
     assert plan.epsilon < found < 2 * plan.epsilon
 
 
