@@ -18,11 +18,14 @@ import torch
 from fedimg.errors import FederationError, MessageError
 from fedimg.values import AggregatedUpdate, NoisedUpdate, OpenUpdate, Vector
 
+BUILTIN = ("fedavg", "fedavgm", "fedadam")
+
 
 @dataclass(frozen=True)
 class AggregationConfig:
     """How the server turns a round's updates into the next global model.
 
+    `name`: fedavg, fedavgm, fedadam, or an installed extension in `fedimg.algorithms`.
     `weights`: "declared" weighs a site by its declared, public number of patients (never by
     its actual one), "uniform" by one. `ema` > 0 evaluates and exports an exponential moving
     average of the global model. A round with fewer than `min_sites` answers is refused. `cohort`
@@ -30,7 +33,7 @@ class AggregationConfig:
     `tau` is FedAdam's degree of adaptivity.
     """
 
-    name: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    name: str = "fedavg"
     learning_rate: float = 1.0
     momentum: float = 0.9
     beta1: float = 0.9

@@ -33,6 +33,7 @@ from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import ImagingConfig
 from fedimg.intake import IntakeConfig, IntakeResult
 from fedimg.models import ModelConfig, Network, build_model, extension_digests
+from fedimg.models.losses import Loss, build_loss, loss_digests
 from fedimg.operator_log import tell_operator
 from fedimg.outbox import Outbox
 from fedimg.privacy import kept_plan
@@ -81,6 +82,11 @@ class Terms:
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def extensions(self) -> dict[str, str]:
+        """Name → digest of every extension that these terms would run at a site."""
+        return extension_digests(self.model) | loss_digests(self.training.loss)
+
     def entropy(self, *labels: str) -> Entropy:
         """The operating system's entropy; a seeded stream only in the insecure test mode."""
         return (
@@ -106,6 +112,7 @@ class Site:
     home: SiteHome
     terms: Terms
     network: Network
+    loss: Loss
     data: Loaded
     plan: PrivacyPlan | None
     ledger: Ledger | None
@@ -152,8 +159,10 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         PolicyRefused, BudgetExhausted, LedgerError: for the site's own operator.
     """
     policy = SitePolicy.load(home.policy)
-    extensions = extension_digests(terms.model)
-    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=extensions)
+    policy.check(
+        terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=terms.extensions
+    )
+    loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     plan, ledger = None, None
     if terms.privacy.mode != "none":
@@ -162,7 +171,7 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         plan = kept_plan.kept(file, terms.privacy) or make_plan(terms.privacy, policy, ledger)
         kept_plan.keep(file, plan)
         ledger.reserve(terms.run_id, plan)
-    return Site(name, home, terms, network, data or load(home, terms, network), plan, ledger, device)
+    return Site(name, home, terms, network, loss, data or load(home, terms, network), plan, ledger, device)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
@@ -177,6 +186,7 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
             varied_once(site.data.train, site.terms.imaging.augmentation, entropy),
             terms.training,
             entropy,
+            site.loss,
         )
         return OpenUpdate(site.name, number, "update", _difference(after, start))
     session = _session(site, number, "train")

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedimg import evaluation
+from fedimg import aggregation, evaluation
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
 from fedimg.errors import FederationError, MessageError
 from fedimg.models import Network
+from fedimg.models.algorithms import AlgorithmServer, load_algorithm
+from fedimg.models.extensions import find
 from fedimg.values import (
     AggregatedUpdate,
     EvaluationReport,
@@ -40,6 +43,26 @@ SummedTraining = Callable[[Vector, tuple[str, ...], int], tuple[Vector, float]]
 """(parameters, clients, round) → (Σ w·update, Σ w): what an engine for many virtual clients offers."""
 
 
+class Optimizer(Protocol):
+    """What moves the global model: `ServerOptimizer`, or an extension's `AlgorithmServer`."""
+
+    @property
+    def vector(self) -> Vector: ...
+    @property
+    def released(self) -> Vector: ...
+    def apply(self, update: AggregatedUpdate) -> None: ...
+    def state(self) -> dict[str, torch.Tensor]: ...
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None: ...
+
+
+def make_optimizer(config: AggregationConfig, initial: Vector) -> Optimizer:
+    """Built in by name, else the extension of that name that is installed at this server."""
+    if config.name in aggregation.BUILTIN:
+        return ServerOptimizer(config, initial)
+    found = find("fedimg.algorithms", config.name, aggregation.BUILTIN)
+    return AlgorithmServer(load_algorithm(config.name, (found.digest,)), initial)
+
+
 @dataclass
 class Server:
     """The coordinator: public terms, the global model, and its own public data.
@@ -51,7 +74,7 @@ class Server:
     run_id: str
     terms_digest: str
     network: Network
-    optimizer: ServerOptimizer
+    optimizer: Optimizer
     config: AggregationConfig
     weights: Mapping[str, float]
     public: SiteDataset | None

@@ -8,22 +8,20 @@ Reading downwards is the way of one image. A boundary is a change of type:
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from fedimg.errors import MessageError
+from fedimg.wire import Vector, pack, typed, unpack
 
 FloatArray = npt.NDArray[np.float32]
-Vector = npt.NDArray[np.float64]
 Split = Literal["train", "public"]
 
 
@@ -187,46 +185,6 @@ class NoisedSum:
     release_id: str
 
 
-def _pack(kind: bytes, header: Mapping[str, Any], vector: npt.NDArray[Any]) -> bytes:
-    """Fixed layout: magic 4 | version u16 | kind 4 | header length u32 | header JSON | float32 LE."""
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    body = np.ascontiguousarray(vector, dtype="<f4").tobytes()
-    return b"FIMG" + struct.pack("<H4sI", 1, kind, len(text)) + text + body
-
-
-def _unpack(kind: bytes, data: bytes, size: int | None) -> tuple[dict[str, Any], Vector]:
-    def refuse(found: str) -> MessageError:
-        return MessageError(f"a {kind.decode()} message of version 1", found, "the message was discarded")
-
-    if len(data) < 14 or data[:4] != b"FIMG":
-        raise refuse("bytes that are not a fedimg message")
-    version, found_kind, length = struct.unpack("<H4sI", data[4:14])
-    if version != 1 or found_kind != kind:
-        raise refuse(f"version {version}, kind {found_kind!r}")
-    if length > min(len(data) - 14, 1 << 20):
-        raise refuse("a header longer than the message or 1 MiB")
-    try:
-        header = json.loads(data[14 : 14 + length])
-    except ValueError:
-        raise refuse("a header that is not JSON") from None
-    body = data[14 + length :]
-    if not isinstance(header, dict) or len(body) % 4 or (size is not None and len(body) != 4 * size):
-        raise refuse(f"{len(body)} bytes of values where {size} values were agreed")
-    vector = np.frombuffer(body, dtype="<f4").astype(np.float64)
-    if not np.isfinite(vector).all():
-        raise refuse("values that are not finite")
-    return header, vector
-
-
-def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = header.get(name)
-    if type(value) is not kind:
-        raise MessageError(
-            f"{name} of type {kind.__name__}", type(value).__name__, "the message was discarded"
-        )
-    return value
-
-
 @dataclass(frozen=True, slots=True)
 class RoundInstructions:
     """What the server sends: the global model and what to do with it.
@@ -243,20 +201,20 @@ class RoundInstructions:
 
     def to_bytes(self) -> bytes:
         header = {"run_id": self.run_id, "round": self.round, "task": self.task, "plan": self.plan_digest}
-        return _pack(b"INST", header, self.vector)
+        return pack(b"INST", header, self.vector)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
         """Parse and check; raises MessageError. `size` is the agreed number of parameters."""
-        header, vector = _unpack(b"INST", data, size)
-        task = _typed(header, "task", str)
+        header, vector = unpack(b"INST", data, size)
+        task = typed(header, "task", str)
         if task not in ("train", "evaluate"):
             raise MessageError("task train or evaluate", "another task", "the message was discarded")
         return cls(
-            _typed(header, "run_id", str),
-            _typed(header, "round", int),
+            typed(header, "run_id", str),
+            typed(header, "round", int),
             task,
-            _typed(header, "plan", str),
+            typed(header, "plan", str),
             vector,
         )
 
@@ -277,15 +235,15 @@ class NoisedUpdate:
 
     def to_bytes(self) -> bytes:
         header = {"site": self.site, "round": self.round, "kind": self.kind, "releases": list(self.releases)}
-        return _pack(b"NOIS", header, self.vector)
+        return pack(b"NOIS", header, self.vector)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
-        header, vector = _unpack(b"NOIS", data, size)
-        kind, releases = _typed(header, "kind", str), _typed(header, "releases", list)
+        header, vector = unpack(b"NOIS", data, size)
+        kind, releases = typed(header, "kind", str), typed(header, "releases", list)
         if kind not in ("update", "histogram") or not all(isinstance(r, str) for r in releases):
             raise MessageError("kind update or histogram", "another kind", "the message was discarded")
-        return cls(_typed(header, "site", str), _typed(header, "round", int), kind, vector, tuple(releases))
+        return cls(typed(header, "site", str), typed(header, "round", int), kind, vector, tuple(releases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,15 +261,15 @@ class OpenUpdate:
 
     def to_bytes(self) -> bytes:
         header = {"site": self.site, "round": self.round, "kind": self.kind}
-        return _pack(b"OPEN", header, self.vector)
+        return pack(b"OPEN", header, self.vector)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
-        header, vector = _unpack(b"OPEN", data, size)
-        kind = _typed(header, "kind", str)
+        header, vector = unpack(b"OPEN", data, size)
+        kind = typed(header, "kind", str)
         if kind not in ("update", "histogram"):
             raise MessageError("kind update or histogram", "another kind", "the message was discarded")
-        return cls(_typed(header, "site", str), _typed(header, "round", int), kind, vector)
+        return cls(typed(header, "site", str), typed(header, "round", int), kind, vector)
 
 
 @dataclass(frozen=True, slots=True)

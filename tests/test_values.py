@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,12 @@ def test_truncated_wrong_kind_wrong_size_and_nan_are_refused() -> None:
         OpenUpdate.from_bytes(message, 3)
     with pytest.raises(MessageError, match="not finite"):
         NoisedUpdate.from_bytes(NoisedUpdate("a", 1, "update", np.array([np.nan]), ()).to_bytes(), 1)
+
+
+def test_a_header_that_would_exhaust_the_parser_is_refused() -> None:
+    bomb = b"[" * 500_000
+    with pytest.raises(MessageError, match="not JSON"):
+        NoisedUpdate.from_bytes(b"FIMG" + struct.pack("<H4sI", 1, b"NOIS", len(bomb)) + bomb, None)
 
 
 def test_only_released_values_have_bytes() -> None:

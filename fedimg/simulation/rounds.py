@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from fedimg import server_round
-from fedimg.aggregation import ServerOptimizer
 from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.models import Network
@@ -50,7 +49,7 @@ def make_server(
         terms.run_id,
         terms.digest,
         network,
-        ServerOptimizer(config.aggregation, network.initial),
+        server_round.make_optimizer(config.aggregation, network.initial),
         config.aggregation,
         weights,
         public,

@@ -17,6 +17,7 @@ from fedimg.errors import DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
 from fedimg.models import Network, build_model, extension_digests
+from fedimg.models.losses import loss_digests
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation.folder import RunFolder
@@ -123,7 +124,7 @@ def load_public(federation: Federation, terms: Terms) -> SiteDataset | None:
 
 def own_network(terms: Terms) -> Network:
     """The network of a run that this machine's own user started, extensions included."""
-    return build_model(terms.model, terms.seed, tuple(extension_digests(terms.model).values()))
+    return build_model(terms.model, terms.seed, tuple(terms.extensions.values()))
 
 
 def make_scratch_home(
@@ -143,7 +144,9 @@ def make_scratch_home(
         min_noise_multiplier=0.2,
         max_sites_per_patient=privacy.max_sites_per_patient,
         allow_non_private=True,
-        allowed_extensions=tuple(extension_digests(config.model).values()),
+        allowed_extensions=tuple(
+            (extension_digests(config.model) | loss_digests(config.training.loss)).values()
+        ),
     )
     text = "# A simulated site's policy, made by the simulation for its run.\n"
     home.policy.write_text(text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))

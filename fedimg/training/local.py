@@ -47,6 +47,7 @@ class LocalTraining:
 
     Attributes:
         optimizer: "sgd" is the only one: an adaptive method would carry state across rounds.
+        loss: name of the loss of one example; see `fedimg.models.losses`.
         learning_rate, momentum: as `torch.optim.SGD`; the velocity starts at zero each round.
         local_epochs, batch_size: open training (no privacy); batch size in images.
         local_steps: private training; noised steps a round.
@@ -59,6 +60,7 @@ class LocalTraining:
     """
 
     optimizer: str = "sgd"
+    loss: str = "cross_entropy"
     learning_rate: float = 0.1
     momentum: float = 0.0
     local_epochs: int = 1
