@@ -146,7 +146,7 @@ def chest_ct(
     ribs = rings * (np.cos(9 * np.arctan2(xy[1], xy[0] - tilt) + phase) > 0.2)
     spine = ellipse(xy, (tilt, deep - 0.22), (0.13, 0.12))
     soft = 45 + 12 * texture(rng, (size, size), 9)
-    outside = -1000 + body * 900 + wall * (soft + 100) + 380 * ribs
+    outside = -1000 + body * 900 + wall * (soft + 100) + 110 * ribs
     vessels = rng.uniform(-1, 1, (14, 4))
     heart_x = rng.uniform(0.0, 0.10)
     phantoms = []
@@ -161,8 +161,8 @@ def chest_ct(
             values += (350 + 250 * strength) * ellipse(xy, centre, (0.035, 0.035), 0.03) * (values < -300)
         heart = ellipse(xy, (tilt + heart_x, 0.0), (0.21 + 0.2 * z, 0.27 + 0.1 * z))
         values += heart * (soft - values)
-        values += spine * (320 - values)
-        rise = contrast * np.maximum(0, 40 - values)
+        values += spine * (150 - values)
+        rise = contrast * np.maximum(0, 260 - values)  # a calcified mass
         phantoms.append(_with_lesion(values, lesion, z, rise))
     return phantoms
 
@@ -197,18 +197,18 @@ def chest_cr(rng: Generator, size: int, lesion: Lesion | None, contrast: float) 
     xy = x, y = grid(size, size)
     wide = rng.uniform(0.85, 0.97)
     body = np.clip((wide - np.abs(x) - 0.12 * np.maximum(0, -y - 0.5)) / 0.08, 0, 1)
-    values = body * (0.62 + 0.05 * texture(rng, (size, size), 6))
+    values = body * (0.50 + 0.04 * texture(rng, (size, size), 6))
     for side in (-1, 1):
-        values -= 0.38 * ellipse(xy, (0.43 * side, -0.12), (0.31, 0.62), 0.10)
+        values -= 0.32 * ellipse(xy, (0.43 * side, -0.12), (0.31, 0.62), 0.10)
     heart = ellipse(xy, (rng.uniform(0.08, 0.18), 0.25), (rng.uniform(0.26, 0.36), 0.32), 0.10)
-    values += 0.22 * heart + 0.12 * np.exp(-((x / 0.12) ** 2))
+    values += 0.14 * heart + 0.08 * np.exp(-((x / 0.12) ** 2))
     dome = 0.50 + 0.25 * np.abs(x) + rng.uniform(-0.05, 0.05)
-    values += 0.30 * np.clip((y - dome) / 0.08, 0, 1) * body
+    values += 0.14 * np.clip((y - dome) / 0.08, 0, 1) * body
     phase, curve = rng.uniform(0, 6.28), rng.uniform(0.4, 0.7)
     ribs = np.cos(26 * (y - curve * (np.abs(x) - 0.45) ** 2) + phase) > 0.55
-    values += 0.06 * ribs * body * (np.abs(x) > 0.15)
-    values += 0.10 * (np.abs(y + 0.72 - 0.15 * np.abs(x)) < 0.035) * body
-    return _with_lesion(values, lesion, lesion.z if lesion is not None else 0.0, 0.31 * contrast)
+    values += 0.05 * ribs * body * (np.abs(x) > 0.15)
+    values += 0.08 * (np.abs(y + 0.72 - 0.15 * np.abs(x)) < 0.035) * body
+    return _with_lesion(values, lesion, lesion.z if lesion is not None else 0.0, 0.45 * contrast)
 
 
 def ultrasound(
@@ -229,7 +229,7 @@ def ultrasound(
         moved = None
         if lesion is not None:
             moved = Lesion(lesion.x + 0.02 * frame, lesion.y, 0.0, lesion.radius, lesion.lobes, lesion.phase)
-        phantom = _with_lesion(layers, moved, 0.0, 0.36 * contrast)
+        phantom = _with_lesion(layers, moved, 0.0, 0.32 * contrast)
         # Rayleigh-distributed amplitude, log-compressed: speckle is additive noise with a long dark tail.
         amplitude = rng.rayleigh(1.0, (shape[0], (shape[1] + 1) // 2)).astype(np.float32)
         speckle = np.repeat(0.09 * np.log(amplitude + 0.05), 2, axis=1)[:, : shape[1]]
