@@ -19,9 +19,10 @@ import numpy.typing as npt
 import torch
 
 from fedimg.errors import MessageError
-from fedimg.wire import Vector, pack, typed, unpack
+from fedimg.wire import pack, typed, unpack
 
 FloatArray = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float64]
 Split = Literal["train", "public"]
 
 

@@ -48,6 +48,7 @@ class PrivacySummary:
         max_sites_per_patient: declared, never checked: pseudonyms differ between sites.
         secagg: name of the secure aggregation, or "none".
         colluders: distributed mode: how many other sites the promise withstands.
+        unit: "patient", or "image" where the source knows of no patients.
     """
 
     mode: Mode
@@ -57,6 +58,7 @@ class PrivacySummary:
     max_sites_per_patient: int = 1
     secagg: str = "none"
     colluders: int = 0
+    unit: Literal["patient", "image"] = "patient"
 
     @property
     def protects(self) -> bool:

@@ -54,7 +54,7 @@ def key_figures(data: ReportData) -> Markup:
     elif privacy.sites:
         several = privacy.max_sites_per_patient
         which = "largest over the sites" if several == 1 else f"the {several} largest added up"
-        unit = "site" if privacy.mode == "client_level" else "patient"
+        unit = "site" if privacy.mode == "client_level" else privacy.unit
         under = f"{which}, δ = {scientific(privacy.federation_delta)}, add or remove one {unit}"
         name = "nominal ε, void" if privacy.insecure else f"ε of one {unit}"
         tiles.append((name, epsilon_text(privacy.federation_epsilon), under, privacy.insecure))
@@ -113,7 +113,7 @@ def privacy_table(data: ReportData) -> Markup:
         Column("accountant", numeric=False),
         Column("second accountant ε"),
     ]
-    unit = "site" if privacy.mode == "client_level" else "patient"
+    unit = "site" if privacy.mode == "client_level" else privacy.unit
     lead = (
         "These figures would hold if the noise were secret. It was not: they promise nothing."
         if void

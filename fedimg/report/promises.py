@@ -70,7 +70,22 @@ def promised(privacy: PrivacySummary) -> tuple[str, ...]:
     if not privacy.protects:
         return ()
     of_mode = tuple(text.format(colluders=privacy.colluders) for text in _PROMISED[privacy.mode])
+    if privacy.unit == "image":
+        return tuple(_of_images(text) for text in of_mode + _EVERY_RELEASE)
     return of_mode + _EVERY_RELEASE
+
+
+def _of_images(text: str) -> str:
+    """The same sentence where the unit is the image, because the source knows of no patients."""
+    for patient, image in (
+        (", with all of their images and studies,", ""),
+        ("every other patient's record", "every other image"),
+        ("the patient's own site", "the image's own site"),
+        ("Each patient", "Each image"),
+        ("one patient", "one image"),
+    ):
+        text = text.replace(patient, image)
+    return text
 
 
 def not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
@@ -137,6 +152,15 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
                 "The noise and the sampling of patients came from a seed that stands in the settings, so that "
                 "anyone can take the noise away again. Every ε below is nominal and void. Do not publish or use "
                 "this model.",
+            )
+        )
+    if privacy.unit == "image" and privacy.protects:
+        said.append(
+            Notice(
+                "warning",
+                "The unit is the image",
+                "The data source knows of no patients, so ε is for one image. Someone with several images among "
+                "the data is not protected as a whole.",
             )
         )
     if privacy.mode == "none":

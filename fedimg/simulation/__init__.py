@@ -69,7 +69,8 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
     server = rounds.make_server(config, terms, network, declared, public)
     names = tuple(site.name for site in sites)
-    stds = {site.plan.evaluation_noise_multiplier for site in sites if site.plan is not None}
+    plans = {site.name: site.plan for site in sites if site.plan is not None}
+    stds = [plan.evaluation_noise_multiplier for plan in plans.values()]
 
     with references.started(config, terms, federation, folder) as comparison:
         history = engines.run(
@@ -85,6 +86,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
                 terms,
                 folder=folder,
                 noise_std=max(stds, default=0.0),
+                plans=None if config.insecure_test_mode else plans,
                 progress=progress,
             ),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -14,6 +14,7 @@ from fedimg import server_round
 from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.models import Network
+from fedimg.privacy.plan import PrivacyPlan
 from fedimg.server_round import Exchange, Server, SummedTraining
 from fedimg.simulation.folder import RunFolder
 from fedimg.values import EvaluationReport, SiteDataset, Vector
@@ -82,6 +83,7 @@ def run_rounds(
     *,
     folder: RunFolder | None = None,
     noise_std: float = 0.0,
+    plans: Mapping[str, PrivacyPlan] | None = None,
     progress: Progress | None = None,
 ) -> History:
     """Train to the last declared round, from the newest checkpoint if the folder has one.
@@ -117,6 +119,8 @@ def run_rounds(
             history.at_sites = server_round.evaluate_at_sites(
                 server, number, names, carrier.exchange, shape, noise_std
             )
+        if plans:
+            row["epsilon"] = _spent(plans, number, sum(1 for asked_in in ask_sites if asked_in <= number))
         history.rows.append(row)
         if folder is not None:
             folder.append_metrics(row)
@@ -128,3 +132,11 @@ def run_rounds(
     )
     history.released = server.optimizer.released
     return history
+
+
+def _spent(plans: Mapping[str, PrivacyPlan], round_number: int, evaluations: int) -> dict[str, float]:
+    """Each site's ε after a round of an unbroken run, without the retries that its plan sets aside."""
+    return {
+        name: plan.epsilon_after(round_number * plan.request.local_steps, evaluations)
+        for name, plan in plans.items()
+    }

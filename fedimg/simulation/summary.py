@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import fedimg
 from fedimg import report
@@ -25,7 +25,7 @@ from fedimg.report import (
 from fedimg.simulation import pictures
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.references import Compared
-from fedimg.simulation.rounds import History, evaluation_rounds
+from fedimg.simulation.rounds import History
 from fedimg.simulation.virtual import Federation
 from fedimg.values import EvaluationReport, Interval
 
@@ -44,7 +44,7 @@ def write(
     for site in sites:
         _extract(site, terms, folder)
     plans = {site.name: site.plan for site in sites if site.plan is not None}
-    privacy = privacy_summary(config, plans)
+    privacy = privacy_summary(config, plans, federation.unit)
     content: dict[str, Any] = {
         "run": folder.run_id,
         "fedimg": fedimg.__version__,
@@ -61,7 +61,8 @@ def write(
             "epsilon": privacy.federation_epsilon if privacy.protects else None,
             "delta": privacy.federation_delta if privacy.protects else None,
             "release_records": {
-                name: plan.release_record(insecure=config.insecure_test_mode) for name, plan in plans.items()
+                name: plan.release_record(insecure=config.insecure_test_mode, unit=federation.unit)
+                for name, plan in plans.items()
             },
         },
         "site_evaluation": _values(history.at_sites),
@@ -86,7 +87,9 @@ def write(
     return content
 
 
-def privacy_summary(config: Config, plans: Mapping[str, PrivacyPlan]) -> PrivacySummary:
+def privacy_summary(
+    config: Config, plans: Mapping[str, PrivacyPlan], unit: Literal["patient", "image"]
+) -> PrivacySummary:
     """The mode and every site's numbers, from the plans that the ledgers reserved."""
     rows = []
     for name, plan in plans.items():
@@ -113,6 +116,7 @@ def privacy_summary(config: Config, plans: Mapping[str, PrivacyPlan]) -> Privacy
         scratch_ledger=config.state is None,
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
+        unit=unit,
     )
 
 
@@ -128,7 +132,6 @@ def report_data(
     folder: RunFolder,
 ) -> ReportData:
     """The run as plain values for `fedimg.report`."""
-    plans = {site.name: site.plan for site in sites if site.plan is not None}
     rows = [ComparisonRow("federation", "federation", terms.privacy.mode != "none", _auroc(history.final))]
     rows += [
         ComparisonRow(c.reference.arrangement, c.reference.name, c.reference.mode != "none", c.auroc, c.note)
@@ -142,7 +145,7 @@ def report_data(
         simulated=True,
         classes=federation.classes,
         config=_config_rows(config),
-        rounds=tuple(_points(history, plans, terms)),
+        rounds=tuple(_points(history)),
         evaluation=history.final,
         site_evaluation=history.at_sites,
         comparison=tuple(rows) if comparison or note else (),
@@ -188,16 +191,12 @@ def _site(plan: PrivacyPlan, config: Config) -> dict[str, Any]:
     }
 
 
-def _points(history: History, plans: Mapping[str, PrivacyPlan], terms: Terms) -> list[RoundPoint]:
-    """Loss, AUROC and each site's ε so far. ε by round is that of an unbroken run, without retries."""
-    asked = evaluation_rounds(terms.rounds, terms.privacy.evaluations) if terms.privacy.evaluations else ()
-    points = []
-    for row in history.rows:
-        number = int(row["round"])
-        steps, evaluations = number * terms.privacy.local_steps, sum(1 for r in asked if r <= number)
-        spent = {name: plan.epsilon_after(steps, evaluations) for name, plan in plans.items()}
-        points.append(RoundPoint(number, row.get("loss"), row.get("auroc"), spent))
-    return points
+def _points(history: History) -> list[RoundPoint]:
+    """Loss, AUROC and each site's ε so far."""
+    return [
+        RoundPoint(row["round"], row.get("loss"), row.get("auroc"), row.get("epsilon", {}))
+        for row in history.rows
+    ]
 
 
 def _auroc(found: EvaluationReport | None) -> Interval | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
@@ -58,7 +59,7 @@ class Federation:
     cards: tuple[str, ...]
     public_data: bool
     classes: tuple[str, ...]
-    unit: str
+    unit: Literal["patient", "image"]
     public_home: Path | None
     samples: Mapping[str, tuple[Path, ...]]
 

@@ -1,0 +1,42 @@
+"""Small whole runs: two generated hospitals, a few rounds. Their numbers mean nothing."""
+
+import pytest
+
+from fedimg.config import compose
+from fedimg.simulation import simulate
+
+SMALL = (
+    "sites=2",
+    "rounds=4",
+    "compare=false",
+    "model=cnn",
+    "model.width=4",
+    "imaging.image_size=[32,32]",
+    "data.cohort.patients_per_hospital=16",
+    "data.cohort.phantom_public_patients=10",
+    "data.cohort.image_size=32",
+    "data.cohort.modalities=[CR,CT]",
+    "privacy.delta=1e-3",
+    "privacy.expected_batch_size=6",
+    "evaluation.bootstrap=20",
+)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A small run's configuration with further overrides, below tmp_path."""
+
+    def make(*overrides):
+        return compose([*SMALL, f"runs={tmp_path / 'runs'}", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def small_run(config):
+    """Run a small federation."""
+
+    def run(*overrides, progress=None):
+        return simulate(config(*overrides), progress)
+
+    return run

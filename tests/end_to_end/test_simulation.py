@@ -1,0 +1,161 @@
+"""One command, a whole federation: what it leaves behind, and how it goes on after being stopped."""
+
+import hashlib
+import json
+import stat
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedimg.config import compose
+from fedimg.crypto.keys import SigningKey
+from fedimg.dicom import receipts
+from fedimg.errors import BudgetExhausted, ConfigError
+from fedimg.home import SiteHome
+from fedimg.operator_log import read_operator_log
+from fedimg.privacy import ledger as privacy_ledger
+from fedimg.simulation import simulate
+
+
+def parameters(run_path):
+    """The last checkpoint's parameters (P,)."""
+    return load_file(max((run_path / "checkpoints").glob("*.safetensors")))["parameters"]
+
+
+def last_model(run_path):
+    """SHA-256 of the last checkpoint's parameters."""
+    return hashlib.sha256(parameters(run_path).numpy().tobytes()).hexdigest()
+
+
+class Stop(KeyboardInterrupt):
+    """Ctrl-C at a chosen moment."""
+
+
+def stop_after(round_number):
+    def progress(stage, done, _total):
+        if stage == "rounds" and done == round_number:
+            raise Stop
+
+    return progress
+
+
+def test_a_private_run_leaves_everything_that_is_promised(small_run):
+    run = small_run()
+    for name in ("config.yaml", "summary.json", "metrics.jsonl", "report.html"):
+        assert (run.path / name).is_file()
+    summary = json.loads((run.path / "summary.json").read_text())
+    assert summary == run.summary
+    assert {"auroc", "accuracy"} <= summary["test"].keys()
+    for site in ("hospital-1", "hospital-2"):
+        spent = summary["sites"][site]
+        assert 0 < spent["epsilon"] <= 8
+        assert spent["delta"] == 1e-3
+        assert spent["steps"] == 4
+        record = summary["privacy"]["release_records"][site]
+        assert abs(record["accountants"][1]["epsilon"] - spent["epsilon"]) < 0.02  # Opacus
+        home = SiteHome.open(run.path / "sites" / site)
+        assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+        extract = (run.path / "ledgers" / f"{site}.json").read_bytes()
+        statement = privacy_ledger.verify(extract, home.signing_key.public_bytes)
+        (spend,) = statement.runs.values()
+        assert spend.closed
+        assert spend.charged == {"train": 4, "evaluate": 1}
+        assert receipts.verify(home.receipts, home.signing_key.public_bytes, home.released) > 16
+        assert (run.path / "receipts" / f"{site}.jsonl").read_bytes() == home.receipts.read_bytes()
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["round"] for row in rows] == [1, 2, 3, 4]
+    spent = [row["epsilon"]["hospital-1"] for row in rows]
+    assert spent == sorted(spent)
+    assert len(list((run.path / "checkpoints").iterdir())) == 4
+    page = (run.path / "report.html").read_text()
+    assert "No secure aggregation" in page
+    assert summary["privacy"]["private"] is True
+
+
+def test_a_stopped_run_goes_on_to_the_same_model_bit_for_bit_in_the_test_mode(small_run):
+    unbroken = small_run("insecure_test_mode=true")
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        small_run("insecure_test_mode=true", progress=stop_after(2))
+    path = stopped.value.run_path
+    assert not (path / "summary.json").exists()
+    resumed = simulate(compose([f"resume={path}"]))
+    assert resumed.path == path
+    assert last_model(resumed.path) == last_model(unbroken.path)
+    assert resumed.summary["privacy"]["private"] is False
+    assert resumed.summary["privacy"]["epsilon"] is None
+
+
+def test_another_seed_gives_another_model(small_run):
+    first, second = small_run("insecure_test_mode=true"), small_run("insecure_test_mode=true", "seed=1")
+    assert last_model(first.path) != last_model(second.path)
+
+
+def test_a_private_run_goes_on_with_fresh_noise_and_its_ledger(small_run):
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        small_run(progress=stop_after(2))
+    path = stopped.value.run_path
+    before = parameters(path)
+    resumed = simulate(compose([f"resume={path}"]))
+    home = SiteHome.open(path / "sites" / "hospital-1")
+    statement = privacy_ledger.verify(
+        (path / "ledgers" / "hospital-1.json").read_bytes(), home.signing_key.public_bytes
+    )
+    (spend,) = statement.runs.values()
+    assert spend.charged["train"] == 4
+    assert not torch.equal(before, parameters(path))
+    assert resumed.summary["sites"]["hospital-1"]["epsilon"] <= 8
+
+
+def test_two_private_runs_share_no_noise(small_run):
+    assert last_model(small_run().path) != last_model(small_run().path)
+
+
+def test_state_keeps_the_budget_between_runs(small_run, tmp_path):
+    """What peers lose: the second study at the same sites does not start from zero."""
+    state = f"state={tmp_path / 'state'}"
+    small_run(state)
+    with pytest.raises(BudgetExhausted, match="left at Rényi order"):
+        small_run(state)
+    told = read_operator_log(tmp_path / "state" / "hospital-1")
+    assert told[-1]["kind"] == "BudgetExhausted"
+
+
+def test_without_privacy_it_says_so(small_run):
+    run = small_run("privacy=none")
+    assert run.summary["privacy"]["mode"] == "none"
+    assert run.summary["privacy"]["private"] is False
+    assert run.summary["sites"] == {"hospital-1": {}, "hospital-2": {}}
+    assert run.summary["site_evaluation"]
+
+
+def test_one_sites_trouble_is_told_to_its_operator_and_the_others_go_on(small_run, tmp_path):
+    """A policy that allows less than is asked: the site is missing from the run, the wire says no more."""
+
+    def progress(stage, done, total):
+        if stage == "intake at hospital-2" and done == total:
+            (home,) = tmp_path.glob("runs/*/sites/hospital-2")
+            (home / "policy.yaml").write_text("declared_patients: 100\nmax_epsilon: 0.5\n")
+
+    run = small_run(progress=progress)
+    assert list(run.summary["sites"]) == ["hospital-1"]
+    (told,) = read_operator_log(run.path / "sites" / "hospital-2")
+    assert told["kind"] == "PolicyRefused"
+    assert "max_epsilon" in told["expected"]
+
+
+def test_keys_of_a_sites_home_are_nowhere_else(small_run):
+    run = small_run()
+    secret = (run.path / "sites" / "hospital-1" / "site.key").read_bytes()
+    assert isinstance(SigningKey.load(run.path / "sites" / "hospital-1" / "signing.key"), SigningKey)
+    for path in run.path.rglob("*"):
+        if path.is_file() and path.name != "site.key":
+            content = path.read_bytes()
+            assert secret not in content
+            assert secret.hex().encode() not in content
+
+
+def test_a_resumed_run_keeps_its_configuration(small_run):
+    run = small_run()
+    with pytest.raises(ConfigError, match="a resumed run with its own configuration"):
+        compose([f"resume={run.path}", "rounds=9"])

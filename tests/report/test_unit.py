@@ -1,0 +1,20 @@
+"""Where the source knows of no patients, no sentence promises anything to one."""
+
+from fedimg.report.data import PrivacySummary, SitePrivacy
+from fedimg.report.promises import notices, promised
+
+SITE = SitePrivacy("a", 1.0, 1e-5, 1.0, 0.1, 10, 1.0, "dp-accounting")
+
+
+def test_an_image_unit_is_never_called_a_patient():
+    summary = PrivacySummary("per_site", (SITE,), unit="image")
+    text = " ".join(promised(summary))
+    assert "patient" not in text
+    assert "Adding or removing one image changes" in text
+    assert "The unit is the image" in [notice.title for notice in notices(summary, simulated=True)]
+
+
+def test_a_patient_unit_stays_one():
+    summary = PrivacySummary("per_site", (SITE,))
+    assert "one patient, with all of their images and studies" in " ".join(promised(summary))
+    assert "The unit is the image" not in [notice.title for notice in notices(summary, simulated=True)]
