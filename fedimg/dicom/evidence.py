@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from fedimg.dicom.walk import WalkRecord
 
@@ -35,6 +36,11 @@ class Evidence:
     unknown: int
     unparsed: int
     pixels: PixelEvidence
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As a receipt holds it."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"pixels": asdict(self.pixels)}
 
 
 def evidence_of(record: WalkRecord, pixels: PixelEvidence) -> Evidence:

@@ -28,7 +28,6 @@ from fedimg.dicom.pseudonyms import is_patient_key
 SHORTEST_IN_PIXELS = 6
 _META = frozenset({0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013})
 _METHOD_CODES = 0x00120064
-_PAIRS = np.arange(1 << 16, dtype=np.uint32)
 
 
 def search(
@@ -41,8 +40,10 @@ def search(
     """
     lower = data.lower()
     start, end = pixels or (len(lower), len(lower))
-    hits = [hit for needle in needles for hit in _occurrences(lower, needle, 0, start)]
-    hits += [hit for needle in needles for hit in _occurrences(lower, needle, end, len(lower))]
+    hits: list[tuple[int, int]] = []
+    for part, first, last in ((lower[:start], 0, start), (lower[end:], end, len(lower))):
+        for needle in [needle for needle in needles if needle in part]:
+            hits += _occurrences(lower, needle, first, last)
     # Overlapping the borders, so that a word half in the pixels is found.
     hits += _search_pixels(
         lower, [n for n in needles if len(n) >= SHORTEST_IN_PIXELS], max(start - 64, 0), end
@@ -88,18 +89,25 @@ def _search_pixels(lower: bytes, needles: Sequence[bytes], start: int, end: int)
     start -= start % 2
     block = lower[start:end]
     pairs = np.frombuffer(block[: len(block) // 2 * 2], dtype="<u2")
+    edges = (
+        np.frombuffer(b"".join(needle[:5] for needle in needles), np.uint8).reshape(-1, 5).astype(np.uint16)
+    )
+    words = edges[:, :4] | edges[:, 1:] << 8  # the four byte pairs that begin at bytes 0 to 3
     first, second = np.zeros(1 << 16, np.bool_), np.zeros(1 << 16, np.bool_)
-    by_pair: dict[tuple[int, int], list[tuple[bytes, int]]] = {}
+    first[words[:, :2]] = True
+    second[words[:, 2:]] = True
+    candidates: npt.NDArray[np.int64] = np.flatnonzero(first[pairs[:-1]] & second[pairs[1:]])
+    if not candidates.size:
+        return []
+    by_pair: dict[bytes, list[tuple[bytes, int]]] = {}
     for needle in needles:
         for offset in (0, 1):
-            one, two = (int.from_bytes(needle[i : i + 2], "little") for i in (offset, offset + 2))
-            first[one] = second[two] = True
-            by_pair.setdefault((one, two), []).append((needle, offset))
-    candidates: npt.NDArray[np.int64] = np.flatnonzero(first[pairs[:-1]] & second[pairs[1:]])
+            by_pair.setdefault(needle[offset : offset + 4], []).append((needle, offset))
     hits = []
     for index in candidates.tolist():
-        for needle, offset in by_pair.get((int(pairs[index]), int(pairs[index + 1])), ()):
-            at = start + 2 * index - offset
+        place = start + 2 * index
+        for needle, offset in by_pair.get(lower[place : place + 4], ()):
+            at = place - offset
             if at >= 0 and lower.startswith(needle, at) and _stands_alone(lower, at, needle):
                 hits.append((at, at + len(needle)))
     return hits

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from fedimg.dicom.profile import registered_uids
 
@@ -116,7 +117,8 @@ def _text_spellings(value: str) -> Iterator[str]:
     spelled = any(character.isalnum() for character in whole)
     if _SHORTEST_WORD <= len(whole) <= _LONGEST_PHRASE and spelled and not short_number:
         yield whole
-    for token in _TOKEN.findall(whole)[:_MOST_WORDS]:
+    for match in islice(_TOKEN.finditer(whole), _MOST_WORDS):
+        token = match[0]
         if len(token) >= (_SHORTEST_NUMBER if token.isdigit() else _SHORTEST_WORD):
             yield token
 

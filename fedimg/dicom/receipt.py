@@ -44,6 +44,10 @@ class Receipt:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Its fields by name; not copied."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> Self:
         """Checked. Raises ReceiptError for fields or types that are not a receipt's."""

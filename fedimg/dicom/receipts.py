@@ -16,7 +16,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -75,7 +74,7 @@ class ReceiptLog:
 
         Raises OSError (a full disk); the log then still holds whole lines only.
         """
-        body = {"previous": self._last, "number": self._tree.size, **asdict(receipt)}
+        body = {"previous": self._last, "number": self._tree.size, **receipt.to_mapping()}
         line = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
         try:
             self._file.write(line + b"\n")

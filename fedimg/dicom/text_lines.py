@@ -61,15 +61,20 @@ def _lines(image: _Image, low: int, high: int, depth: float) -> Iterator[Rectang
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count < _LETTERS or count > _MOST_COMPONENTS:
         return
-    letters, specks = [], []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        if height < _SHORTEST:
-            specks.append((rows.start, columns.start))
-        elif _like_a_letter(height, width) and _stands_out(
-            image, labels, index, rows, columns, (high - low) * _CONTRAST
-        ):
-            letters.append(_Letter(rows.start, rows.stop, columns.start, columns.stop))
+    boxes = ndimage.find_objects(labels)
+    specks = [(rows.start, columns.start) for rows, columns in boxes if rows.stop - rows.start < _SHORTEST]
+    likely = [
+        (index, rows, columns)
+        for index, (rows, columns) in enumerate(boxes, start=1)
+        if _like_a_letter(rows.stop - rows.start, columns.stop - columns.start)
+    ]
+    if len(likely) < _LETTERS:
+        return
+    letters = [
+        _Letter(rows.start, rows.stop, columns.start, columns.stop)
+        for index, rows, columns in likely
+        if _stands_out(image, labels, index, rows, columns, (high - low) * _CONTRAST)
+    ]
     places = np.array(specks, np.int64).reshape(-1, 2)
     for line in _grouped(letters):
         x0, x1 = min(letter.left for letter in line), max(letter.right for letter in line) - 1

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -154,7 +154,7 @@ class Releaser:
             pixel_digest=release.pixel_digest,
             modality=release.modality,
             keys=keys,
-            evidence=asdict(release.evidence),
+            evidence=release.evidence.to_mapping(),
             gate=result,
         )
 

@@ -84,12 +84,14 @@ def run_intake(
         raise ConfigError(
             "at least one worker and a project name", "neither or none", "set intake.workers ≥ 1"
         )
-    for leftover in (*home.quarantine.glob("*.part"), *home.quarantine.glob("*.capture")):
-        leftover.unlink()
     run = _Run(home, config)
     try:
         with ReceiptLog(home.receipts, home.signing_key) as log, LabelFile(home.labels) as labels:
-            return run.all_items(items, log, labels, progress)
+            _clear(home)  # of a run that was killed; the log's lock says that none is at work
+            try:
+                return run.all_items(items, log, labels, progress)
+            finally:
+                _clear(home)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -98,6 +100,11 @@ def run_intake(
             "a full disk; what was released before is valid",
             "free space and start the intake again: it goes on where it stopped",
         ) from None
+
+
+def _clear(home: SiteHome) -> None:
+    for leftover in (*home.quarantine.glob("*.part"), *home.quarantine.glob("*.capture")):
+        leftover.unlink()
 
 
 class _Run:
