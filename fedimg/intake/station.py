@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -159,7 +159,10 @@ class _Run:
 
     def _load_earlier(self) -> None:
         for receipt in receipts.read(self._home.receipts, self._home.signing_key.public_bytes):
-            self._earlier[receipt.link] = receipt
+            profile = self._profile if receipt.profile == self._profile else {}
+            # Without what is not asked again: memory stays small over many receipts.
+            slim = replace(receipt, evidence={}, gate={}, versions={}, profile=profile)
+            self._earlier[receipt.link] = slim
             if receipt.decision == "released":
                 self._pixels[receipt.pixel_digest or ""] = receipt.link
                 self._outputs[receipt.output or ""] = receipt.link
