@@ -3,8 +3,7 @@
 The parent hands out a cohort chunk by chunk. A worker makes its clients' data when their turn
 comes and drops it afterwards, so memory does not grow with the number of clients; it returns one
 weighted sum a chunk, never a client's model. The sums are added in the order of the cohort,
-whichever worker was first: the same cohort and number of clients a chunk give the same bits on
-any number of workers.
+whichever worker was first: the same cohort on the same number of workers gives the same bits.
 
 Only `privacy=none` and simulations run here: nothing in this module clips or adds noise.
 """
@@ -17,6 +16,8 @@ import os
 import platform
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -71,7 +72,7 @@ class ClientPool:
         clients: the virtual clients; must be picklable where `workers` > 1.
         parameters: P, the model's number of parameters.
         workers: processes; 0 for one a core, 1 to train in this process on `device`.
-        device: an accelerator is used with `workers=1` only.
+        device: an accelerator is used from this process alone.
     """
 
     def __init__(
@@ -80,8 +81,7 @@ class ClientPool:
         self._chunk = clients.training.chunk
         self._parameters = parameters
         self._alone: _Worker | None = None
-        self._processes: list[mp.process.BaseProcess] = []
-        self._connections: list[Connection] = []
+        self._remotes: list[_Remote] = []
         count = workers or len(os.sched_getaffinity(0))
         if count == 1 or (device is not None and device.type != "cpu"):
             self._alone = _Worker(clients, device or torch.device("cpu"))
@@ -89,14 +89,13 @@ class ClientPool:
         # Not fork: a forked child of a process whose OpenMP threads have run may hang.
         context = mp.get_context("spawn")
         self._global = context.RawArray(ctypes.c_float, parameters)
-        self._sums = [context.RawArray(ctypes.c_float, parameters) for _ in range(count)]
-        for sums in self._sums:
+        for _ in range(count):
+            sums = [context.RawArray(ctypes.c_float, parameters) for _ in range(2)]
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(clients, self._global, sums, theirs), daemon=True)
             process.start()
             theirs.close()
-            self._processes.append(process)
-            self._connections.append(ours)
+            self._remotes.append(_Remote(process, ours, [_as_array(block) for block in sums]))
 
     def __enter__(self) -> Self:
         return self
@@ -108,14 +107,14 @@ class ClientPool:
 
     def close(self) -> None:
         """End the workers; safe to call twice."""
-        for connection in self._connections:
-            connection.close()
-        for process in self._processes:
-            process.join(timeout=5)
-            if process.is_alive():
-                process.terminate()
-                process.join()
-        self._connections, self._processes = [], []
+        for remote in self._remotes:
+            remote.connection.close()
+        for remote in self._remotes:
+            remote.process.join(timeout=5)
+            if remote.process.is_alive():
+                remote.process.terminate()
+                remote.process.join()
+        self._remotes = []
 
     def train(self, params: Vector, cohort: Sequence[int], round_number: int) -> WeightedSum:
         """One round of local training of every client in `cohort`, from the same global model.
@@ -126,66 +125,91 @@ class ClientPool:
             round_number: handed to `VirtualClients.entropy`.
 
         Raises:
-            FederationError: a client could not be trained, or a worker ended.
+            FederationError: a client could not be trained, or a worker ended; the pool is closed.
         """
-        chunks = [list(cohort[k : k + self._chunk]) for k in range(0, len(cohort), self._chunk)]
-        total, weight = np.zeros(self._parameters), 0.0
         if self._alone is not None:
-            for chunk in chunks:
+            total, weight = np.zeros(self._parameters), 0.0
+            for chunk in _even_chunks(cohort, self._chunk, 1):
                 vector, mass = self._alone.train(params.astype(np.float32), chunk, round_number)
                 total += vector
                 weight += mass
             return WeightedSum(total, weight)
+        if not self._remotes:
+            raise FederationError("an open pool", "one that was closed", "start a new pool")
         _as_array(self._global)[:] = params
-        return self._distributed(chunks, round_number)
+        try:
+            return self._distributed(_even_chunks(cohort, self._chunk, len(self._remotes)), round_number)
+        except BaseException:
+            self.close()  # answers are still on their way, which the next round would take for its own
+            raise
 
     def _distributed(self, chunks: Sequence[list[int]], round_number: int) -> WeightedSum:
         total, weight = np.zeros(self._parameters), 0.0
         waiting: dict[int, tuple[npt.NDArray[np.float32], float]] = {}
-        running: dict[int, int] = {}
         given = added = 0
-        for worker in range(min(len(self._connections), len(chunks))):
-            self._give(worker, chunks[given], round_number)
-            running[worker], given = given, given + 1
         while added < len(chunks):
-            for worker in self._ready(running):
-                number = running.pop(worker)
-                mass = self._answer(worker)
-                waiting[number] = (_as_array(self._sums[worker]).copy(), mass)
-                if given < len(chunks):
-                    self._give(worker, chunks[given], round_number)
-                    running[worker], given = given, given + 1
+            for enough in (1, 2):
+                # A second chunk waits in a worker's pipe, so that it need not wait for this process;
+                # not at the end of a round, where another worker may be free sooner.
+                for remote in self._remotes:
+                    left = len(chunks) - given
+                    if len(remote.running) < enough and left > (enough - 1) * len(self._remotes):
+                        remote.give(given, chunks[given], round_number)
+                        given += 1
+            ready = wait([remote.connection for remote in self._remotes])
+            for remote in self._remotes:
+                if remote.connection in ready:
+                    number, vector, mass = remote.answer()
+                    waiting[number] = (vector, mass)
             while added in waiting:
                 vector, mass = waiting.pop(added)
                 total += vector
                 weight, added = weight + mass, added + 1
         return WeightedSum(total, weight)
 
-    def _ready(self, running: dict[int, int]) -> list[int]:
-        connections = {self._connections[worker]: worker for worker in running}
-        return sorted(connections[c] for c in wait(list(connections)) if isinstance(c, Connection))
 
-    def _give(self, worker: int, chunk: list[int], round_number: int) -> None:
-        try:
-            self._connections[worker].send((chunk, round_number))
-        except (BrokenPipeError, OSError):
-            raise self._lost(worker) from None
+@dataclass
+class _Remote:
+    """The parent's end of one worker process: at most two chunks under way, each with its own sum."""
 
-    def _answer(self, worker: int) -> float:
+    process: mp.process.BaseProcess
+    connection: Connection
+    sums: list[npt.NDArray[np.float32]]
+    running: list[tuple[int, int]] = field(default_factory=list)
+
+    def give(self, number: int, chunk: list[int], round_number: int) -> None:
+        slot = 1 - self.running[0][1] if self.running else 0
         try:
-            mass, trouble = self._connections[worker].recv()
+            self.connection.send((chunk, round_number, slot))
+        except OSError:
+            raise self._lost() from None
+        self.running.append((number, slot))
+
+    def answer(self) -> tuple[int, npt.NDArray[np.float32], float]:
+        """The oldest chunk's number, weighted sum and weight."""
+        try:
+            mass, trouble = self.connection.recv()
         except (EOFError, OSError):
-            raise self._lost(worker) from None
+            raise self._lost() from None
         if trouble is not None:
             raise FederationError(
                 "every virtual client to train", trouble, "correct it and run the round again"
             )
-        return float(mass)
+        number, slot = self.running.pop(0)
+        return number, self.sums[slot].copy(), float(mass)
 
-    def _lost(self, worker: int) -> FederationError:
-        self._processes[worker].join(timeout=5)
-        found = f"worker {worker} ended with exit code {self._processes[worker].exitcode}"
+    def _lost(self) -> FederationError:
+        self.process.join(timeout=5)
+        found = f"one that ended with exit code {self.process.exitcode}"
         return FederationError("every worker process to answer", found, "free memory or use fewer workers")
+
+
+def _even_chunks(cohort: Sequence[int], largest: int, workers: int) -> list[list[int]]:
+    """`cohort` in order, in chunks of equal size (to one client), as many for each worker."""
+    rounds = -(-len(cohort) // (largest * workers))
+    count = min(len(cohort), rounds * workers)
+    bounds = [len(cohort) * k // count for k in range(count + 1)] if count else []
+    return [list(cohort[start:end]) for start, end in pairwise(bounds)]
 
 
 class _Worker:
@@ -217,17 +241,17 @@ def _serve(clients: VirtualClients, shared: Any, sums: Any, connection: Connecti
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
     _keep_freed_memory()
-    params, output = (_as_array(block) for block in (shared, sums))
+    params, output = _as_array(shared), [_as_array(block) for block in sums]
     worker: _Worker | None = None
     while True:
         try:
-            chunk, round_number = connection.recv()
+            chunk, round_number, slot = connection.recv()
         except EOFError:
             return
         mass, trouble = 0.0, None
         try:
             worker = worker or _Worker(clients, torch.device("cpu"))
-            output[:], mass = worker.train(params, chunk, round_number)
+            output[slot][:], mass = worker.train(params, chunk, round_number)
         except FedimgError as error:
             trouble = str(error)
         except Exception as error:  # noqa: BLE001 - reported to the parent, which raises

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedimg.errors import FederationError
-from fedimg.fusion import ClientPool
+from fedimg.fusion import ClientPool, _even_chunks
 from fedimg.training import minibatches, train_open
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -57,18 +59,9 @@ def summed_by_the_loop(clients, start, cohort):
     return total
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_any_number_of_workers_gives_the_loops_sum_and_the_same_bits(benchmark, start):
+def test_any_number_of_workers_gives_the_loops_sum_and_each_time_the_same_bits(benchmark, start):
     side, _, sized = benchmark
-    clients, cohort = side.Clients(sized, generated=True, chunk=1), [3, 0, 8, 5, 1]
+    clients, cohort = side.Clients(sized, generated=True, chunk=1), [3, 0, 8, 5, 1, 2, 7]
     sums = {}
     for workers in (1, 3):
         with ClientPool(clients, len(start), workers) as pool:
@@ -79,8 +72,17 @@ def test_any_number_of_workers_gives_the_loops_sum_and_the_same_bits(benchmark, 
         assert np.abs(first.vector / first.weight - expected / first.weight).max() < 1e-6
         assert np.abs(expected / first.weight).max() > 1e-3
         assert np.array_equal(first.vector, second.vector)
-    assert np.array_equal(sums[1][0].vector, sums[3][0].vector)
     assert not active_children()
+
+
+@given(st.lists(st.integers(), max_size=60), st.integers(1, 9), st.integers(1, 5))
+def test_chunks_are_even_in_order_and_as_many_for_each_worker(cohort, largest, workers):
+    chunks = _even_chunks(cohort, largest, workers)
+    assert [client for chunk in chunks for client in chunk] == cohort
+    sizes = {len(chunk) for chunk in chunks}
+    assert all(1 <= size <= largest for size in sizes)
+    assert not sizes or max(sizes) - min(sizes) <= 1
+    assert len(chunks) == len(cohort) or len(chunks) % workers == 0
 
 
 def test_an_empty_cohort_is_an_empty_sum(benchmark, start):
@@ -112,9 +114,13 @@ def test_a_killed_worker_is_noticed(benchmark, start):
             os.kill(process.pid, signal.SIGKILL)
             process.join()
         with pytest.raises(
-            FederationError, match=r"found worker \d ended with exit code -9; free memory or use"
+            FederationError, match=r"found one that ended with exit code -9; free memory or use"
         ):
             pool.train(start, [0, 1], 1)
+        with pytest.raises(
+            FederationError, match="expected an open pool; found one that was closed; start a new"
+        ):
+            pool.train(start, [0, 1], 2)
 
 
 def test_fused_clients_end_at_the_weights_of_torch_optim(benchmark, start):

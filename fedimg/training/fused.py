@@ -80,7 +80,10 @@ class FusedTraining:
         self._seen[key] += 1
         with fused_operators(anchor.device):
             if self._seen[key] == _TRACE_AFTER:
-                self._traced[key] = make_fx(self._step)(state, batch, anchor).forward
+                graph = make_fx(self._step)(state, batch, anchor)
+                graph.graph.eliminate_dead_code()
+                graph.recompile()
+                self._traced[key] = graph.forward
             if key not in self._traced:
                 return self._step(state, batch, anchor)
         return State(*self._traced[key](state, batch, anchor))

@@ -69,7 +69,7 @@ class LocalTraining:
     proximal_mu: float = 0.0
     class_weights: tuple[float, ...] | None = None
     images_per_patient: int = 0
-    chunk: int = 4
+    chunk: int = 8
 
     def __post_init__(self) -> None:
         _require(self.optimizer == "sgd", "optimizer", "sgd", self.optimizer)
