@@ -34,7 +34,7 @@ from fedimg.imaging.config import ImagingConfig
 from fedimg.intake import IntakeConfig, IntakeResult
 from fedimg.models import ModelConfig, Network, build_model, extension_digests
 from fedimg.models.losses import Loss, build_loss, loss_digests
-from fedimg.operator_log import tell_operator
+from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.outbox import Outbox
 from fedimg.privacy import kept_plan
 from fedimg.privacy.ledger import Ledger
@@ -171,7 +171,10 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         plan = kept_plan.kept(file, terms.privacy) or make_plan(terms.privacy, policy, ledger)
         kept_plan.keep(file, plan)
         ledger.reserve(terms.run_id, plan)
-    return Site(name, home, terms, network, loss, data or load(home, terms, network), plan, ledger, device)
+    if data is None:
+        data = load(home, terms, network)
+        note_held_back(home.root, "loading", data.held_back)
+    return Site(name, home, terms, network, loss, data, plan, ledger, device)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:

@@ -11,15 +11,17 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedimg.errors import FedimgError
+from fedimg.values import Quarantine
 
 
 def tell_operator(root: Path, step: str, fault: BaseException) -> None:
     """Append one JSON line to `operator.log` (0600) in the site's home."""
-    line: dict[str, object] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "step": step}
+    line: dict[str, object] = {"time": _now(), "step": step}
     if isinstance(fault, FedimgError):
         line |= {
             "kind": type(fault).__name__,
@@ -35,6 +37,21 @@ def tell_operator(root: Path, step: str, fault: BaseException) -> None:
         }
         if isinstance(fault, OSError):
             line["errno"] = os.strerror(fault.errno or 0)
+    _append(root, line)
+
+
+def note_held_back(root: Path, step: str, held_back: Mapping[Quarantine, int]) -> None:
+    """Tell how many inputs a step held back, and why; nothing is written where there are none."""
+    counts = {reason.value: count for reason, count in sorted(held_back.items()) if count}
+    if counts:
+        _append(root, {"time": _now(), "step": step, "kind": "held back", "counts": counts})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _append(root: Path, line: Mapping[str, object]) -> None:
     try:
         handle = os.open(root / "operator.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(handle, "a") as stream:

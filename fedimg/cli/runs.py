@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
-from fedimg.errors import DataError
 
 COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "auroc")
 
@@ -37,7 +35,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _list(arguments: Any) -> int:
-    rows = [_row(path) for path in _runs(arguments.folder)]
+    from server.runs import list_runs
+
+    rows = [info.row() for info in list_runs(arguments.folder)]
     if arguments.json:
         print_json(rows)
     else:
@@ -46,109 +46,33 @@ def _list(arguments: Any) -> int:
 
 
 def _show(arguments: Any) -> int:
-    _require_run(arguments.run)
-    row, summary = _row(arguments.run), _json_file(arguments.run / "summary.json")
+    from server.runs import open_run
+
+    record = open_run(arguments.run)
+    row = record.info.row()
     if arguments.json:
-        print_json({**row, "summary": summary})
+        print_json({**row, "summary": record.summary})
         return 0
     print_table([row], COLUMNS)
-    if summary is None:
+    for problem in record.info.problems:
+        sys.stdout.write(f"damaged: {problem}\n")
+    if record.summary is None:
         sys.stdout.write(f"not finished; go on with: fedimg simulate resume={arguments.run}\n")
     else:
-        sys.stdout.writelines(f"{name} = {value}\n" for name, value in _leaves(summary))
+        sys.stdout.writelines(f"{name} = {value}\n" for name, value in _leaves(record.summary))
     return 0
 
 
 def _export(arguments: Any) -> int:
-    """Every number of metrics.jsonl as a TensorBoard scalar, its round as the step."""
-    _require_run(arguments.run)
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    from server.runs import export_tensorboard, open_run
 
     out = arguments.out or arguments.run / "tensorboard"
-    written = 0
-    writer = EventFileWriter(str(out))
-    try:
-        for number, row in enumerate(_metrics(arguments.run), start=1):
-            step = row.get("round", number)
-            values = [
-                Summary.Value(tag=name.replace(".", "/"), simple_value=float(value))
-                for name, value in _leaves(row)
-                if isinstance(value, int | float) and not isinstance(value, bool) and name != "round"
-            ]
-            writer.add_event(_event(step, values))
-            written += len(values)
-    finally:
-        writer.close()
+    written = export_tensorboard(open_run(arguments.run), out)
     if arguments.json:
         print_json({"events": str(out), "scalars": written})
     else:
         sys.stdout.write(f"{written} scalars in {out}; look at them with: tensorboard --logdir {out}\n")
     return 0
-
-
-def _event(step: int, values: Sequence[Any]) -> Any:
-    import time
-
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    return Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-
-
-def _runs(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path.parent for path in folder.glob("*/config.yaml"))
-
-
-def _require_run(path: Path) -> None:
-    if not (path / "config.yaml").is_file():
-        raise DataError(
-            "a run's folder with a config.yaml", "none there", "`fedimg runs list` names the runs"
-        )
-
-
-def _row(path: Path) -> dict[str, Any]:
-    summary = _json_file(path / "summary.json")
-    spent = [
-        s.get("epsilon") for s in ((summary or {}).get("sites") or {}).values() if isinstance(s, Mapping)
-    ]
-    epsilons = [float(e) for e in spent if isinstance(e, int | float)]
-    privacy = (summary or {}).get("privacy")
-    return {
-        "run": str(path),
-        "state": "stopped" if summary is None else "finished",
-        "rounds": sum(1 for _ in _metrics(path)),
-        "privacy": privacy.get("mode") if isinstance(privacy, Mapping) else privacy,
-        "epsilon": max(epsilons, default=None),
-        "auroc": ((summary or {}).get("test") or {}).get("auroc"),
-    }
-
-
-def _json_file(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError:
-        raise DataError(
-            "a summary.json that is JSON", "another text", "restore the file from a copy"
-        ) from None
-    return value if isinstance(value, dict) else None
-
-
-def _metrics(path: Path) -> Iterator[dict[str, Any]]:
-    file = path / "metrics.jsonl"
-    for line in file.read_text("utf-8").splitlines() if file.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise DataError(
-                "JSON lines in metrics.jsonl", "another text", "restore the file from a copy"
-            ) from None
-        if isinstance(row, dict):
-            yield row
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

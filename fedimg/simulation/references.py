@@ -8,6 +8,8 @@ client and server round with other sites in it, in a process of its own beside t
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -91,18 +93,34 @@ def started(config: Config, terms: Terms, federation: Federation, folder: RunFol
         yield Comparison([], "references are trained on generated or declared public data only")
         return
     workers = max(1, (config.engine.workers or multiprocessing.cpu_count()) - 1)
-    # A forked child would inherit torch's threads and the sites' open ledgers.
+    # Not fork: a child would inherit torch's threads and the sites' open ledgers.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    with _deaf_children():
+        pending = [
+            (reference, pool.submit(train, reference, config, terms, federation, folder.path))
+            for reference in plan(config, federation)
+        ]
     try:
-        wanted = plan(config, federation)
-        yield Comparison(
-            [
-                (reference, pool.submit(train, reference, config, terms, federation, folder.path))
-                for reference in wanted
-            ]
-        )
+        yield Comparison(pending)
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # a reference may have minutes to go, and nobody waits for it any more
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started within do not hear Ctrl-C: the parent does, and ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def train(reference: Reference, config: Config, terms: Terms, federation: Federation, run: Path) -> Compared:

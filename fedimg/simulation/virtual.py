@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import yaml
 from fedimg import client_round, declared_public, sources
 from fedimg.client_round import Loaded, Site, Terms
 from fedimg.config import Config
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
 from fedimg.models import Network, build_model, extension_digests
 from fedimg.models.losses import loss_digests
+from fedimg.operator_log import note_held_back
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation.folder import RunFolder
@@ -76,6 +78,13 @@ def fill(
 ) -> Federation:
     """Load the source, make the sites' homes, and take every input through the identity boundary."""
     manifests = sources.load(config.data, run.path / "source", config.sites, config.seed)
+    classes = next(iter(manifests.values())).classes
+    if len(classes) != terms.model.classes:
+        raise ConfigError(
+            f"model.classes={len(classes)} for this data source ({', '.join(classes)})",
+            f"model.classes={terms.model.classes}",
+            f"add model.classes={len(classes)}",
+        )
     states = Path(config.state) if config.state else run.path / "sites"
     intake: dict[str, IntakeResult] = {}
     names = sorted(name for name in manifests if name != PUBLIC)
@@ -176,6 +185,11 @@ def _take_in(
             manifest.card,
             home.signing_key,
         )
-    return client_round.admit(
+    result = client_round.admit(
         manifest.items, home, config.deid, lambda done, total: progress(f"intake at {name}", done, total)
     )
+    refused = {reason: len(items) for reason, items in manifest.held_back.items()}
+    note_held_back(home.root, "dividing the source among sites", refused)
+    note_held_back(home.root, "intake", result.quarantined)
+    together = Counter(result.quarantined) + Counter(refused)
+    return replace(result, quarantined=together)

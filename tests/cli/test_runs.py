@@ -15,7 +15,7 @@ def folder(tmp_path):
         path.mkdir(parents=True)
         (path / "config.yaml").write_text("sites: 2\n")
         rows = [
-            {"round": r, "test": {"auroc": 0.5 + r / 10}, "sites": ["a", "b"], "ok": True}
+            {"round": r, "auroc": 0.5 + r / 10, "sites": ["a", "b"], "ok": True}
             for r in range(1, rounds + 1)
         ]
         (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -34,7 +34,7 @@ def test_list_has_one_line_a_run_and_the_largest_epsilon_of_its_sites(folder, ca
     rows = json.loads(capsys.readouterr().out)
     assert [(r["state"], r["rounds"], r["privacy"], r["epsilon"], r["auroc"]) for r in rows] == [
         ("finished", 2, "per_site", 2.75, 0.75),
-        ("stopped", 1, None, None, None),
+        ("unfinished", 1, None, None, None),
     ]
     assert main(["runs", "list", str(folder)]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == [
@@ -61,29 +61,32 @@ def test_show_prints_the_summary_or_how_to_go_on(folder, capsys):
 
 def test_export_writes_every_number_and_nothing_else(folder, tmp_path, capsys):
     assert main(["runs", "export", str(folder / "20260131-1"), str(tmp_path / "events"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scalars"] == 2
+    assert json.loads(capsys.readouterr().out)["scalars"] == 3
     (path,) = (tmp_path / "events").iterdir()
     # EventFileLoader upgrades scalars to tensors, so the value is read from there.
     found = [
         (event.step, value.tag, round(value.tensor.float_val[0], 6))
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
+        if value.tag != "config"
     ]
-    assert found == [(1, "test/auroc", 0.6), (2, "test/auroc", 0.7)]
+    assert found == [(1, "auroc", 0.6), (2, "auroc", 0.7), (2, "test/auroc", 0.75)]
 
 
 @pytest.mark.parametrize("action", ["show", "export"])
 def test_a_folder_that_is_no_run_is_a_data_error(action, tmp_path, capsys):
     assert main(["runs", action, str(tmp_path)]) == 4
     assert capsys.readouterr().err == (
-        "error: expected a run's folder with a config.yaml\n       found none there\n       `fedimg runs list` names the runs\n"
+        "error: expected a run's folder with config.yaml, metrics.jsonl or summary.json\n       found none there\n       `fedimg runs list` names the runs\n"
     )
 
 
-def test_damaged_metrics_are_a_data_error(folder, capsys):
+def test_a_damaged_run_is_shown_as_such_and_does_not_hide_the_others(folder, capsys):
     (folder / "20260131-2" / "metrics.jsonl").write_text("{")
-    assert main(["runs", "list", str(folder)]) == 4
-    assert "found another text" in capsys.readouterr().err
+    assert main(["runs", "list", str(folder)]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["state", "finished", "damaged"]
+    assert main(["runs", "show", str(folder / "20260131-2")]) == 0
+    assert "damaged: metrics.jsonl" in capsys.readouterr().out
 
 
 def test_usage_errors_end_with_2_and_name_the_help(capsys):
