@@ -34,7 +34,7 @@ from fedimg.errors import DataError
 from fedimg.values import Quarantine
 
 # pydicom logs raw values while it parses: they must not reach an application's log (log lines are PHI).
-logging.getLogger("pydicom").propagate = False
+logging.getLogger("pydicom").disabled = True
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -256,12 +256,20 @@ def transfer_syntax(dataset: Dataset) -> UID:
     return pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
 
 
+def _is_image(dataset: Dataset) -> bool:
+    """By its storage class (PS3.4 B.5), or by having rows and columns: the end of a file may be missing."""
+    meta = getattr(dataset, "file_meta", Dataset())
+    classes = (meta.get("MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
+    named = any("Image Storage" in UID(str(uid)).name for uid in classes if uid)
+    return named or ("Rows" in dataset and "Columns" in dataset)
+
+
 def _check_image(dataset: Dataset, limits: ReadLimits) -> None:
     """Sizes before any decoder sees them. Objects without an Image Pixel module pass."""
     stored = [keyword for keyword in PIXEL_KEYWORDS if keyword in dataset]
     if not stored:
-        if "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset:
-            raise Quarantined(Quarantine.UNREADABLE, "rows and columns without pixel data")
+        if _is_image(dataset):
+            raise Quarantined(Quarantine.UNREADABLE, "an image without pixel data")
         return
     shape = pixel_shape(dataset)
     if shape.values > limits.pixel_samples:
