@@ -50,6 +50,12 @@ _SYNTAXES: Mapping[str, UID] = {
     "jpeg_ls": uids.JPEGLSLossless,
     "jpeg_2000": uids.JPEG2000Lossless,
 }
+# Named, because pydicom would try GDCM too, which ends the process on sizes that it does not take.
+_PLUGINS: Mapping[str, str] = {
+    uids.RLELossless: "pydicom",
+    uids.JPEGLSLossless: "pyjpegls",
+    uids.JPEG2000Lossless: "pylibjpeg",
+}
 # (single frame, multi-frame) storage classes; PS3.4 table B.5-1
 _CLASSES: Mapping[str, tuple[UID, UID | None]] = {
     "CT": (uids.CTImageStorage, None),
@@ -162,7 +168,7 @@ def encode_image(
         transfer_syntax: how pixels and data set are encoded; all of them lossless.
         private: (group, creator, element 0x00–0xFF, VR, value); of VR SQ a list of mappings.
 
-    Raises DataError for an unknown keyword, shape or type of pixels.
+    Raises DataError for an unknown keyword, a shape or type of pixels, or what the codec declines.
     """
     module, frames = _pixel_module(pixels, attributes)
     single, multiple = _CLASSES.get(modality, (None, None))
@@ -195,7 +201,16 @@ def _pixel_data(frames: npt.NDArray[Any], attributes: Mapping[str, Any], syntax:
             "photometric_interpretation": attributes["PhotometricInterpretation"],
             "planar_configuration": 0,
         }
-        return encapsulate(list(get_encoder(syntax).iter_encode(values, **options)))
+        try:
+            encoded_frames = get_encoder(syntax).iter_encode(
+                values, encoding_plugin=_PLUGINS[syntax], **options
+            )
+            return encapsulate(list(encoded_frames))
+        except RuntimeError:
+            found = f"{frames.shape[1]} × {frames.shape[2]} pixels"
+            raise DataError(
+                f"an image that {syntax.name} can hold", found, "use another transfer syntax"
+            ) from None
     order: Literal[">", "<"] = ">" if syntax == uids.ExplicitVRBigEndian else "<"
     return frames.astype(frames.dtype.newbyteorder(order), copy=False).tobytes()
 

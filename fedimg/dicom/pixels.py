@@ -35,13 +35,21 @@ from fedimg.dicom.reader import (
 )
 from fedimg.values import DecodedImage, FloatArray, Quarantine
 
-# Which plugin goes first: the smaller and stricter parser. Others are tried where it declines.
-_PREFERRED: Mapping[str, str] = {
+# One decoder for each syntax. GDCM alone has lossless JPEG; elsewhere it is not tried, because a C++
+# exception in it ends the process, and with it the intake.
+_PLUGINS: Mapping[str, str] = {
     uids.JPEGBaseline8Bit: "pillow",
+    uids.JPEGExtended12Bit: "pillow",
+    uids.JPEGLossless: "gdcm",
+    uids.JPEGLosslessSV1: "gdcm",
     uids.JPEGLSLossless: "pyjpegls",
     uids.JPEGLSNearLossless: "pyjpegls",
     uids.JPEG2000Lossless: "pylibjpeg",
     uids.JPEG2000: "pylibjpeg",
+    uids.HTJ2KLossless: "pylibjpeg",
+    uids.HTJ2KLosslessRPCL: "pylibjpeg",
+    uids.HTJ2K: "pylibjpeg",
+    uids.RLELossless: "pydicom",
 }
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as YBR_FULL's own Y (PS3.3 C.7.6.3.1.2)
 
@@ -87,22 +95,20 @@ def stored_frames(dataset: Dataset) -> tuple[npt.NDArray[Any], str]:
     if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
         raise Quarantined(Quarantine.NOT_AN_IMAGE, "an object without pixel data")
     shape, syntax = pixel_shape(dataset), transfer_syntax(dataset)
+    plugin = ""
     try:
         if syntax.is_encapsulated:
             _check_codestreams(dataset, shape)
-        decoder = get_decoder(syntax)
-        plugin = _PREFERRED.get(syntax, "")
-        try:
-            values, properties = decoder.as_array(dataset, decoding_plugin=plugin)
-        except (RuntimeError, ValueError):
-            if not plugin:
-                raise
-            values, properties = decoder.as_array(dataset)
+            if syntax not in _PLUGINS:
+                raise Quarantined(Quarantine.PIXELS_UNDECODABLE, "a compression without a decoder here")
+            plugin = _PLUGINS[syntax]
+        values, properties = get_decoder(syntax).as_array(dataset, decoding_plugin=plugin)
     except Quarantined:
         raise
     # Decoder plugins raise exceptions of their own kinds: all of them mean that there is no image.
     except Exception as error:  # noqa: BLE001
-        found = f"a {syntax.name} stream that does not decode ({type(error).__name__})"
+        name = syntax.name if syntax in _PLUGINS else "native"
+        found = f"a {name} stream that does not decode ({type(error).__name__})"
         raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found) from None
     if values.size != shape.values:
         raise Quarantined(

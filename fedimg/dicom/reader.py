@@ -33,8 +33,12 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from fedimg.errors import DataError
 from fedimg.values import Quarantine
 
-# pydicom logs raw values while it parses: they must not reach an application's log (log lines are PHI).
-logging.getLogger("pydicom").disabled = True
+# Parsers log values that they read, codecs log what they stumble over: none of it may reach an
+# application's log (log lines are PHI). A child's record climbs past a disabled parent, hence all three.
+for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibabel.global", "PIL"):
+    _logger = logging.getLogger(_parser)
+    _logger.disabled, _logger.propagate = True, False
+    _logger.addHandler(logging.NullHandler())
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

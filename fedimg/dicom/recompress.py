@@ -43,7 +43,11 @@ def lossless(dataset: Dataset, method: Method) -> Dataset:
     with contained():
         try:
             before = _stored_values(dataset)
-            frames = list(get_encoder(JPEGLSLossless).iter_encode(before, **_options(dataset)))
+            frames = list(
+                get_encoder(JPEGLSLossless).iter_encode(
+                    before, encoding_plugin="pyjpegls", **_options(dataset)
+                )
+            )
         except (ValueError, RuntimeError, AttributeError, TypeError):
             return dataset  # sizes or values that the codec does not take: left uncompressed, nothing lost
         packed = encapsulate(frames)
@@ -97,7 +101,9 @@ def _options(dataset: Dataset) -> dict[str, Any]:
 
 def _stored_values(dataset: Dataset) -> np.ndarray[Any, Any]:
     """Decoded values as stored: sign applied, no colour or modality transform."""
-    return get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True)[0]
+    syntax = dataset.file_meta.TransferSyntaxUID
+    plugin = "pyjpegls" if syntax == JPEGLSLossless else ""
+    return get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin=plugin)[0]
 
 
 def _with_pixel_data(dataset: Dataset, packed: bytes) -> Dataset:
