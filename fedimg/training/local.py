@@ -49,6 +49,7 @@ class LocalTraining:
         optimizer: "sgd" is the only one: an adaptive method would carry state across rounds.
         loss: name of the loss of one example; see `fedimg.models.losses`.
         learning_rate, momentum: as `torch.optim.SGD`; the velocity starts at zero each round.
+        private_learning_rate: of private training, whose steps are clipped; None takes `learning_rate`.
         local_epochs, batch_size: open training (no privacy); batch size in images.
         local_steps: private training; noised steps a round.
         proximal_mu: FedProx's μ; 0 is FedAvg.
@@ -62,6 +63,7 @@ class LocalTraining:
     optimizer: str = "sgd"
     loss: str = "cross_entropy"
     learning_rate: float = 0.1
+    private_learning_rate: float | None = None
     momentum: float = 0.0
     local_epochs: int = 1
     batch_size: int = 32
@@ -73,9 +75,10 @@ class LocalTraining:
 
     def __post_init__(self) -> None:
         _require(self.optimizer == "sgd", "optimizer", "sgd", self.optimizer)
-        _require(
-            0 < self.learning_rate < float("inf"), "learning_rate", "a positive number", self.learning_rate
-        )
+        for name in ("learning_rate", "private_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None or name == "learning_rate":
+                _require(0 < rate < float("inf"), name, "a positive number", rate)
         _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
         _require(0 <= self.proximal_mu < float("inf"), "proximal_mu", "a number ≥ 0", self.proximal_mu)
         _require(

@@ -7,6 +7,7 @@ adds noise; what comes back is post-processed here and costs no further privacy.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -53,6 +54,7 @@ def train_private(
     Raises:
         BudgetExhausted, LedgerError: from the session; nothing of that step was released.
     """
+    config = replace(config, learning_rate=config.private_learning_rate or config.learning_rate)
     anchor = params.detach().to(torch.float32)
     state = State(anchor, torch.zeros_like(anchor))
     active = torch.ones((), dtype=torch.float32, device=anchor.device)
