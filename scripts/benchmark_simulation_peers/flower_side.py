@@ -59,7 +59,12 @@ def main() -> None:
         module = load_flat(Cnn(problem.classes, problem.size), problem.initial())
         clock = RoundClock(problem)
         strategy = NamedCohorts(
-            problem, clock, fraction_train=problem.cohort / problem.clients, fraction_evaluate=0.0
+            problem,
+            clock,
+            fraction_train=problem.cohort / problem.clients,
+            fraction_evaluate=0.0,
+            min_train_nodes=problem.cohort,
+            min_available_nodes=problem.clients,
         )
         result = strategy.start(
             grid=grid, initial_arrays=ArrayRecord(module.state_dict()), num_rounds=problem.total_rounds
