@@ -89,8 +89,24 @@ def decode_dataset(dataset: Dataset) -> DecodedImage:
 def stored_frames(dataset: Dataset) -> tuple[npt.NDArray[Any], str]:
     """Stored values as (F, H, W, S), sign applied, YBR turned to RGB; and the photometric interpretation.
 
-    Raises Quarantined(PIXELS_UNDECODABLE), or UNSAFE_STRUCTURE where a frame's own header states
-    another size than the data set: it would be a bomb, or another image.
+    Raises Quarantined as `decoded_array` does, and PIXELS_UNDECODABLE for frames beyond the stated number.
+    """
+    values, interpretation = decoded_array(dataset, raw=False)
+    shape = pixel_shape(dataset)
+    if values.size != shape.values:
+        found = f"{values.size} values where {shape.values} are stated"
+        raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found)
+    return values.reshape(shape.frames, shape.rows, shape.columns, shape.samples), interpretation
+
+
+def decoded_array(dataset: Dataset, *, raw: bool) -> tuple[npt.NDArray[Any], str]:
+    """What the one decoder for this transfer syntax gives, as pydicom shapes it; the interpretation it has then.
+
+    Args:
+        raw: leave YBR as it is.
+
+    Raises Quarantined(NOT_AN_IMAGE, PIXELS_UNDECODABLE), or UNSAFE_STRUCTURE where a frame's own
+    header states another size than the data set: it would be a bomb, or another image.
     """
     if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
         raise Quarantined(Quarantine.NOT_AN_IMAGE, "an object without pixel data")
@@ -102,7 +118,7 @@ def stored_frames(dataset: Dataset) -> tuple[npt.NDArray[Any], str]:
             if syntax not in _PLUGINS:
                 raise Quarantined(Quarantine.PIXELS_UNDECODABLE, "a compression without a decoder here")
             plugin = _PLUGINS[syntax]
-        values, properties = get_decoder(syntax).as_array(dataset, decoding_plugin=plugin)
+        values, properties = get_decoder(syntax).as_array(dataset, raw=raw, decoding_plugin=plugin)
     except Quarantined:
         raise
     # Decoder plugins raise exceptions of their own kinds: all of them mean that there is no image.
@@ -110,12 +126,7 @@ def stored_frames(dataset: Dataset) -> tuple[npt.NDArray[Any], str]:
         name = syntax.name if syntax in _PLUGINS else "native"
         found = f"a {name} stream that does not decode ({type(error).__name__})"
         raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found) from None
-    if values.size != shape.values:
-        raise Quarantined(
-            Quarantine.PIXELS_UNDECODABLE, f"{values.size} values where {shape.values} are stated"
-        )
-    frames = values.reshape(shape.frames, shape.rows, shape.columns, shape.samples)
-    return frames, str(properties["photometric_interpretation"])
+    return values, str(properties["photometric_interpretation"])
 
 
 def _check_codestreams(dataset: Dataset, shape: PixelShape) -> None:

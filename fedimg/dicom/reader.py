@@ -44,8 +44,8 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _ADVICE: dict[Quarantine, tuple[str, str]] = {
-    Quarantine.UNREADABLE: ("a complete DICOM file", "export it again from the archive"),
-    Quarantine.NOT_AN_IMAGE: ("a DICOM image", "leave this file out of the input folder"),
+    Quarantine.UNREADABLE: ("a complete file", "export it again from the archive"),
+    Quarantine.NOT_AN_IMAGE: ("an image", "leave this file out of the input folder"),
     Quarantine.NO_PATIENT_ID: ("a patient number", "add it in the archive, or name it in the label file"),
     Quarantine.OBJECT_TYPE: ("an image object", "only images are taken in; leave other objects out"),
     Quarantine.UNSAFE_STRUCTURE: (

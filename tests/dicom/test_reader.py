@@ -99,7 +99,7 @@ def test_what_is_no_dicom_is_called_so(tmp_path):
     with pytest.raises(Quarantined) as caught:
         read_dataset(letter)
     assert str(caught.value) == (
-        "expected a DICOM image; found bytes that are not DICOM (not_an_image); "
+        "expected an image; found bytes that are not DICOM (not_an_image); "
         "leave this file out of the input folder"
     )
     assert reason_of(b"") is Quarantine.NOT_AN_IMAGE
