@@ -1,8 +1,8 @@
 """A small convolutional network for patient-level privacy, in two or three dimensions.
 
 Noise grows with the number of parameters and clipping with the depth, so few of both: group
-normalisation instead of batch normalisation, standardised filters (Qiao et al. 2019, arXiv
-1903.10520), strided stages, and a head that starts at zero so that the first clipped gradients
+normalisation instead of batch normalisation, filters standardised on request (Qiao et al. 2019,
+arXiv 1903.10520), strided stages, and a head that starts at zero so that the first clipped gradients
 agree between sites (what works under DP-SGD: De et al. 2022, arXiv 2204.13650; Klause et al. 2022,
 arXiv 2203.00324).
 """
