@@ -61,7 +61,8 @@ class FusedTraining:
         if not datasets:
             return anchor.new_zeros((0, anchor.numel()))
         clients, size = list(zip(datasets, entropies, strict=True)), self._config.chunk
-        return torch.cat([self._chunk(anchor, clients[k : k + size]) for k in range(0, len(clients), size)])
+        chunks = [self._chunk(anchor, clients[k : k + size]) for k in range(0, len(clients), size)]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     def _chunk(self, anchor: torch.Tensor, clients: Sequence[tuple[SiteDataset, Entropy]]) -> torch.Tensor:
         schedules = [list(minibatches(dataset, self._config, entropy)) for dataset, entropy in clients]

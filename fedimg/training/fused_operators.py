@@ -30,6 +30,12 @@ def fused_operators(device: torch.device) -> AbstractContextManager[object]:
 
 
 class _Swap(TorchFunctionMode):
+    """Calls the replacement of an operator, or gives it plain rows where it wants them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rectified: tuple[torch.Tensor, torch.Tensor] | None = None
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -38,6 +44,13 @@ class _Swap(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _RELU and len(args) == 1 and not kwargs.get("inplace"):
+            self._rectified = (args[0], torch.relu(args[0]))
+            return self._rectified[1]
+        if func in _POOLING and self._rectified is not None and args and args[0] is self._rectified[1]:
+            # max(relu(x)) = relu(max(x)), gradients included, on a quarter of the values. The relu
+            # above stays for whoever else uses it; in a traced step, unused, it is dropped.
+            return max_pool2d(self._rectified[0], *args[1:], rectify=True, **kwargs)
         if func in _REPLACEMENTS:
             return _REPLACEMENTS[func](*args, **kwargs)
         if func in _NEED_PLAIN_ROWS:
@@ -58,8 +71,9 @@ _NEED_PLAIN_ROWS = {
     F.adaptive_max_pool2d,
     F.pixel_shuffle,
 }
+_RELU: set[Callable[..., Any]] = {F.relu, torch.relu}
+_POOLING: set[Callable[..., Any]] = {F.max_pool2d, torch.max_pool2d}
 _REPLACEMENTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.conv2d: conv2d,
-    torch.max_pool2d: max_pool2d,
-    F.max_pool2d: max_pool2d,
+    **dict.fromkeys(_POOLING, max_pool2d),
 }

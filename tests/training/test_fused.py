@@ -120,6 +120,14 @@ class Strided(nn.Module):
         return nn.functional.max_pool2d(images, (3, 2), stride=(2, 1), padding=1)
 
 
+class Reused(nn.Module):
+    """The rectified values are pooled and also used as they are; many windows hold nothing positive."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rectified = torch.relu(images - 1)
+        return nn.functional.max_pool2d(rectified, 3) + rectified[..., 2::3, 2::3].square()
+
+
 OPERATORS = {
     "plain": nn.Conv2d(4, 6, 3, padding=1),
     "strided, without bias": nn.Conv2d(4, 6, (3, 5), stride=2, padding=(1, 2), bias=False),
@@ -130,6 +138,11 @@ OPERATORS = {
     "pooling, odd size": nn.MaxPool2d(3, stride=2),
     "pooling, overlapping": Strided(),
     "pooling, ceiling": nn.MaxPool2d(2, ceil_mode=True),
+    "rectified pooling": nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2)),
+    "rectified pooling, ceiling": nn.Sequential(
+        nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)
+    ),
+    "rectified and reused": Reused(),
 }
 
 
