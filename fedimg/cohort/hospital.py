@@ -125,7 +125,7 @@ def _generate_patient(order: Order) -> Written:
         study = Study(order.root, folder, who, scanner, modality, day, accession, uid, sick)
         truths += write_study(study, config, planted, rng)
         day += timedelta(days=int(rng.integers(7, 300)))
-    return Written(who.patient_id, truths, planted.listing())
+    return Written(who.patient_id, truths, [] if public else planted.listing())
 
 
 def _folder_name(who: Person) -> str:
