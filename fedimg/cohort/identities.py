@@ -175,7 +175,7 @@ def header(who: Person, planted: Planted, exam: str, day: date, accession: str) 
         "StudyTime": "081530",
         "SeriesTime": "081702",
         "PatientSex": who.sex,
-        "PatientAge": planted.note("age", age, "PatientAge") if age > "089Y" else age,
+        "PatientAge": planted.note("age", age, "PatientAge") if age > "090Y" else age,
         "OtherPatientIDsSequence": [
             {
                 "PatientID": planted.note("id", who.old_id, "OtherPatientIDsSequence/PatientID"),
