@@ -26,7 +26,7 @@ import torch
 from fedimg import declared_public, evaluation, intake, training
 from fedimg.dicom import pixels
 from fedimg.dicom.reader import Quarantined
-from fedimg.errors import MessageError, PolicyRefused
+from fedimg.errors import ConfigError, MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.imaging import loading, patients
 from fedimg.imaging.cache import VolumeCache
@@ -138,6 +138,12 @@ def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
         except Quarantined as refusal:
             return refusal.reason
 
+    if network.frozen is not None and terms.imaging.augmentation.active:
+        raise ConfigError(
+            "no augmentation with a network whose features are computed once, ahead of training",
+            f"augmentation with model={terms.model.name}",
+            "choose model=cnn, or leave augmentation off",
+        )
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
     found = loading.load_dataset(intake.admitted(home), decode, cache, terms.imaging)
     dataset = found.dataset

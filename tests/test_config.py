@@ -215,7 +215,7 @@ def test_overrides_set_values_of_any_section():
             "expected one value for privacy.epsilon; found several, which is a sweep; add -m",
         ),
         ("state=${oc.env:HOME}", "expected a configuration that is plain data; found a ${resolver:…}"),
-        ("privacy.rounds=3", "expected privacy.rounds to equal rounds = 30; found 3; set rounds alone"),
+        ("privacy.rounds=3", "expected privacy.rounds to equal rounds = 20; found 3; set rounds alone"),
         ("sites=0", "expected sites to be at least 1; found 0"),
         ("sites=many", "expected sites to be a whole number; found 'many' (str)"),
         ("evaluation.validation_fraction=1", "expected evaluation.validation_fraction in [0, 1)"),

@@ -99,7 +99,7 @@ def fill(
     if PUBLIC in manifests:
         public_home = run.path / "public"
         if not (public_home / "home.json").exists():
-            SiteHome.create(public_home, simulated=True)
+            SiteHome.create(public_home, simulated=True, insecure_seed=_insecure_seed(config, PUBLIC))
         _take_in(SiteHome.open(public_home), manifests[PUBLIC], config, PUBLIC, progress)
     parts = [manifests[name] for name in names]
     setups = tuple(
@@ -143,9 +143,7 @@ def make_scratch_home(
     """A home with a policy and a scratch ledger that live as long as the run."""
     if (root / "home.json").exists():
         return SiteHome.open(root)
-    home = SiteHome.create(
-        root, simulated=True, insecure_seed=f"{config.seed}/{name}" if config.insecure_test_mode else None
-    )
+    home = SiteHome.create(root, simulated=True, insecure_seed=_insecure_seed(config, name))
     policy = SitePolicy(
         declared_patients=declared,
         min_patients=1,
@@ -163,6 +161,11 @@ def make_scratch_home(
     if privacy.mode != "none":
         scratch_ledger(home.ledger, home.signing_key, privacy, policy).disconnect()
     return home
+
+
+def _insecure_seed(config: Config, name: str) -> str | None:
+    """In the insecure test mode pseudonyms repeat too, since they decide the order of patients."""
+    return f"{config.seed}/{name}" if config.insecure_test_mode else None
 
 
 def _make_home(root: Path, name: str, manifest: SourceManifest, config: Config) -> None:
