@@ -8,7 +8,9 @@ pydicom, review the difference, commit the file: its digest stands in every rece
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
@@ -16,20 +18,43 @@ from pydicom.sr._snomed_dict import mapping
 
 # PS3.16: anatomic modifier and region, isotopes, lateralities, DX / mammography / intra-oral views and
 # regions, PET radionuclides, craniofacial and common regions, endoscopy regions, cardiac views.
-GROUPS = (2, 4, 18, 27, 244, 245, 247, 4005, 4010, 4011, 4013, 4014, 4015, 4016, 4017, 4018, 4019, 4020, 4026)
+GROUPS: tuple[int, ...] = (
+    2,
+    4,
+    18,
+    27,
+    244,
+    245,
+    247,
+    4005,
+    4010,
+    4011,
+    4013,
+    4014,
+    4015,
+    4016,
+    4017,
+    4018,
+    4019,
+    4020,
+    4026,
+)
 GROUPS += (4028, 4031, 4040, 7483, 7484)
 # Codes that earlier editions of CID 4 held and that most archives are full of.
 SUPERSEDED = {"51185008": "Chest", "113345001": "Abdomen", "12921003": "Pelvis"}
 TARGET = Path(__file__).resolve().parent.parent / "fedimg" / "dicom" / "tables" / "codes.json"
+
+_Concepts = Mapping[str, Mapping[str, Mapping[str, tuple[str, list[int]]]]]
 
 
 def vocabulary() -> dict[str, dict[str, str]]:
     """Coding scheme → code value → code meaning (ASCII, at most 64 characters)."""
     schemes: dict[str, dict[str, str]] = {"SCT": {}, "DCM": {}, "SRT": {}}
     for group in GROUPS:
-        for scheme, keywords in cid_concepts[group].items():
+        groups_of = cast("Mapping[str, list[str]]", cid_concepts[group])
+        for scheme, keywords in groups_of.items():
             for keyword in keywords if scheme in schemes else ():
-                for code, (meaning, groups) in concepts[scheme][keyword].items():
+                for code, (meaning, groups) in cast("_Concepts", concepts)[scheme][keyword].items():
                     if group in groups and len(code) <= 16:
                         schemes[scheme][code] = meaning.encode("ascii", "ignore").decode()[:64].strip()
     schemes["SCT"] |= SUPERSEDED

@@ -37,7 +37,9 @@ def test_the_text_of_an_unexpected_fault_is_not_written(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_goes_to_stderr(tmp_path, capsys):
-    tell_operator(tmp_path / "absent", "joining", raised(OSError(28, "No space left on device", "/x/Davidson")))
+    tell_operator(
+        tmp_path / "absent", "joining", raised(OSError(28, "No space left on device", "/x/Davidson"))
+    )
     told = json.loads(capsys.readouterr().err)
     assert told["errno"] == "No space left on device"
     assert "Davidson" not in json.dumps(told)

@@ -73,7 +73,7 @@ def _run(arguments: Any) -> int:
     home = _home(arguments.home, Path(keys[-1]) if keys else None)
     with progress() as report:
         result = run_intake(items, home, config, lambda done, total: report("de-identifying", done, total))
-    home.labels.unlink()
+    home.labels.unlink(missing_ok=True)  # the intake clears its scratch files itself
     if arguments.json:
         quarantined = {reason.value: count for reason, count in result.quarantined.items()}
         print_json(

@@ -137,7 +137,7 @@ class RoundClock:
 
     @property
     def seconds(self) -> list[float]:
-        return np.diff(self._marks)[self._warm_up :].tolist()
+        return [float(seconds) for seconds in np.diff(self._marks)[self._warm_up :]]
 
 
 def peak_mb(process: int | str = "self") -> float:

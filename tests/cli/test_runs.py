@@ -15,8 +15,7 @@ def folder(tmp_path):
         path.mkdir(parents=True)
         (path / "config.yaml").write_text("sites: 2\n")
         rows = [
-            {"round": r, "auroc": 0.5 + r / 10, "sites": ["a", "b"], "ok": True}
-            for r in range(1, rounds + 1)
+            {"round": r, "auroc": 0.5 + r / 10, "sites": ["a", "b"], "ok": True} for r in range(1, rounds + 1)
         ]
         (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = {
@@ -84,7 +83,11 @@ def test_a_folder_that_is_no_run_is_a_data_error(action, tmp_path, capsys):
 def test_a_damaged_run_is_shown_as_such_and_does_not_hide_the_others(folder, capsys):
     (folder / "20260131-2" / "metrics.jsonl").write_text("{")
     assert main(["runs", "list", str(folder)]) == 0
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["state", "finished", "damaged"]
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [
+        "state",
+        "finished",
+        "damaged",
+    ]
     assert main(["runs", "show", str(folder / "20260131-2")]) == 0
     assert "damaged: metrics.jsonl" in capsys.readouterr().out
 

@@ -18,7 +18,7 @@ from fedimg.config import compose
 SUMMARY = {
     "test": {"auroc": 0.9, "accuracy": 0.8},
     "sites": {
-        "a": {"epsilon": 2.5, "delta": 1e-5, "noise_multiplier": 1.5, "sampling_rate": 0.1, "steps": 30}
+        "a": {"epsilon": 2.5, "delta": 1e-5, "noise_multiplier": 1.5, "sampling_rate": 0.1, "steps": 20}
     },
 }
 
@@ -53,7 +53,7 @@ def test_overrides_reach_the_run(simulated, capsys):
         "overrides": ["privacy.epsilon=3", "sites=8"],
         "summary": SUMMARY,
     }
-    assert "rounds: 30 of 30" in shown.err
+    assert "rounds: 20 of 20" in shown.err
 
 
 def test_a_sweep_is_one_run_a_point(simulated, capsys):

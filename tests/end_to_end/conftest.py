@@ -8,6 +8,7 @@ from fedimg.simulation import simulate
 SMALL = (
     "sites=2",
     "rounds=4",
+    "training.local_steps=1",
     "compare=false",
     "model=cnn",
     "model.width=4",
