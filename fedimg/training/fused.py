@@ -30,8 +30,8 @@ from fedimg.training.local import (
 )
 from fedimg.values import SiteDataset
 
-# A trace costs about as much as it saves in 200 steps; a shape seen so often will return as often.
-_TRACE_AFTER = 8
+# A trace costs as much as some tens of steps; a shape seen so often will return as often.
+_TRACE_AFTER = 4
 _Step = Callable[[State, Batch, torch.Tensor], State]
 
 

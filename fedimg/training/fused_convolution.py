@@ -40,20 +40,29 @@ class _ConvolutionGradients(torch.autograd.Function):
         geometry: _Geometry,
         wanted: Opaque,
     ) -> tuple[torch.Tensor | None, ...]:
-        gradients: tuple[torch.Tensor | None, ...] = _convolution_backward(
-            gradient,
-            images,
-            weight,
-            [weight.shape[0]],
-            geometry.stride,
-            geometry.padding,
-            geometry.dilation,
-            False,
-            (0, 0),
-            geometry.groups,
-            wanted.value,
+        def one(which: int) -> torch.Tensor:
+            mask = [which == n for n in range(3)]
+            gradients: list[torch.Tensor] = _convolution_backward(
+                gradient,
+                images,
+                weight,
+                None,
+                geometry.stride,
+                geometry.padding,
+                geometry.dilation,
+                False,
+                (0, 0),
+                geometry.groups,
+                mask,
+            )
+            return gradients[which]
+
+        # One by one: on a CPU the joint call is a quarter slower, most of it for the bias.
+        return (
+            one(0) if wanted.value[0] else None,
+            one(1) if wanted.value[1] else None,
+            gradient.sum((0, 2, 3)) if wanted.value[2] else None,
         )
-        return tuple(gradients)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

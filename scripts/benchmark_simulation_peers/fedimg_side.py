@@ -46,7 +46,7 @@ class FlatCnn:
 class Clients:
     """The virtual clients. Their order of images is the same every round, so that peers can share it."""
 
-    def __init__(self, problem: Problem, *, generated: bool = False, chunk: int = 8) -> None:
+    def __init__(self, problem: Problem, *, generated: bool = False, chunk: int = 10) -> None:
         self._problem, self._generated = problem, generated
         self.training = LocalTraining(
             learning_rate=problem.learning_rate, batch_size=problem.batch_size, chunk=chunk
