@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fedimg.training.fused_layout import rows_beside_channels
 from fedimg.training.fused_operators import fused_operators
 from fedimg.training.local import (
     Batch,
@@ -33,6 +33,7 @@ from fedimg.values import SiteDataset
 # A trace costs as much as some tens of steps; a shape seen so often will return as often.
 _TRACE_AFTER = 4
 _Step = Callable[[State, Batch, torch.Tensor], State]
+_Key = tuple[torch.Size, torch.Size, torch.device]
 
 
 class FusedTraining:
@@ -45,13 +46,15 @@ class FusedTraining:
 
     def __init__(self, network: Network, config: LocalTraining, loss: Loss = cross_entropy) -> None:
         self._config = config
-        self._seen: Counter[tuple[torch.Size, torch.device]] = Counter()
-        self._traced: dict[tuple[torch.Size, torch.device], Any] = {}
+        self._seen: Counter[_Key] = Counter()
+        self._traced: dict[_Key, _Step] = {}
 
         def step(state: State, batch: Batch, anchor: torch.Tensor) -> State:
             return local_step(network, state, batch, anchor, config, loss)
 
-        self._step: _Step = torch.func.vmap(step, in_dims=(0, 0, None))
+        # In the first step all clients still have the global model: one matrix for all of them.
+        self._first: _Step = torch.func.vmap(step, in_dims=(None, 0, None))
+        self._later: _Step = torch.func.vmap(step, in_dims=(0, 0, None))
 
     def train(
         self, params: torch.Tensor, datasets: Sequence[SiteDataset], entropies: Sequence[Entropy]
@@ -67,26 +70,27 @@ class FusedTraining:
     def _chunk(self, anchor: torch.Tensor, clients: Sequence[tuple[SiteDataset, Entropy]]) -> torch.Tensor:
         schedules = [list(minibatches(dataset, self._config, entropy)) for dataset, entropy in clients]
         images, labels, first = _joined([dataset for dataset, _ in clients], anchor.device)
-        params = anchor.expand(len(clients), -1)
-        state = State(params, torch.zeros_like(anchor).expand(len(clients), -1))
-        for number in range(max(len(s) for s in schedules)):
+        state = State(anchor, torch.zeros_like(anchor))
+        steps = max(len(s) for s in schedules)
+        for number in range(steps):
             index = torch.from_numpy(_padded(schedules, number, first)).to(anchor.device)
             weights = (index < first[-1]).to(torch.float32)
-            rows = images.index_select(0, index.flatten()).view(*index.shape, *images.shape[1:])
-            state = self._advance(state, Batch(rows, labels[index], weights), anchor)
-        return state.params
+            batch = Batch(rows_beside_channels(images, index), labels[index], weights)
+            state = self._advance(state, batch, anchor)
+        return state.params if steps else anchor.repeat(len(clients), 1)
 
     def _advance(self, state: State, batch: Batch, anchor: torch.Tensor) -> State:
-        key = (batch.images.shape, anchor.device)
+        step = self._first if state.params.dim() == 1 else self._later
+        key = (state.params.shape, batch.images.shape, anchor.device)
         self._seen[key] += 1
-        with fused_operators(anchor.device):
-            if self._seen[key] == _TRACE_AFTER:
-                graph = make_fx(self._step)(state, batch, anchor)
-                graph.graph.eliminate_dead_code()
-                graph.recompile()
-                self._traced[key] = graph.forward
-            if key not in self._traced:
-                return self._step(state, batch, anchor)
+        if key not in self._traced:
+            with fused_operators(anchor.device):
+                if self._seen[key] < _TRACE_AFTER:
+                    return step(state, batch, anchor)
+                graph = make_fx(step)(state, batch, anchor)
+            graph.graph.eliminate_dead_code()
+            graph.recompile()
+            self._traced[key] = graph.forward
         return State(*self._traced[key](state, batch, anchor))
 
 

@@ -39,6 +39,18 @@ def apply_operator(operator: type[torch.autograd.Function], *args: Any) -> Any:
     return operator.apply(*args)
 
 
+def rows_beside_channels(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows of `images` (N, C, H, W) by `index` (K, B) → (K, B, C, H, W), lying as `beside_channels` wants them.
+
+    Images of other dimensions come as they are.
+    """
+    clients, size = index.shape
+    if images.dim() != 4:
+        return images.index_select(0, index.flatten()).view(clients, size, *images.shape[1:])
+    rows = images.index_select(0, index.t().flatten()).view(size, clients, *images.shape[1:])
+    return rows.permute(0, 3, 4, 1, 2).contiguous().permute(3, 0, 4, 1, 2)
+
+
 def apart(tensor: torch.Tensor, clients: int) -> torch.Tensor:
     """Inverse view: (B, clients·C, H, W) → (B, clients, C, H, W), clients at dimension 1."""
     return tensor.view(tensor.shape[0], clients, tensor.shape[1] // clients, *tensor.shape[2:])

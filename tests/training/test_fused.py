@@ -75,7 +75,7 @@ def test_a_traced_step_gives_the_same_values(network, site, seeded):
     training = FusedTraining(network, config)
     datasets = [site((1,) * 6, seed=k) for k in range(30)]
     fused = training.train(network.initial, datasets, [seeded(k) for k in range(30)])
-    assert len(training._traced) == 1
+    assert len(training._traced) == 2  # from the global model, and from each client's own
     again = training.train(network.initial + 0.5, datasets, [seeded(k) for k in range(30)])
     for start, trained in ((network.initial, fused), (network.initial + 0.5, again)):
         for k in (0, 29):
