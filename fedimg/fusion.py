@@ -160,11 +160,11 @@ class ClientPool:
             for remote in self._remotes:
                 if remote.connection in ready:
                     number, vector, mass = remote.answer()
-                    waiting[number] = (vector, mass)
-            while added in waiting:
-                vector, mass = waiting.pop(added)
-                total += vector
-                weight, added = weight + mass, added + 1
+                    waiting[number] = (vector if number == added else vector.copy(), mass)
+                while added in waiting:
+                    vector, mass = waiting.pop(added)
+                    total += vector
+                    weight, added = weight + mass, added + 1
         return WeightedSum(total, weight)
 
 
@@ -186,7 +186,7 @@ class _Remote:
         self.running.append((number, slot))
 
     def answer(self) -> tuple[int, npt.NDArray[np.float32], float]:
-        """The oldest chunk's number, weighted sum and weight."""
+        """The oldest chunk's number, weighted sum (overwritten after two more chunks) and weight."""
         try:
             mass, trouble = self.connection.recv()
         except (EOFError, OSError):
@@ -196,7 +196,7 @@ class _Remote:
                 "every virtual client to train", trouble, "correct it and run the round again"
             )
         number, slot = self.running.pop(0)
-        return number, self.sums[slot].copy(), float(mass)
+        return number, self.sums[slot], float(mass)
 
     def _lost(self) -> FederationError:
         self.process.join(timeout=5)
