@@ -164,6 +164,7 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError: for the site's own operator.
     """
+    _check_terms(home, terms)
     policy = SitePolicy.load(home.policy)
     policy.check(
         terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=terms.extensions
@@ -174,8 +175,10 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
     if terms.privacy.mode != "none":
         ledger = Ledger.open(home.ledger, home.signing_key)
         file = home.root / "plans" / f"{terms.run_id}.json"
-        plan = kept_plan.kept(file, terms.privacy) or make_plan(terms.privacy, policy, ledger)
-        kept_plan.keep(file, plan)
+        plan = kept_plan.kept(file, terms.privacy, terms.digest)
+        if plan is None:
+            plan = make_plan(terms.privacy, policy, ledger)
+            kept_plan.keep(file, plan, terms.digest)
         ledger.reserve(terms.run_id, plan)
     if data is None:
         data = load(home, terms, network)
@@ -220,9 +223,9 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
 def answer(site: Site, data: bytes) -> bytes | None:
     """The site's end of the wire: instructions in, released bytes out, or None to decline.
 
-    The released bytes are on disk before they are sent. Asked again after a crash, the site sends
-    the same bytes and charges nothing; were they not there, the round is done anew, with new noise
-    and a new charge. Every reason to decline goes to the operator's log and nowhere else.
+    The released bytes are on disk before they are sent. Asked the same question again after a
+    crash, the site sends the same bytes and charges nothing; were they not there, or was it another
+    question, the round is done anew, with new noise and a new charge. Every reason to decline goes to the operator's log and nowhere else.
     """
     step = "receiving instructions"
     try:
@@ -230,23 +233,39 @@ def answer(site: Site, data: bytes) -> bytes | None:
         step = f"round {instructions.round}, {instructions.task}"
         _check(site.terms, instructions)
         outbox = Outbox(site.home.root / "outbox" / site.terms.run_id)
-        if (released := outbox.get(instructions.round, instructions.task)) is not None:
+        question = hashlib.sha256(data).hexdigest()
+        if (released := outbox.get(instructions.round, instructions.task, question)) is not None:
             return released
         released = (train if instructions.task == "train" else evaluate)(site, instructions).to_bytes()
-        outbox.put(instructions.round, instructions.task, released)
+        outbox.put(instructions.round, instructions.task, question, released)
     except Exception as fault:  # noqa: BLE001 - whatever happens at a site, the wire says only "no answer"
         tell_operator(site.home.root, step, fault)
         return None
     return released
 
 
+def _check_terms(home: SiteHome, terms: Terms) -> None:
+    """What no policy may allow, and what would otherwise fail only where there are patients."""
+    if (terms.insecure_seed is not None) != home.insecure:
+        raise PolicyRefused(
+            "seeded noise and seeded keys together, at simulated sites only",
+            "terms with seeded noise" if terms.insecure_seed is not None else "a home with a seeded key",
+            "set insecure_test_mode alike for the run and its state folder; real sites never take part",
+        )
+    weights = terms.training.class_weights
+    if weights is not None and len(weights) != terms.model.classes:
+        raise ConfigError(
+            f"{terms.model.classes} class weights", f"{len(weights)}", "set training.class_weights"
+        )
+
+
 def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
     if site.plan is None or site.ledger is None:
         raise PolicyRefused("a reserved plan", "none", "join the run before answering")
     terms = site.terms
-    loss = PatientLoss(
-        class_weights=terms.training.class_weights, augment=copies_of(terms.imaging.augmentation)
-    )
+    loss = PatientLoss(terms.training.class_weights, augment=copies_of(terms.imaging.augmentation))
+    if terms.training.loss != "cross_entropy":  # that one is known to have a closed form for linear networks
+        loss = replace(loss, example_loss=site.loss)
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
     return ReleaseSession(site.plan, site.ledger, entropy, loss)
 

@@ -31,12 +31,14 @@ class SiteHome:
 
     Attributes:
         root: the folder. simulated: a virtual site of `fedimg simulate`, never a hospital.
+        insecure: its key follows from a text that stands in the configuration.
     """
 
     root: Path
     site_key: SiteKey
     signing_key: SigningKey
     simulated: bool
+    insecure: bool = False
 
     @property
     def released(self) -> Path:
@@ -93,9 +95,10 @@ class SiteHome:
         else:
             site_key = SiteKey.create(root / "site.key")
         signing_key = SigningKey.create(root / "signing.key")
+        marker = {"simulated": simulated, "insecure": insecure_seed is not None, "version": _VERSION}
         # Written last: a home without it was never finished and is not opened.
-        write_secret(root / "home.json", json.dumps({"simulated": simulated, "version": _VERSION}).encode())
-        return cls(root, site_key, signing_key, simulated)
+        write_secret(root / "home.json", json.dumps(marker).encode())
+        return cls(root, site_key, signing_key, simulated, insecure_seed is not None)
 
     @classmethod
     def open(cls, root: Path) -> Self:
@@ -117,6 +120,5 @@ class SiteHome:
             raise DataError(f"a home of version {_VERSION}", "another version", remedy)
         for name in _FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
-        return cls(
-            root, SiteKey.load(root / "site.key"), SigningKey.load(root / "signing.key"), marker["simulated"]
-        )
+        keys = SiteKey.load(root / "site.key"), SigningKey.load(root / "signing.key")
+        return cls(root, *keys, marker["simulated"], marker.get("insecure") is True)

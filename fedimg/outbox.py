@@ -19,15 +19,15 @@ class Outbox:
 
     folder: Path
 
-    def get(self, round_number: int, task: str) -> bytes | None:
-        """The bytes already released for this round and task, if any."""
-        path = self.folder / _name(round_number, task)
+    def get(self, round_number: int, task: str, question: str) -> bytes | None:
+        """The bytes already released in answer to this very question (its SHA-256, hex), if any."""
+        path = self.folder / _name(round_number, task, question)
         return path.read_bytes() if path.is_file() else None
 
-    def put(self, round_number: int, task: str, released: bytes) -> None:
+    def put(self, round_number: int, task: str, question: str, released: bytes) -> None:
         """Durable when this returns. Answers two rounds old are dropped: the run has moved on."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.folder / _name(round_number, task)
+        path = self.folder / _name(round_number, task, question)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as stream:
             stream.write(released)
@@ -44,5 +44,5 @@ class Outbox:
                 old.unlink()
 
 
-def _name(round_number: int, task: str) -> str:
-    return f"{round_number:06d}-{task}.bin"
+def _name(round_number: int, task: str, question: str) -> str:
+    return f"{round_number:06d}-{task}-{question[:32]}.bin"

@@ -58,13 +58,14 @@ def test_no_log_is_no_trouble(tmp_path):
 
 def test_the_outbox_gives_back_the_very_bytes_and_forgets_what_is_past(tmp_path):
     outbox = Outbox(tmp_path / "run")
-    assert outbox.get(1, "train") is None
+    assert outbox.get(1, "train", "q") is None
     for number in range(1, 5):
-        outbox.put(number, "train", bytes([number]))
-    assert outbox.get(4, "train") == b"\x04"
-    assert outbox.get(4, "evaluate") is None
-    assert outbox.get(3, "train") == b"\x03"
-    assert outbox.get(1, "train") is None
+        outbox.put(number, "train", "q", bytes([number]))
+    assert outbox.get(4, "train", "q") == b"\x04"
+    assert outbox.get(4, "train", "another question") is None
+    assert outbox.get(4, "evaluate", "q") is None
+    assert outbox.get(3, "train", "q") == b"\x03"
+    assert outbox.get(1, "train", "q") is None
     assert not list((tmp_path / "run").glob("*.partial"))
 
 
@@ -74,5 +75,5 @@ def test_an_outbox_on_a_full_disk_raises_so_that_nothing_is_sent(tmp_path, monke
 
     monkeypatch.setattr("fedimg.outbox.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        Outbox(tmp_path).put(1, "train", b"x")
-    assert Outbox(tmp_path).get(1, "train") is None
+        Outbox(tmp_path).put(1, "train", "q", b"x")
+    assert Outbox(tmp_path).get(1, "train", "q") is None

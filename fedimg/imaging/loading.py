@@ -54,6 +54,11 @@ def load_dataset(
         except Rejected as refusal:
             held_back[refusal.reason] += 1
             continue
+        # One patient's file may make a library fail in ways of its own; that the site then declined would
+        # be an answer about this patient.
+        except Exception:  # noqa: BLE001
+            held_back[Quarantine.UNSAFE_STRUCTURE] += 1
+            continue
         record = replace(group[0], label=max(r.label for r in group))
         volumes += preprocessing.to_volumes(prepared, record)
     if config.cleaning.drop_duplicates:

@@ -9,7 +9,7 @@ from fedimg.dicom import receipts
 from fedimg.dicom.receipts import Receipt
 from fedimg.errors import ReceiptError
 from fedimg.home import SiteHome
-from fedimg.intake.labels import Label, read_labels
+from fedimg.intake.labels import Label, label_key, read_labels
 from fedimg.values import DeidentifiedRecord
 
 
@@ -62,7 +62,7 @@ def admission(home: SiteHome) -> Admission:
 
 
 def _label(receipt: Receipt, labels: dict[str, Label]) -> Label:
-    label = labels.get(receipt.keys["instance"])
+    label = labels.get(label_key(receipt.keys))
     if label is None:
         where = f"a label for the file of run position {receipt.position}"
         raise ReceiptError(where, "none", "take the input in again with its label")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from fedimg.values import Split
 
 Label = tuple[int, Split]
+
+
+def label_key(keys: Mapping[str, str]) -> str:
+    """Patient and instance: broken exporters give two patients one instance number, and the label of
+    one must not depend on the other.
+    """
+    return f"{keys['patient']}/{keys['instance']}"
 
 
 def read_labels(path: Path) -> dict[str, Label]:

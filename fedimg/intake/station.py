@@ -22,7 +22,7 @@ from fedimg.dicom.receipts import Receipt, ReceiptLog
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.intake.admission import record_of
-from fedimg.intake.labels import LabelFile
+from fedimg.intake.labels import LabelFile, label_key
 from fedimg.intake.pool import ReleasePool
 from fedimg.intake.release import Outcome, ReleaseConfig, Releaser, Task
 from fedimg.intake.report import report_text
@@ -182,7 +182,7 @@ class _Run:
                 yield task
                 continue
             if item.label is not None:
-                labels.put(earlier.keys["instance"], item.label, item.split)
+                labels.put(label_key(earlier.keys), item.label, item.split)
                 self._records.append(record_of(earlier, (item.label, item.split)))
             self._bytes_out += earlier.size or 0
             self._resumed += 1
@@ -206,7 +206,7 @@ class _Run:
             self._positions.setdefault(reason or Quarantine.NO_LABEL, []).append(outcome.position)
         else:
             self._move(outcome)
-            labels.put(outcome.keys["instance"], item.label, item.split)
+            labels.put(label_key(outcome.keys), item.label, item.split)
             self._records.append(record_of(receipt, (item.label, item.split)))
             self._bytes_out += outcome.size
             self._pixels[outcome.pixel_digest] = self._outputs[str(outcome.output)] = outcome.link

@@ -140,6 +140,10 @@ class Network:
     ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         """(P,) and (N, *feature_shape) → softmax scores (N, classes) float64, computed in parts."""
         flat = torch.from_numpy(np.asarray(vector, dtype=np.float32)).to(device)
+        if not len(features):
+            # Some networks cannot take an empty batch, and a site without held-out patients must not show.
+            probe = self.apply(flat, torch.zeros((1, *self.feature_shape), device=device))
+            return np.zeros((0, probe.shape[1]))
         with torch.no_grad():
             parts = [self.apply(flat, part.to(device)).double() for part in features.split(_IMAGES_AT_ONCE)]
         scores: np.ndarray[tuple[int, int], np.dtype[np.float64]] = (

@@ -7,6 +7,7 @@ The file needs no protection beyond the home's: the ledger refuses a plan of ano
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,28 +16,36 @@ from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.request import PrivacyRequest
 
 
-def keep(path: Path, plan: PrivacyPlan) -> None:
-    """Write the plan; the folder is made with mode 0700."""
+def keep(path: Path, plan: PrivacyPlan, terms: str) -> None:
+    """Write the plan with the digest of the terms it was made for; durable, in a folder of mode 0700.
+
+    The terms fix who is held out of training: under others a patient could have both roles.
+    """
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.write_text(json.dumps(asdict(plan)))
+    partial = path.with_suffix(".partial")
+    with partial.open("w") as stream:
+        stream.write(json.dumps(asdict(plan) | {"terms": terms}))
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
 
 
-def kept(path: Path, request: PrivacyRequest) -> PrivacyPlan | None:
+def kept(path: Path, request: PrivacyRequest, terms: str) -> PrivacyPlan | None:
     """The plan that this run began with; None for a new run.
 
     Raises:
-        PolicyRefused: the run now asks for something else. LedgerError: the file is not a plan.
+        PolicyRefused: the run now asks for something else, or under other terms. LedgerError: the file is not a plan.
     """
     if not path.exists():
         return None
     try:
         values = json.loads(path.read_text())
-        asked = values.pop("request")
+        asked, agreed = values.pop("request"), values.pop("terms")
         plan = PrivacyPlan(request=request, **values)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise LedgerError(
             "the plan that this run began with", "an unreadable file", "start a new run"
         ) from None
-    if asked != asdict(request):
-        raise PolicyRefused("the privacy request that this run began with", "another one", "start a new run")
+    if asked != asdict(request) or agreed != terms:
+        raise PolicyRefused("the terms that this run began with", "others", "start a new run")
     return plan

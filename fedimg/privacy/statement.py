@@ -156,7 +156,7 @@ def _apply(runs: dict[str, RunSpend], entry: Mapping[str, Any]) -> None:
     kind, name = entry["kind"], entry["run"]
     if kind == "reserve" and name not in runs:
         allowances = (
-            Allowance(a["release"], a["noise"], a["rate"], a["count"], a["retries"], a["role"])
+            Allowance(a["release"], a["noise"], a["rate"], a["count"], a["retries"], a.get("role", ""))
             for a in entry["allowances"]
         )
         runs[name] = RunSpend(name, entry["plan"], {a.release: a for a in allowances})

@@ -52,6 +52,8 @@ def simulate(config: Config, progress: Progress | None = None) -> Run:
     folder = RunFolder.open(Path(config.resume)) if config.resume else RunFolder.create(Path(config.runs))
     if not config.resume:
         folder.write("config.yaml", configuration.dump(config))
+    if config.resume and (folder.path / "summary.json").exists():
+        return Run(folder.path, summary.closed_again(config, folder))
     try:
         return _simulate(config, folder, report)
     except KeyboardInterrupt as interrupt:

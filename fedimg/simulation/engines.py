@@ -18,10 +18,11 @@ import torch
 from fedimg import client_round, flower
 from fedimg.client_round import Loaded, Site, Terms, answer
 from fedimg.config import EngineConfig
-from fedimg.errors import ConfigError, FedimgError
+from fedimg.errors import ConfigError
 from fedimg.fusion import ClientPool
 from fedimg.home import SiteHome
 from fedimg.models import Network
+from fedimg.operator_log import tell_operator
 from fedimg.privacy.entropy import Entropy
 from fedimg.server_round import Exchange, SummedTraining
 from fedimg.simulation.rounds import Carrier
@@ -133,8 +134,9 @@ def _answer_in_worker(setups: Sequence[SiteSetup], number: int, data: bytes) -> 
     """
     try:
         site = open_site(setups[number], _loaded_once(setups[number]))
-    except FedimgError:
-        return None  # refused at joining, which told the operator
+    except Exception as fault:  # noqa: BLE001 - Flower would put the text of an exception on the wire
+        tell_operator(Path(setups[number].root), "joining", fault)
+        return None
     try:
         return answer(site, data)
     finally:

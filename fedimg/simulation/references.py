@@ -8,6 +8,7 @@ client and server round with other sites in it, in a process of its own beside t
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -164,6 +165,7 @@ def _sites(
         data = {"pooled": pooled(list(data.values()))}
         declared = {"pooled": sum(declared.values())}
     folder = run / "references" / f"{reference.arrangement}-{reference.name}-{reference.mode}"
+    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted attempt: a reference starts from round 1
     device = torch.device(reference.members[0].device)
     sites = []
     for name, loaded in data.items():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import fedimg
 from fedimg import report
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
+from fedimg.home import SiteHome
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.report import (
@@ -41,8 +44,6 @@ def write(
     folder: RunFolder,
 ) -> dict[str, Any]:
     """Write the run's record and return the summary."""
-    for site in sites:
-        _extract(site, terms, folder)
     plans = {site.name: site.plan for site in sites if site.plan is not None}
     privacy = privacy_summary(config, plans, federation.unit)
     content: dict[str, Any] = {
@@ -84,6 +85,32 @@ def write(
     folder.write_json("summary.json", content)
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, folder)
     folder.write("report.html", report.render(data))
+    homes = {site.name: site.home for site in sites}
+    close(homes, terms.run_id, folder, public_data=federation.public_data)
+    return content
+
+
+def close(homes: Mapping[str, SiteHome], run_id: str, folder: RunFolder, *, public_data: bool) -> None:
+    """Close the run in every ledger and keep signed copies. Last of all, since a closed run cannot go on.
+
+    Of receipts only those of public data are copied: a line an input is a count that depends on patients.
+    """
+    for name, home in homes.items():
+        if (home.root / "plans" / f"{run_id}.json").exists():
+            ledger = Ledger.open(home.ledger, home.signing_key)
+            ledger.close(run_id)
+            folder.write(f"ledgers/{name}.json", ledger.extract())
+            ledger.disconnect()
+        if public_data and home.receipts.exists():
+            shutil.copyfile(home.receipts, folder.path / "receipts" / f"{name}.jsonl")
+
+
+def closed_again(config: Config, folder: RunFolder) -> dict[str, Any]:
+    """The summary of a run that was stopped after it was written; what was left to close is closed."""
+    content: dict[str, Any] = json.loads((folder.path / "summary.json").read_text())
+    states = Path(config.state) if config.state else folder.path / "sites"
+    homes = {name: SiteHome.open(states / name) for name in content["sites"]}
+    close(homes, folder.run_id, folder, public_data="intake" in content)
     return content
 
 
@@ -167,17 +194,6 @@ def _pictures(config: Config, federation: Federation, sites: Sequence[Site]) -> 
     records = federation.intake[site.name].records
     raw = federation.samples.get(site.name, ())
     return pictures.before_and_after(site.home, config.deid.project, records, raw, generated=True)
-
-
-def _extract(site: Site, terms: Terms, folder: RunFolder) -> None:
-    """A signed copy of the site's ledger and its receipts; the originals stay in the home."""
-    if site.plan is not None:
-        ledger = Ledger.open(site.home.ledger, site.home.signing_key)
-        ledger.close(terms.run_id)
-        folder.write(f"ledgers/{site.name}.json", ledger.extract())
-        ledger.disconnect()
-    if site.home.receipts.exists():
-        shutil.copyfile(site.home.receipts, folder.path / "receipts" / f"{site.name}.jsonl")
 
 
 def _site(plan: PrivacyPlan, config: Config) -> dict[str, Any]:

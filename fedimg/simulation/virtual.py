@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -92,8 +93,8 @@ def fill(
         raise DataError("at least one site in the data source", "none", "check the manifest's site column")
     for name in names:
         root = states / name
-        if not (root / "home.json").exists():
-            _make_home(root, name, manifests[name], config)
+        _make_home(root, name, manifests[name], config)
+        _bind(root, config)
         intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
     public_home = None
     if PUBLIC in manifests:
@@ -142,8 +143,18 @@ def make_scratch_home(
 ) -> SiteHome:
     """A home with a policy and a scratch ledger that live as long as the run."""
     if (root / "home.json").exists():
-        return SiteHome.open(root)
-    home = SiteHome.create(root, simulated=True, insecure_seed=_insecure_seed(config, name))
+        home = SiteHome.open(root)
+    else:
+        home = SiteHome.create(root, simulated=True, insecure_seed=_insecure_seed(config, name))
+    if not home.policy.exists():
+        _write_policy(home, declared, config, privacy)
+    # A ledger that has been used and is gone is a loss, and is not made anew: `Ledger.open` refuses.
+    if privacy.mode != "none" and not home.ledger.exists() and not (root / "plans").exists():
+        scratch_ledger(home.ledger, home.signing_key, privacy, SitePolicy.load(home.policy)).disconnect()
+    return home
+
+
+def _write_policy(home: SiteHome, declared: int, config: Config, privacy: PrivacyRequest) -> None:
     policy = SitePolicy(
         declared_patients=declared,
         min_patients=1,
@@ -158,9 +169,27 @@ def make_scratch_home(
     )
     text = "# A simulated site's policy, made by the simulation for its run.\n"
     home.policy.write_text(text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))
-    if privacy.mode != "none":
-        scratch_ledger(home.ledger, home.signing_key, privacy, policy).disconnect()
-    return home
+
+
+def _bind(root: Path, config: Config) -> None:
+    """Refuse to fill a home that outlives its run from another source, division or project.
+
+    Its released files would be those of both: one patient under two pseudonyms is two units, at two
+    sites where one is declared, and real files beside generated ones would be taken for public.
+    """
+    deid = asdict(config.deid)
+    del deid["workers"]
+    source = {"data": asdict(config.data), "deid": deid, "seed": config.seed, "sites": config.sites}
+    text = json.dumps(source, sort_keys=True, default=list)
+    digest, file = hashlib.sha256(text.encode()).hexdigest(), root / "source.sha256"
+    if not file.exists():
+        file.write_text(digest)
+    elif file.read_text() != digest:
+        raise ConfigError(
+            "the data, deid, seed and sites that this state folder was filled with",
+            "others",
+            "use the same ones, or another state folder",
+        )
 
 
 def _insecure_seed(config: Config, name: str) -> str | None:
@@ -180,7 +209,7 @@ def _make_home(root: Path, name: str, manifest: SourceManifest, config: Config) 
 def _take_in(
     home: SiteHome, manifest: SourceManifest, config: Config, name: str, progress: Progress
 ) -> IntakeResult:
-    if manifest.arrays is not None and not (home.root / "declared_public.npz").exists():
+    if manifest.arrays is not None and not (home.root / "declared_public.json").exists():
         arrays = manifest.arrays
         declared_public.admit_arrays(
             home.root,

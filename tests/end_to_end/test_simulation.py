@@ -8,14 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fedimg import client_round
 from fedimg.config import compose
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom import receipts
-from fedimg.errors import BudgetExhausted, ConfigError
+from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.operator_log import read_operator_log
 from fedimg.privacy import ledger as privacy_ledger
-from fedimg.simulation import simulate
+from fedimg.simulation import simulate, terms_of
 
 
 def parameters(run_path):
@@ -159,3 +160,42 @@ def test_a_resumed_run_keeps_its_configuration(small_run):
     run = small_run()
     with pytest.raises(ConfigError, match="a resumed run with its own configuration"):
         compose([f"resume={run.path}", "rounds=9"])
+
+
+def test_a_real_site_never_takes_seeded_noise(small_run, tmp_path):
+    """The terms come from the coordinator: whoever knows the seed could take the noise away."""
+    run = small_run("insecure_test_mode=true")
+    setup_terms = terms_of(compose([f"resume={run.path}"]), run.path.name)
+    home = SiteHome.create(tmp_path / "hospital", simulated=False)
+    with pytest.raises(PolicyRefused, match="seeded noise and seeded keys together"):
+        client_round.join(home, "hospital", setup_terms, torch.device("cpu"))
+
+
+def test_a_state_folder_keeps_to_its_source(small_run, tmp_path):
+    """Two divisions in one home would make one patient two units, at two sites."""
+    state = f"state={tmp_path / 'state'}"
+    small_run(state, "privacy=none")
+    with pytest.raises(ConfigError, match="that this state folder was filled with"):
+        small_run(state, "privacy=none", "seed=1")
+
+
+def test_a_run_does_not_go_on_with_other_patients_held_out(small_run):
+    """Nobody may be in training after having been evaluated as held out: ε counts one role a patient."""
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        small_run(progress=stop_after(2))
+    path = stopped.value.run_path
+    config = path / "config.yaml"
+    config.write_text(config.read_text().replace("validation_fraction: 0.2", "validation_fraction: 0.0"))
+    with pytest.raises(PolicyRefused, match="the terms that this run began with"):
+        simulate(compose([f"resume={path}"]))
+
+
+def test_a_finished_run_that_is_resumed_is_only_closed(small_run):
+    run = small_run()
+    again = simulate(compose([f"resume={run.path}"]))
+    assert again.summary == run.summary
+
+
+def test_class_weights_of_another_length_are_refused_before_any_data(small_run):
+    with pytest.raises(ConfigError, match="2 class weights; found 3"):
+        small_run("training.class_weights=[1.0,1.0,1.0]")
