@@ -83,7 +83,7 @@ def test_the_summary_for_a_person_names_metrics_sites_and_the_report(simulated, 
     assert main(["simulate"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "test: auroc 0.9000, accuracy 0.8000" in lines
-    assert "a     2.5      1e-05  1.5               0.1            30" in lines
+    assert "a     2.5      1e-05  1.5               0.1            20" in lines
     assert lines[-1] == "report: runs/1/report.html"
 
 
