@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from fedimg.training.fused_layout import rows_beside_channels
 from fedimg.training.fused_operators import fused_operators
+from fedimg.training.fused_trace import signature, traced
 from fedimg.training.local import (
     Batch,
     Entropy,
@@ -33,15 +33,15 @@ from fedimg.values import SiteDataset
 # A trace costs as much as some tens of steps; a shape seen so often will return as often.
 _TRACE_AFTER = 4
 _Step = Callable[[State, Batch, torch.Tensor], State]
-_Key = tuple[torch.Size, torch.Size, torch.device]
+_Key = tuple[object, ...]
 
 
 class FusedTraining:
     """`train_open` for many clients, again and again with the same network and settings.
 
-    A step whose shape keeps returning is traced once into the plain sequence of its tensor
-    operators (`make_fx`): the same operators on the same values, without `vmap`'s and autograd's
-    bookkeeping in Python, which for small models costs more than the arithmetic.
+    A step whose shape keeps returning is traced once (`fused_trace.py`): the same operators on the
+    same values, without `vmap`'s and autograd's bookkeeping in Python, which for small models costs
+    more than the arithmetic.
     """
 
     def __init__(self, network: Network, config: LocalTraining, loss: Loss = cross_entropy) -> None:
@@ -81,16 +81,13 @@ class FusedTraining:
 
     def _advance(self, state: State, batch: Batch, anchor: torch.Tensor) -> State:
         step = self._first if state.params.dim() == 1 else self._later
-        key = (state.params.shape, batch.images.shape, anchor.device)
+        key = signature(state, batch, anchor)
         self._seen[key] += 1
         if key not in self._traced:
             with fused_operators(anchor.device):
                 if self._seen[key] < _TRACE_AFTER:
                     return step(state, batch, anchor)
-                graph = make_fx(step)(state, batch, anchor)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-            self._traced[key] = graph.forward
+                self._traced[key] = traced(step, state, batch, anchor)
         return State(*self._traced[key](state, batch, anchor))
 
 
