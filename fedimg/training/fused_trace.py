@@ -91,9 +91,7 @@ def _join_views(module: GraphModule, example: list[torch.Tensor]) -> None:
             with module.graph.inserting_before(node):
                 made[owner, layout] = module.graph.call_function(_aten.as_strided.default, (owner, *layout))
         node.replace_all_uses_with(made[owner, layout])
-    for node in reversed(list(found.owner)):
-        if not node.users:
-            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
 
 
 def _shape(node: Node) -> torch.Size:
