@@ -9,17 +9,15 @@ same bytes; its own output as input comes back unchanged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
-from fedimg.dicom import attributes, dates, recompress, routing, structure
-from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file, text
+from fedimg.dicom import attributes, marks, recompress, routing, structure
+from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
@@ -35,21 +33,7 @@ _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES = (
     0x0020000D,
     0x0020000E,
 )
-_PATIENT_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _AGE = (
-    0x00100010,
-    0x00100020,
-    0x00100021,
-    0x00100030,
-    0x00101010,
-)
-_REMOVED, _METHOD, _METHOD_CODES, _TEMPORAL = 0x00120062, 0x00120063, 0x00120064, 0x00280303
-_STUDY_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
-_NO_SEAL = "0" * 32
-# CID 7050 (PS3.16): the options this profile's output answers to.
-_CID_7050 = {
-    "113100": "Basic Application Confidentiality Profile",
-    "113108": "Retain Patient Characteristics Option",
-}
+_PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +89,6 @@ class Deidentifier:
         self._config = config or DeidConfig()
         self.profile: Profile = load_profile(self._config.profile)
         self.pseudonyms = Pseudonyms(site_key, project)
-        self._method = (
-            f"fedimg {self.profile.name} {self.profile.version}\\profile {self.profile.digest[:16]}\\seal "
-        )
 
     def deidentify(self, dataset: Dataset, hints: Hints | None = None) -> Deidentified:
         """One data set → its release. `dataset` is left as it is, but for elements pydicom decodes.
@@ -129,10 +110,10 @@ class Deidentifier:
                 found = f"an object without {pydicom.datadict.keyword_for_tag(tag)}"
                 raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found)
         image, evidence = self._pixels(dataset, kept, route)
-        self._add_constants(dataset, kept, patient_key)
+        marks.add_constants(dataset, kept, self.profile, patient_key)
         elements, syntax = structure.written(image, kept, self._config.recompress)
         encoded = encode_file(elements, syntax, _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE))
-        self._seal(encoded)
+        marks.seal(encoded, self.pseudonyms)
         walk.identifiers.texts.update(hints.words)
         if hints.patient_id:
             walk.identifiers.texts.add(hints.patient_id)
@@ -178,57 +159,23 @@ class Deidentifier:
         layers = ("L0", "L1", "L2", "L4 first pass")
         return image, PixelEvidence(layers, route, declared, tuple(rectangles), blanked)
 
-    def _add_constants(self, dataset: Dataset, kept: dict[int, Element], patient_key: str) -> None:
-        """The elements of action D, and the age band where the header gives an age by dates only."""
-        codes = [
-            [
-                text(0x00080100, "SH", code, closed=True),
-                text(0x00080102, "SH", "DCM", closed=True),
-                text(0x00080104, "LO", _CID_7050[code], closed=True),
-            ]
-            for code in self.profile.confidentiality_codes
-        ]
-        added = [
-            text(_PATIENT_NAME, "PN", patient_key),
-            text(_PATIENT_ID, "LO", patient_key),
-            text(_REMOVED, "CS", "YES", closed=True),
-            text(_METHOD, "LO", self._method + _NO_SEAL, closed=True),
-            Element(_METHOD_CODES, "SQ", codes),
-            text(_TEMPORAL, "CS", "REMOVED", closed=True),
-        ]
-        age = None if _AGE in kept else _age_by_dates(dataset)
-        if age is not None:
-            added.append(text(_AGE, "AS", age))
-        kept.update({element.tag: element for element in added})
-
-    def _seal(self, encoded: Encoded) -> None:
-        """Put the keyed mark of this site over the whole file into the place kept free for it."""
-        start, end = encoded.values[_METHOD]
-        at = encoded.data.index(_NO_SEAL.encode(), start, end)
-        encoded.data[at : at + len(_NO_SEAL)] = self.pseudonyms.seal(bytes(encoded.data)).encode()
-
     def _own_output(self, dataset: Dataset) -> Deidentified | None:
         """The input itself if this site wrote it under this profile and project, and nothing was changed."""
-        method: Any = dataset.get_item(_METHOD)
-        raw = attributes.raw_value(method, ()) if method is not None else b""
-        match = re.fullmatch(re.escape(self._method.encode()) + rb"([0-9a-f]{32}) ?", raw)
-        if match is None:
+        claimed = marks.claimed_seal(dataset, self.profile)
+        if claimed is None:
             return None
         elements = [_copied(element) for element in sorted(dataset.values(), key=lambda e: int(e.tag))]
         kept = {element.tag: element for element in elements}
         encoded = encode_file(
             elements, str(transfer_syntax(dataset)), _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE)
         )
-        at = encoded.data.index(match[1], *encoded.values[_METHOD])
-        sealed = bytes(encoded.data)
-        encoded.data[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
         patient_key = _text(kept, _PATIENT_ID)
-        if self.pseudonyms.seal(bytes(encoded.data)).encode() != match[1] or not is_patient_key(patient_key):
+        if not marks.seal_holds(encoded, claimed, self.pseudonyms) or not is_patient_key(patient_key):
             return None
         kept_values = {tag: element for tag, element in kept.items() if isinstance(element.value, bytes)}
         image = structure.decode(dataset, kept_values)
         return Deidentified(
-            sealed,
+            bytes(encoded.data),
             encoded.values[PIXEL_DATA],
             (),
             frozenset(),
@@ -261,13 +208,3 @@ def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> E
 def _text(kept: Mapping[int, Element], tag: int) -> str:
     value = kept[tag].value if tag in kept else b""
     return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
-
-
-def _age_by_dates(dataset: Dataset) -> str | None:
-    birth = routing.first_text(dataset, _BIRTH_DATE)
-    for tag in _STUDY_DATES if birth else ():
-        try:
-            return dates.age_band(dates.age_between(birth, routing.first_text(dataset, tag)))
-        except ValueError:
-            continue  # no such date, or not one: the next may do; without any there is no age
-    return None
