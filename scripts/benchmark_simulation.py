@@ -11,7 +11,8 @@ two warm-up rounds are not timed, for any side.
 
     pfl             pfl as its tutorials run it: one process
     pfl_per_core    pfl's own distributed mode, torchrun with one process a core
-    flower_ray      Flower's run_simulation on Ray, one CPU a client
+    flower_ray      Flower's run_simulation on Ray with the engine's default settings (two CPUs a client)
+    flower_ray_per_core    the same with one CPU a client: no target is set for it, its ratio is told
     fedimg          one process a core
 
 The peers live in `.venv-peers`, which this script makes (pfl 0.6 wants another dp-accounting). Last,
@@ -43,6 +44,7 @@ PEERS = HERE / "benchmark_simulation_peers"
 # torch is bounded because pfl is not: without a bound pip may take a build that Flower's Ray cannot use.
 REQUIREMENTS = ("torch>=2.8,<2.14", "pfl==0.6.0", "flwr[simulation]>=1.41,<1.42", "numpy>=2,<3")
 TARGETS = {"pfl": 2.5, "pfl_per_core": 1.0, "flower_ray": 20.0}
+PEER_SIDES = (*TARGETS, "flower_ray_per_core")
 TOLERANCE = 1e-4
 
 
@@ -68,7 +70,7 @@ def command(side: str, python: Path, cores: int) -> list[str]:
     """How each side's process is started."""
     if side.startswith(("fedimg", "memory")):
         return [sys.executable, str(PEERS / "fedimg_side.py")]
-    if side == "flower_ray":
+    if side.startswith("flower_ray"):
         return [str(python), str(PEERS / "flower_side.py")]
     if side == "pfl":
         return [str(python), str(PEERS / "pfl_side.py")]
@@ -120,18 +122,18 @@ def farthest(problem: Problem, sides: list[str]) -> float:
 
 def compare(problem: Problem, python: Path, repeats: int, cores: int) -> dict[str, Any]:
     """All sides in turn, `repeats` times; medians, ratios and the agreement of the weights."""
-    sides = ["fedimg", *TARGETS]
+    sides = ["fedimg", *PEER_SIDES]
     speeds: dict[str, list[float]] = {side: [] for side in sides}
     apart = 0.0
     for turn in range(repeats):
         for side in sides[turn % len(sides) :] + sides[: turn % len(sides)]:
             seconds = measure(side, problem, python, cores)["seconds"]
             speeds[side].append(problem.cohort / statistics.median(seconds))
-            tell(f"turn {turn + 1}: {side:13} {speeds[side][-1]:7.1f} clients/s")
+            tell(f"turn {turn + 1}: {side:20} {speeds[side][-1]:7.1f} clients/s")
         apart = max(apart, farthest(problem, sides))
     median = {side: statistics.median(values) for side, values in speeds.items()}
     return {
-        "ratios": {side: round(median["fedimg"] / median[side], 2) for side in TARGETS},
+        "ratios": {side: round(median["fedimg"] / median[side], 2) for side in PEER_SIDES},
         "targets": TARGETS,
         "clients_per_second": {side: round(value, 1) for side, value in median.items()},
         "all_turns": {side: [round(v, 1) for v in values] for side, values in speeds.items()},
