@@ -7,6 +7,7 @@ pseudonym in place of name and number, and an age band where the header gives an
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -65,7 +66,7 @@ def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> None:
 
 def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
     """The seal that a data set carries if it says that this profile wrote it; not checked yet."""
-    element = dataset.get_item(METHOD)
+    element: Any = dataset.get_item(METHOD)  # typed as never None, though it may be
     raw = attributes.raw_value(element, ()) if element is not None else b""
     match = re.fullmatch(re.escape(method(profile).encode()) + rb"([0-9a-f]{32}) ?", raw)
     return match[1] if match is not None else None
