@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -19,6 +21,7 @@ from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import attributes, marks, recompress, routing, structure
 from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
+from fedimg.dicom.graphics import Graphics
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
 from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
@@ -38,10 +41,26 @@ _PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
 
 @dataclass(frozen=True, slots=True)
 class DeidConfig:
-    """Attributes: profile: name of a shipped table. recompress: lossless codec of the release."""
+    """How one site de-identifies.
+
+    Attributes:
+        profile: name of a shipped table.
+        recompress: lossless codec of the release.
+        head: what happens to head CT, MR and PET, whose voxels show a face; None: the profile's
+            own default (`allow-local` under `train`, `quarantine` else).
+        largest_mask: share of an image's pixels that may be masked (ultrasound apart) before the
+            file is held back.
+        vendor_boxes: a site's own table of known regions, beside the shipped one.
+        pixel_layers: "L0-L3" leaves detection and its proof out, to measure what the rest costs.
+            Such output never says that its pixels were cleaned.
+    """
 
     profile: str = "train"
     recompress: recompress.Method = "jpeg-ls"
+    head: Literal["quarantine", "deface", "allow-local"] | None = None
+    largest_mask: float = 0.2
+    vendor_boxes: Path | None = None
+    pixel_layers: Literal["all", "L0-L3"] = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +71,15 @@ class Hints:
         patient_id: named by the source; it goes before the header's.
         words: of the input's path and file name: they may not stand in the release.
         digitised: this software made the object from a picture.
+        needles: identifiers of the subject's other files, as lower-case bytes, for the gate.
+        graphics: what is drawn on every image of the series, for layer L3.
     """
 
     patient_id: str | None = None
     words: tuple[str, ...] = ()
     digitised: bool = False
+    needles: frozenset[bytes] = field(default=frozenset(), repr=False)
+    graphics: Graphics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +145,7 @@ class Deidentifier:
             bytes(encoded.data),
             encoded.values[PIXEL_DATA],
             tuple(encoded.closed),
-            walk.identifiers.needles(codecs),
+            walk.identifiers.needles(codecs) | hints.needles,
             patient_key,
             _text(kept, _STUDY),
             _text(kept, _SERIES),
