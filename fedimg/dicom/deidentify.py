@@ -25,7 +25,7 @@ from fedimg.dicom.graphics import Graphics
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
 from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
-from fedimg.dicom.text_lines import text_lines
+from fedimg.dicom.text import Frames, TextDetector
 from fedimg.dicom.walk import Walk
 from fedimg.values import Quarantine
 
@@ -213,7 +213,7 @@ class Deidentifier:
 
 
 def _refuse_text(image: structure.StoredImage) -> None:
-    lines = text_lines(image.values)
+    lines = TextDetector().find(Frames(image.values, image.photometric, image.bits_stored))
     if lines:
         raise Quarantined(Quarantine.BURNED_IN_TEXT, f"{len(lines)} lines of text in the pixels")
 
