@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.crypto.keys import SigningKey, verify
+from fedimg.durable import write_durably
 from fedimg.errors import ReceiptError
 
 _ARRAYS, _RECEIPT = "declared_public.npz", "declared_public.json"
@@ -45,8 +46,8 @@ def admit_arrays(home: Path, arrays: PublicArrays, card: str, key: SigningKey) -
     data = stream.getvalue()
     claim = {"card": card, "count": len(arrays.labels), "sha256": hashlib.sha256(data).hexdigest()}
     receipt = {"claim": claim, "signature": key.sign(_canonical(claim)).hex()}
-    (home / _ARRAYS).write_bytes(data)
-    (home / _RECEIPT).write_text(json.dumps(receipt, indent=2))
+    write_durably(home / _ARRAYS, data)
+    write_durably(home / _RECEIPT, json.dumps(receipt, indent=2))
     return len(data)
 
 

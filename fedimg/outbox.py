@@ -8,9 +8,10 @@ again (privacy design §4). Only released values come here.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from fedimg.durable import write_durably
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,7 @@ class Outbox:
     def put(self, round_number: int, task: str, question: str, released: bytes) -> None:
         """Durable when this returns. Answers two rounds old are dropped: the run has moved on."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.folder / _name(round_number, task, question)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as stream:
-            stream.write(released)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_durably(self.folder / _name(round_number, task, question), released)
         for old in self.folder.glob("*.bin"):
             if int(old.name[:6]) < round_number - 1:
                 old.unlink()

@@ -7,10 +7,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
 from fedimg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedimg.home import SiteHome
+
+# What a home holds only after its ledger was made.
+_OF_WORK = ("ledger.sqlite", "ledger.sqlite-wal", "plans", "outbox", "receipts.jsonl", "operator.log")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -36,7 +42,7 @@ def _init(arguments: Any) -> int:
         raise ConfigError(
             "--patients of at least 1", str(arguments.patients), "declare the site's rounded size"
         )
-    from fedimg.home import SiteHome
+    from fedimg.durable import write_durably
     from fedimg.privacy.events import Event
     from fedimg.privacy.ledger import Ledger, LedgerTerms
     from fedimg.privacy.policy import SitePolicy
@@ -46,13 +52,12 @@ def _init(arguments: Any) -> int:
     # The order is fixed for the ledger's life: best for steps at σ = 1 that sample a tenth.
     order = best_order(arguments.epsilon_max, delta, [Event(1.0, 0.1, 1)])
     terms = LedgerTerms(arguments.epsilon_max, delta, order)
-    home = SiteHome.create(arguments.home, simulated=False)
+    home = _home(arguments.home)
     template = (files("sites") / "policies" / "default.yaml").read_text("utf-8")
     policy = re.sub(
         r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1
     )
-    home.policy.write_text(policy, "utf-8")
-    home.policy.chmod(0o600)
+    write_durably(home.policy, policy)
     if SitePolicy.load(home.policy).declared_patients != arguments.patients:
         raise ConfigError("a shipped policy with declared_patients", "none", "install fedimg again")
     Ledger.create(home.ledger, home.signing_key, terms).disconnect()
@@ -61,6 +66,20 @@ def _init(arguments: Any) -> int:
         f"public key {home.signing_key.public_bytes.hex()}\nread and edit {home.policy}\n"
     )
     return 0
+
+
+def _home(root: Path) -> SiteHome:
+    """A new home, or one whose making was interrupted before its ledger: nothing was ever done in it.
+
+    A home that has worked and has lost its ledger is not one: a new ledger would forget what was spent.
+    """
+    from fedimg.home import SiteHome
+
+    if (root / "home.json").exists() and not any((root / name).exists() for name in _OF_WORK):
+        home = SiteHome.open(root)
+        if not home.simulated:
+            return home
+    return SiteHome.create(root, simulated=False)
 
 
 def _log(arguments: Any) -> int:

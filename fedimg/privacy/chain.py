@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from fedimg.crypto.keys import SigningKey, verify
+from fedimg.durable import sync_folder
 from fedimg.errors import LedgerError
 
 DOMAIN = b"fedimg-ledger-v1"
@@ -58,23 +61,27 @@ class Chain:
         self.bodies, self.head = bodies, head
 
     @classmethod
-    def create(cls, path: Path, key: SigningKey) -> Self:
-        """A new file, mode 0600. Raises LedgerError where one is there already."""
+    def create(cls, path: Path, key: SigningKey, first: bytes) -> Self:
+        """A new file, mode 0600, with its first entry. Raises LedgerError where one is there already.
+
+        Whole or not at all: it is made under another name and gets its own when it is on the disk, so a
+        crash leaves no ledger, and never one without an opening entry.
+        """
+        if path.exists() or path.with_name(f"{path.name}-wal").exists():
+            raise _one_exists()
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            _discard(path.parent.glob(f".{path.name}.*.partial*"))  # of a crash
+            _write_new(partial, key, first)
+            os.link(partial, path)  # unlike a rename, never over a ledger that another process made
+            sync_folder(path.parent)
         except FileExistsError:
-            raise LedgerError(
-                "no ledger here yet", "one that exists", "open it: a site has one ledger, for good"
-            ) from None
-        except OSError as failure:
+            raise _one_exists() from None
+        except (OSError, sqlite3.Error) as failure:
             raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
-        connection = _connect(path)
-        try:
-            connection.executescript(_SCHEMA)
-        except sqlite3.Error as failure:
-            connection.close()
-            raise refuse(f"a file that cannot be written ({type(failure).__name__})") from failure
-        return cls(connection, key, [], Head(0, START))
+        finally:
+            _discard([partial])
+        return cls.open(path, key)
 
     @classmethod
     def open(cls, path: Path, key: SigningKey, known: Head | None = None) -> Self:
@@ -134,6 +141,27 @@ class Chain:
     def __del__(self) -> None:
         # a site that forgets to close must not leave a connection to the interpreter's shutdown
         self._connection.close()
+
+
+def _one_exists() -> LedgerError:
+    return LedgerError("no ledger here yet", "one that exists", "open it: a site has one ledger, for good")
+
+
+def _discard(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, key: SigningKey, first: bytes) -> None:
+    """A closed, synced database of one entry, in one file: the log beside it comes when it is opened."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    digest = link(START, first)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        connection.execute(
+            "INSERT INTO entries VALUES (1, ?, ?, ?)", (first, digest, key.sign(DOMAIN + digest))
+        )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -7,10 +7,10 @@ The file needs no protection beyond the home's: the ledger refuses a plan of ano
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
+from fedimg.durable import write_durably
 from fedimg.errors import LedgerError, PolicyRefused
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.request import PrivacyRequest
@@ -22,12 +22,7 @@ def keep(path: Path, plan: PrivacyPlan, terms: str) -> None:
     The terms fix who is held out of training: under others a patient could have both roles.
     """
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w") as stream:
-        stream.write(json.dumps(asdict(plan) | {"terms": terms}))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    write_durably(path, json.dumps(asdict(plan) | {"terms": terms}))
 
 
 def kept(path: Path, request: PrivacyRequest, terms: str) -> PrivacyPlan | None:

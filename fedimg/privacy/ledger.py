@@ -54,17 +54,15 @@ class Ledger:
 
     @classmethod
     def create(cls, path: Path, signing_key: SigningKey, terms: LedgerTerms) -> Self:
-        """Open a new ledger. Raises LedgerError where one exists: a site has one, for good."""
-        chain = Chain.create(path, signing_key)
-        body = {
+        """Open a new ledger, whole or not at all. Raises LedgerError where one exists: a site has one, for good."""
+        values = {
             "epsilon_max": terms.epsilon_max,
             "delta": terms.delta,
             "order": terms.order,
             "scratch": terms.scratch,
             "key": signing_key.public_bytes.hex(),
         }
-        _append(chain, "open", body)
-        return cls(chain, signing_key)
+        return cls(Chain.create(path, signing_key, _entry("open", values)), signing_key)
 
     @classmethod
     def open(cls, path: Path, signing_key: SigningKey, known_head: Head | None = None) -> Self:
@@ -182,5 +180,9 @@ class Ledger:
 
 
 def _append(chain: Chain, kind: str, values: Mapping[str, Any]) -> Head:
+    return chain.append(_entry(kind, values))
+
+
+def _entry(kind: str, values: Mapping[str, Any]) -> bytes:
     entry = {"kind": kind, "time": datetime.now(UTC).isoformat(timespec="seconds"), **values}
-    return chain.append(json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -10,7 +10,7 @@ from fedimg.report.data import ReportData
 from fedimg.report.markup import Markup, element
 from fedimg.values import Quarantine
 
-_REASONS: Final = {
+REASONS: Final = {
     Quarantine.UNREADABLE: "cannot be read as an image file",
     Quarantine.NOT_AN_IMAGE: "holds no image",
     Quarantine.NO_PATIENT_ID: "names no patient",
@@ -25,6 +25,7 @@ _REASONS: Final = {
     Quarantine.PIXELS_CLIPPED: "its frame is clipped",
     Quarantine.DUPLICATE: "is a duplicate",
     Quarantine.WRONG_SHAPE: "its shape does not fit",
+    Quarantine.BURNED_IN_TEXT: "text may be burnt into its pixels",
     Quarantine.RECEIPT_INVALID: "its receipt is invalid",
     Quarantine.DISK_FULL: "the disk was full",
 }
@@ -68,7 +69,7 @@ def _quarantine(data: ReportData) -> Markup:
         for reason, count in row.quarantined.items():
             totals[str(reason)] = totals.get(str(reason), 0) + count
     rows = [
-        [reason, _REASONS[Quarantine(reason)] if reason in set(Quarantine) else "", f"{count:,}"]
+        [reason, REASONS[Quarantine(reason)] if reason in set(Quarantine) else "", f"{count:,}"]
         for reason, count in sorted(totals.items(), key=lambda item: (-item[1], item[0]))
         if count
     ]

@@ -12,7 +12,6 @@ summary.json, report.html
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from fedimg.durable import write_durably
 from fedimg.errors import DataError
 
 
@@ -56,14 +56,7 @@ class RunFolder:
 
     def write(self, name: str, data: str | bytes) -> None:
         """Durable and whole: the file is either the old one or the new one."""
-        path = self.path / name
-        temporary = path.with_name(f".{path.name}.partial")
-        payload = data.encode() if isinstance(data, str) else data
-        with temporary.open("wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        write_durably(self.path / name, data, mode=0o644)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -16,6 +16,7 @@ import yaml
 from fedimg import client_round, declared_public, sources
 from fedimg.client_round import Loaded, Site, Terms
 from fedimg.config import Config
+from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
@@ -168,7 +169,7 @@ def _write_policy(home: SiteHome, declared: int, config: Config, privacy: Privac
         ),
     )
     text = "# A simulated site's policy, made by the simulation for its run.\n"
-    home.policy.write_text(text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))
+    write_durably(home.policy, text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))
 
 
 def _bind(root: Path, config: Config) -> None:
@@ -183,7 +184,7 @@ def _bind(root: Path, config: Config) -> None:
     text = json.dumps(source, sort_keys=True, default=list)
     digest, file = hashlib.sha256(text.encode()).hexdigest(), root / "source.sha256"
     if not file.exists():
-        file.write_text(digest)
+        write_durably(file, digest)
     elif file.read_text() != digest:
         raise ConfigError(
             "the data, deid, seed and sites that this state folder was filled with",

@@ -62,6 +62,31 @@ def test_a_home_is_made_once(home, capsys):
     assert "found one with files in it" in capsys.readouterr().err
 
 
+def test_an_interrupted_making_of_a_home_is_completed(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    root = tmp_path / "h"
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "create", interrupted)
+        assert main(["site", "init", str(root), "--patients", "250"]) == 130
+    key = SiteHome.open(root).signing_key.public_bytes
+    assert main(["site", "init", str(root), "--patients", "300"]) == 0
+    home = SiteHome.open(root)
+    assert home.signing_key.public_bytes == key
+    assert SitePolicy.load(home.policy).declared_patients == 300
+    Ledger.open(home.ledger, home.signing_key).disconnect()
+
+
+@pytest.mark.parametrize("trace", ["plans", "outbox", "receipts.jsonl", "operator.log", "ledger.sqlite-wal"])
+def test_a_home_that_has_worked_gets_no_second_ledger(home, trace, capsys):
+    """What was spent would be forgotten."""
+    (home / "ledger.sqlite").unlink()
+    (home / trace).touch()
+    assert main(["site", "init", str(home), "--patients", "250"]) == 4
+    assert not (home / "ledger.sqlite").exists()
+
+
 def test_a_home_without_patients_is_refused(tmp_path, capsys):
     assert main(["site", "init", str(tmp_path / "h"), "--patients", "0"]) == 2
     assert not (tmp_path / "h").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedimg import outbox
+from fedimg import durable
 from fedimg.cohort import CohortConfig, generate_hospital
 from fedimg.config import compose
 from fedimg.dicom.authoring import write_image
@@ -153,14 +153,14 @@ def test_a_number_of_classes_that_the_data_do_not_have_is_refused(folder, tmp_pa
 
 
 def test_a_full_disk_at_one_site_ends_its_part_and_not_the_run(folder, tmp_path, monkeypatch):
-    real = outbox.os.fsync
+    real = durable.os.fsync
 
     def full_at_one_site(handle):
         if "/sites/good/outbox/" in str(Path(f"/proc/self/fd/{handle}").readlink()):
             raise OSError(28, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(outbox.os, "fsync", full_at_one_site)
+    monkeypatch.setattr(durable.os, "fsync", full_at_one_site)
     run = run_on(folder, tmp_path)
     assert run.summary["missing"] == {"1": ["good"], "2": ["good"]}
     told = read_operator_log(run.path / "sites" / "good")
