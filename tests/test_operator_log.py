@@ -73,7 +73,7 @@ def test_an_outbox_on_a_full_disk_raises_so_that_nothing_is_sent(tmp_path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fedimg.outbox.os.fsync", full)
+    monkeypatch.setattr("fedimg.durable.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         Outbox(tmp_path).put(1, "train", "q", b"x")
     assert Outbox(tmp_path).get(1, "train", "q") is None
