@@ -16,7 +16,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -28,6 +28,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset as read_elements
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from fedimg.errors import DataError
@@ -42,6 +44,7 @@ for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibab
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 _ADVICE: dict[Quarantine, tuple[str, str]] = {
     Quarantine.UNREADABLE: ("a complete file", "export it again from the archive"),
@@ -153,7 +156,7 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
     try:
         with contained() as caught:
             _check_inflated_size(data, limits)
-            dataset = pydicom.dcmread(BytesIO(data), force=True)
+            dataset = read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
             _check_whole(dataset, caught)
             _check_image(dataset, limits)
     except Quarantined:
@@ -165,6 +168,20 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
             Quarantine.UNREADABLE, f"a structure that does not parse ({type(error).__name__})"
         ) from None
     return dataset
+
+
+def _behind_pixels() -> Callable[[BaseTag, str | None, int], bool]:
+    """Whether reading is to stop: behind the pixel data only padding and signatures may follow (PS3.5 7.1,
+    PS3.6), and what else was appended to a file is none of its elements.
+    """
+    seen = False
+
+    def stop(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        nonlocal seen
+        behind, seen = seen, seen or tag in _PIXEL_TAGS
+        return behind
+
+    return stop
 
 
 def _looks_like_dicom(data: bytes) -> bool:
