@@ -31,6 +31,7 @@ class Quarantine(StrEnum):
 
     UNREADABLE = "unreadable"
     NOT_AN_IMAGE = "not_an_image"
+    LINK = "link"
     NO_PATIENT_ID = "no_patient_id"
     NO_LABEL = "no_label"
     PATIENT_AT_TWO_SITES = "patient_at_two_sites"
@@ -44,6 +45,8 @@ class Quarantine(StrEnum):
     DUPLICATE = "duplicate"
     WRONG_SHAPE = "wrong_shape"
     BURNED_IN_TEXT = "burned_in_text"
+    PIXELS_UNPROVEN = "pixels_unproven"
+    RECOGNISABLE_FACE = "recognisable_face"
     RECEIPT_INVALID = "receipt_invalid"
     DISK_FULL = "disk_full"
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 import pydicom
 from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
-from fedimg.dicom import attributes, marks, recompress, routing, structure
-from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
+from fedimg.dicom import attributes, marks, routing, structure
+from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.graphics import Graphics
+from fedimg.dicom.layers import DeidConfig, PixelLayers, Source
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
 from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
-from fedimg.dicom.text import Frames, TextDetector
 from fedimg.dicom.walk import Walk
 from fedimg.values import Quarantine
 
@@ -37,30 +35,6 @@ _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES = (
     0x0020000E,
 )
 _PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
-
-
-@dataclass(frozen=True, slots=True)
-class DeidConfig:
-    """How one site de-identifies.
-
-    Attributes:
-        profile: name of a shipped table.
-        recompress: lossless codec of the release.
-        head: what happens to head CT, MR and PET, whose voxels show a face; None: the profile's
-            own default (`allow-local` under `train`, `quarantine` else).
-        largest_mask: share of an image's pixels that may be masked (ultrasound apart) before the
-            file is held back.
-        vendor_boxes: a site's own table of known regions, beside the shipped one.
-        pixel_layers: "L0-L3" leaves detection and its proof out, to measure what the rest costs.
-            Such output never says that its pixels were cleaned.
-    """
-
-    profile: str = "train"
-    recompress: recompress.Method = "jpeg-ls"
-    head: Literal["quarantine", "deface", "allow-local"] | None = None
-    largest_mask: float = 0.2
-    vendor_boxes: Path | None = None
-    pixel_layers: Literal["all", "L0-L3"] = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +86,7 @@ class Deidentifier:
         self._config = config or DeidConfig()
         self.profile: Profile = load_profile(self._config.profile)
         self.pseudonyms = Pseudonyms(site_key, project)
+        self._layers = PixelLayers(self._config)
 
     def deidentify(self, dataset: Dataset, hints: Hints | None = None) -> Deidentified:
         """One data set → its release. `dataset` is left as it is, but for elements pydicom decodes.
@@ -132,10 +107,15 @@ class Deidentifier:
             if tag not in kept:
                 found = f"an object without {pydicom.datadict.keyword_for_tag(tag)}"
                 raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found)
-        image, evidence = self._pixels(dataset, kept, route)
+        source = Source(dataset, kept, route, hints.graphics)
         marks.add_constants(dataset, kept, self.profile, patient_key)
-        elements, syntax = structure.written(image, kept, self._config.recompress)
-        encoded = encode_file(elements, syntax, _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE))
+
+        def write(image: structure.StoredImage) -> Encoded:
+            elements, syntax = structure.written(image, kept, self._config.recompress)
+            return encode_file(elements, syntax, _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE))
+
+        cleaned = self._layers.clean(source, write)
+        encoded = cleaned.written
         marks.seal(encoded, self.pseudonyms)
         walk.identifiers.texts.update(hints.words)
         if hints.patient_id:
@@ -151,8 +131,8 @@ class Deidentifier:
             _text(kept, _SERIES),
             _text(kept, _SOP_INSTANCE),
             _text(kept, _MODALITY) or "OT",
-            self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept)),
-            evidence_of(walk.record, evidence),
+            self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(cleaned.image, kept)),
+            evidence_of(walk.record, cleaned.evidence),
         )
 
     def _patient_key(self, dataset: Dataset, encodings: Sequence[str], hints: Hints) -> str:
@@ -160,27 +140,6 @@ class Deidentifier:
         if not normalise_id(patient_id):
             raise Quarantined(Quarantine.NO_PATIENT_ID, "an empty PatientID")
         return self.pseudonyms.subject(routing.first_text(dataset, _ISSUER, encodings), patient_id)
-
-    def _pixels(
-        self, dataset: Dataset, kept: Mapping[int, Element], route: routing.Route
-    ) -> tuple[structure.StoredImage, PixelEvidence]:
-        """Layers L0 to L2 and the first pass of L4. Found lines hold the file back; they are not blanked."""
-        declared = routing.burned_in(dataset)
-        if declared == "YES" and route in ("volume", "projection"):
-            raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES")
-        image = structure.decode(dataset, kept)
-        if route != "ultrasound":
-            _refuse_text(image)
-            return image, PixelEvidence(("L0", "L1", "L4 first pass"), route, declared)
-        rectangles = structure.regions(kept, *image.values.shape[1:3])
-        if not rectangles:
-            raise Quarantined(Quarantine.BURNED_IN_TEXT, "ultrasound without SequenceOfUltrasoundRegions")
-        image, blanked = structure.blank_outside(image, rectangles)
-        if declared == "YES" and not blanked:
-            raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES within the regions")
-        _refuse_text(image)
-        layers = ("L0", "L1", "L2", "L4 first pass")
-        return image, PixelEvidence(layers, route, declared, tuple(rectangles), blanked)
 
     def _own_output(self, dataset: Dataset) -> Deidentified | None:
         """The input itself if this site wrote it under this profile and project, and nothing was changed."""
@@ -210,12 +169,6 @@ class Deidentifier:
             self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept_values)),
             Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent")),
         )
-
-
-def _refuse_text(image: structure.StoredImage) -> None:
-    lines = TextDetector().find(Frames(image.values, image.photometric, image.bits_stored))
-    if lines:
-        raise Quarantined(Quarantine.BURNED_IN_TEXT, f"{len(lines)} lines of text in the pixels")
 
 
 def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> Element:

@@ -8,22 +8,40 @@ from typing import Any
 
 from fedimg.dicom.walk import WalkRecord
 
-DETECTOR = "classical first pass over machine-written lines; no trained detector in this version"
+Area = tuple[int | None, int, int, int, int]
+"""(frame or None for all, x0, y0, x1, y1), corners included."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadEvidence:
+    """Attributes: signs: by which it was taken for a head. policy: what the site had chosen for heads."""
+
+    signs: tuple[str, ...] = ()
+    policy: str = "allow-local"
 
 
 @dataclass(frozen=True, slots=True)
 class PixelEvidence:
-    """What was done to pixels. Rectangles are (x0, y0, x1, y1) with both corners, kept regions.
+    """What was done to pixels.
 
-    `blanked` counts pixels per frame that were filled. `burned_in` is what the input's header said.
+    Attributes:
+        layers: that ran. route: of L1. burned_in: what the input's header said.
+        kept_regions: of ultrasound, (x0, y0, x1, y1), corners included.
+        masked: every area that was filled; `blanking.mask_of` makes the mask of it.
+        share: of the pixels, regions known beforehand aside, that were masked.
+        detector: version of the text detector; empty where it did not run. boxes: digest of the
+            table of device boxes.
     """
 
     layers: tuple[str, ...]
     route: str
     burned_in: str
     kept_regions: tuple[tuple[int, int, int, int], ...] = ()
-    blanked: int = 0
-    detector: str = DETECTOR
+    masked: tuple[Area, ...] = ()
+    share: float = 0.0
+    detector: str = ""
+    boxes: str = ""
+    head: HeadEvidence = HeadEvidence()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,42 @@
-"""Pixel layer L3: what is drawn at the same place of every slice of a series or every frame of a cine."""
+"""Pixel layer L3: what is drawn at the same place of every slice of a series or every frame of a cine.
+
+Anatomy and noise change from slice to slice; letters, logos and scales do not. A pixel is drawn if
+its value stays the same over all compared images, is not the value of the background, and stands
+out from its surroundings. Background is what no detector measured: padding, the field of view's
+corners, clipped air. It is constant too, but each of it is one value over large areas or
+the range's lower end, and those values are left out.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
 
 Rectangle = tuple[int, int, int, int]
+
+FEWEST = 6
+"""Fewer images prove nothing: in few, noise is equal by chance."""
+_MOST = 16  # compared, spread over all
+_STEADY = 1 / 256  # of the range: how much a drawn value may vary (compression)
+_CONTRAST = 0.2  # of the range, within a few pixels
+_REACH = 2  # pixels to either side in which contrast is looked for
+_JOIN, _MARGIN = 4, 2  # pixels between letters of one mark; pixels around strokes
+_FEWEST_PIXELS = 12  # of strokes in one mark
+_TILE = 8  # pixels: the raster of the rectangles
+_BACKGROUND = 0.02  # of all pixels: a constant value that covers more is no stroke
+_MOST_DRAWN, _LEAST_MOVING = 0.2, 0.05  # of all pixels: beyond these the images do not differ enough to tell
+
+
+class Image(Protocol):
+    """What is compared: `structure.StoredImage`, values (frames, rows, columns, samples)."""
+
+    @property
+    def values(self) -> npt.NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +53,96 @@ class Graphics:
     columns: int
     rectangles: tuple[Rectangle, ...]
     compared: int
+
+
+def of_series(samples: Iterable[Image]) -> Graphics | None:
+    """Graphics common to single images spread over one series (about 12; fewer than `FEWEST` tell nothing).
+
+    Images of another size, type or number of samples than the first are left out. None where there
+    is nothing to compare; an empty `rectangles` where nothing is drawn.
+    """
+    chosen: list[npt.NDArray[Any]] = []
+    for sample in samples:
+        for frame in sample.values:
+            if not chosen or (frame.shape, frame.dtype) == (chosen[0].shape, chosen[0].dtype):
+                chosen.append(frame)
+    return _common(chosen)
+
+
+def of_frames(image: Image) -> Graphics | None:
+    """Graphics common to the frames of one object; None for fewer than `FEWEST` frames."""
+    return _common(list(image.values))
+
+
+def _common(frames: list[npt.NDArray[Any]]) -> Graphics | None:
+    if len(frames) < FEWEST:
+        return None
+    picked = np.unique(np.linspace(0, len(frames) - 1, min(_MOST, len(frames))).round().astype(int))
+    stack = np.stack([frames[index] for index in picked])  # (images, rows, columns, samples)
+    rows, columns = stack.shape[1:3]
+    drawn = np.zeros((rows, columns), np.bool_)
+    for sample in range(stack.shape[3]):
+        drawn |= _drawn(stack[..., sample])
+    return Graphics(rows, columns, tuple(_boxes(drawn)), len(picked))
+
+
+def _drawn(stack: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Pixels (rows, columns) of strokes in (images, rows, columns)."""
+    least, most = stack.min(axis=0).astype(np.int64), stack.max(axis=0).astype(np.int64)
+    low, high = int(least.min()), int(most.max())
+    span = high - low
+    nothing = np.zeros(least.shape, np.bool_)
+    if span == 0:
+        return nothing
+    steady = most - least <= span * _STEADY
+    if steady.mean() > 1 - _LEAST_MOVING:  # the same picture again and again
+        return nothing
+    strokes = steady & ~_background(least, steady, low)
+    mean = (least + most) // 2
+    size = 2 * _REACH + 1
+    relief = ndimage.maximum_filter(mean, size) - ndimage.minimum_filter(mean, size)
+    strokes &= relief >= span * _CONTRAST
+    return strokes if strokes.mean() <= _MOST_DRAWN else nothing
+
+
+def _background(
+    values: npt.NDArray[np.int64], steady: npt.NDArray[np.bool_], low: int
+) -> npt.NDArray[np.bool_]:
+    """Steady pixels of a value that is the lowest, or that covers much of the image."""
+    found, counts = np.unique(values[steady], return_counts=True)
+    common = found[counts > _BACKGROUND * values.size]
+    background: npt.NDArray[np.bool_] = np.isin(values, common) | (values == low)
+    return background & steady
+
+
+def _boxes(drawn: npt.NDArray[np.bool_]) -> list[Rectangle]:
+    """Few rectangles around the strokes: tiles that hold any, joined along rows, then downwards.
+
+    A box around a whole ruler or the edge of a fan would hold the anatomy beside it.
+    """
+    rows, columns = drawn.shape
+    labels, count = ndimage.label(ndimage.binary_dilation(drawn, np.ones((3, 3)), iterations=_JOIN))
+    sizes = np.bincount(labels[drawn], minlength=count + 1)
+    around = ndimage.binary_dilation(drawn & (sizes[labels] >= _FEWEST_PIXELS), np.ones((3, 3)), _MARGIN)
+    down, across = -(-rows // _TILE), -(-columns // _TILE)
+    padded = np.zeros((down * _TILE, across * _TILE), np.bool_)
+    padded[:rows, :columns] = around
+    tiles = padded.reshape(down, _TILE, across, _TILE).any(axis=(1, 3))
+    open_runs: dict[
+        tuple[int, int], int
+    ] = {}  # (first, past the last tile of a run) → its first row of tiles
+    found = []
+    for row in range(down + 1):
+        runs = _runs(tiles[row]) if row < down else set()
+        for run in open_runs.keys() - runs:
+            top = open_runs.pop(run)
+            x1, y1 = min(run[1] * _TILE, columns) - 1, min(row * _TILE, rows) - 1
+            found.append((run[0] * _TILE, top * _TILE, x1, y1))
+        for run in runs - open_runs.keys():
+            open_runs[run] = row
+    return sorted(found)
+
+
+def _runs(row: npt.NDArray[np.bool_]) -> set[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], row, [False])).astype(np.int8)))
+    return {(int(first), int(past)) for first, past in edges.reshape(-1, 2)}

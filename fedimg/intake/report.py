@@ -9,6 +9,7 @@ from fedimg.values import Quarantine
 REMEDIES: Mapping[Quarantine, str] = {
     Quarantine.UNREADABLE: "damaged or cut short: export it again from the archive",
     Quarantine.NOT_AN_IMAGE: "not an image: leave it out of the input",
+    Quarantine.LINK: "a link to another place: put the file itself into the input",
     Quarantine.NO_PATIENT_ID: "no patient number: add it in the archive, or name it in the label file",
     Quarantine.NO_LABEL: "no label: add its line to the label file",
     Quarantine.PATIENT_AT_TWO_SITES: "the patient is at another site too: agree who trains on it",
@@ -22,6 +23,8 @@ REMEDIES: Mapping[Quarantine, str] = {
     Quarantine.DUPLICATE: "the same image or number of an image was taken in already: nothing to do",
     Quarantine.WRONG_SHAPE: "an image of another shape than the task takes: leave it out or convert it",
     Quarantine.BURNED_IN_TEXT: "text may be burnt into its pixels: blank it at the source, or leave it out",
+    Quarantine.PIXELS_UNPROVEN: "its written pixels failed their recheck: look at it at the source",
+    Quarantine.RECOGNISABLE_FACE: "a head that may show a face: deface its series, or choose deid.head",
     Quarantine.RECEIPT_INVALID: "the released file is not the one of its receipt: take it in again",
     Quarantine.DISK_FULL: "the disk is full: free space and start the intake again",
 }

@@ -13,6 +13,7 @@ from fedimg.values import Quarantine
 REASONS: Final = {
     Quarantine.UNREADABLE: "cannot be read as an image file",
     Quarantine.NOT_AN_IMAGE: "holds no image",
+    Quarantine.LINK: "is a link to another place",
     Quarantine.NO_PATIENT_ID: "names no patient",
     Quarantine.NO_LABEL: "has no label",
     Quarantine.PATIENT_AT_TWO_SITES: "its patient is declared at two sites",
@@ -26,6 +27,8 @@ REASONS: Final = {
     Quarantine.DUPLICATE: "is a duplicate",
     Quarantine.WRONG_SHAPE: "its shape does not fit",
     Quarantine.BURNED_IN_TEXT: "text may be burnt into its pixels",
+    Quarantine.PIXELS_UNPROVEN: "its written pixels failed their recheck",
+    Quarantine.RECOGNISABLE_FACE: "it may show a face",
     Quarantine.RECEIPT_INVALID: "its receipt is invalid",
     Quarantine.DISK_FULL: "the disk was full",
 }

@@ -10,10 +10,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
+from fedimg.dicom import blanking
 from fedimg.dicom.authoring import build_image, encoded
 from fedimg.dicom.deidentify import DeidConfig, Deidentifier
 from fedimg.dicom.reader import Quarantined, parse
-from fedimg.values import Quarantine
 
 KEY = SiteKey.from_bytes(b"k" * 32)
 PIXELS = (np.add.outer(np.arange(16), np.arange(16)) * 9).astype(np.uint16)
@@ -65,9 +65,13 @@ def test_no_in_burned_in_annotation_counts_for_nothing(deidentifier):
         pixels=np.asarray(picture, np.uint16) * 16,
         attributes={"PatientID": "4711", "BurnedInAnnotation": "NO", "BitsStored": 12},
     )
-    with pytest.raises(Quarantined) as refusal:
-        deidentifier.deidentify(source)
-    assert refusal.value.reason is Quarantine.BURNED_IN_TEXT
+    release = deidentifier.deidentify(source)
+    read = pydicom.dcmread(io.BytesIO(release.data))
+    shown = read.pixel_array.astype(int)
+    assert (shown == 40 * 16).all()  # every letter is under the mask, filled with the darkest value there is
+    covered = blanking.mask_of(release.evidence.to_mapping(), (1, 160, 160))
+    assert covered is not None
+    assert covered[0, 4:20, 4:100].mean() > 0.9
 
 
 def ultrasound(**attributes) -> Dataset:
@@ -95,8 +99,11 @@ def test_ultrasound_is_blank_outside_its_regions(deidentifier, declared):
     assert np.array_equal(pixels, expected)
     evidence = release.evidence.pixels
     assert evidence.kept_regions == ((5, 12, 70, 55),)
-    assert evidence.blanked == 60 * 80 - 44 * 66
-    assert evidence.layers == ("L0", "L1", "L2", "L4 first pass")
+    covered = blanking.mask_of(release.evidence.to_mapping(), (1, 60, 80))
+    assert covered is not None
+    assert np.array_equal(covered[0], expected == 0)
+    assert evidence.layers == ("L0", "L1", "L2", "L3", "L4", "L5")
+    assert evidence.share == 0.0  # beside what was known beforehand
 
 
 def test_ultrasound_without_regions_is_held_back(deidentifier):
