@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fedimg.dicom.reader import Quarantined, ReadLimits, contained
 from fedimg.values import Quarantine
 
+_SPACING_MM = (1e-3, 1e3)
 _HEADER, _DATA_OFFSET = 348, 352
 _TO_MM = {"mm": 1.0, "meter": 1000.0, "micron": 1e-3, "unknown": 1.0}
 
@@ -93,12 +94,27 @@ def _parse(raw: bytes, limits: ReadLimits) -> NiftiVolume:
     slope, intercept = header.get_slope_inter()
     units = _TO_MM.get(header.get_xyzt_units()[0], 1.0)
     affine = np.diag([units, units, units, 1.0]) @ header.get_best_affine()
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        affine = np.eye(4)
+    affine = _checked(affine)
     native = stored.astype(dtype.newbyteorder("="), copy=False)
     return NiftiVolume(
         native, 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept), affine
     )
+
+
+def _checked(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The same, or millimetres along the axes where the header gives no geometry. Raises Quarantined.
+
+    Voxels smaller than a micrometre or larger than a metre are a wrong unit: whatever is resampled from
+    them would be next to nothing, or without end.
+    """
+    columns = affine[:3, :3]
+    spacing = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine).all() or not spacing.all():
+        return np.eye(4)
+    if not ((spacing >= _SPACING_MM[0]) & (spacing <= _SPACING_MM[1])).all():
+        found = f"a voxel spacing outside {_SPACING_MM[0]:g} to {_SPACING_MM[1]:g} mm"
+        raise Quarantined(Quarantine.WRONG_SHAPE, found)
+    return affine if abs(np.linalg.det(columns / spacing)) > 1e-6 else np.eye(4)
 
 
 def clean_bytes(volume: NiftiVolume) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.errors import DataError
-from fedimg.imaging.config import CleaningConfig
+from fedimg.imaging.config import LARGEST_SPACING_MM, LEAST_SPACING_MM, CleaningConfig
 from fedimg.values import DecodedImage, FloatArray, Quarantine, Volume
 
 _ADVICE: dict[Quarantine, tuple[str, str, str]] = {
@@ -75,8 +75,11 @@ def check_shape(image: DecodedImage, config: CleaningConfig) -> None:
             Quarantine.WRONG_SHAPE, f"{image.pixels_DHW.size} voxels, limit {config.largest_voxels}"
         )
     spacing = np.asarray(image.spacing_mm, dtype=np.float64)
-    if spacing.shape != (3,) or not np.isfinite(spacing).all() or (spacing <= 0).any():
-        raise Rejected(Quarantine.WRONG_SHAPE, "a pixel spacing that is not three numbers above 0")
+    # So written, it refuses NaN too.
+    if spacing.shape != (3,) or not ((spacing >= LEAST_SPACING_MM) & (spacing <= LARGEST_SPACING_MM)).all():
+        raise Rejected(
+            Quarantine.WRONG_SHAPE, f"a spacing outside {LEAST_SPACING_MM:g} to {LARGEST_SPACING_MM:g} mm"
+        )
     affine = np.asarray(image.affine_lps_mm)
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise Rejected(Quarantine.WRONG_SHAPE, "a position or orientation that spans no volume")

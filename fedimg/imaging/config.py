@@ -15,8 +15,15 @@ from typing import Any, Literal
 
 from fedimg.errors import ConfigError
 
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Counts up whenever the same input and configuration would give other floats."""
+
+LEAST_SPACING_MM, LARGEST_SPACING_MM = 1e-3, 1e3
+"""From a micrometre to a metre: what lies outside is a wrong unit or a broken header, and would be resampled
+into next to nothing or without end."""
+
+LARGEST_SIDE_PX = 1 << 14
+"""More than any detector has."""
 
 # Their interpolation and filters decide the last bits: another version is another cache.
 _NUMERICS = ("numpy", "scipy", "torch", "monai", "scikit-image")
@@ -132,7 +139,8 @@ class ImagingConfig:
         image_size: (H, W) or (D, H, W) pixels of the result.
         channels: of the result; grey images are repeated, colour arrays become luminance for 1.
         spacing_mm: resample to (H, W) or (D, H, W) millimetres, then crop or pad about the centre to
-            `image_size`. None: scale the whole image into `image_size`, see `fit`.
+            `image_size`. None: scale the whole image into `image_size`, see `fit`. Between
+            `LEAST_SPACING_MM` and `LARGEST_SPACING_MM`, like the spacing of the files themselves.
         fit: "letterbox" keeps the in-plane proportions in millimetres and pads, "stretch" does not.
         frames_per_file: at most so many frames of a cine or slices of a volume, evenly spaced
             (2 dimensions); None for all.
@@ -153,9 +161,11 @@ class ImagingConfig:
     def __post_init__(self) -> None:
         fits = self.dimensions == 3 or self.unit == "image"
         _require("imaging.unit", "image, because each frame is one example in 2 dimensions", fits)
-        _sizes("imaging.image_size", self.image_size, self.dimensions)
+        _sizes("imaging.image_size", self.image_size, self.dimensions, LARGEST_SIDE_PX, 1)
         if self.spacing_mm is not None:
-            _sizes("imaging.spacing_mm", self.spacing_mm, self.dimensions)
+            _sizes(
+                "imaging.spacing_mm", self.spacing_mm, self.dimensions, LARGEST_SPACING_MM, LEAST_SPACING_MM
+            )
         low, high = self.intensity.percentiles
         _require("imaging.intensity.percentiles", "0 ≤ low < high ≤ 100", 0 <= low < high <= 100)
         _require("imaging.intensity.std", "a number above 0", 0 < self.intensity.std < float("inf"))
@@ -186,7 +196,8 @@ def _require(key: str, rule: str, holds: bool) -> None:
         raise ConfigError(f"{key}: {rule}", "a value outside it", "change this key")
 
 
-def _sizes(key: str, found: tuple[float, ...], dimensions: int) -> None:
+def _sizes(key: str, found: tuple[float, ...], dimensions: int, most: float, least: float) -> None:
     axes = "(H, W)" if dimensions == 2 else "(D, H, W)"
-    if len(found) != dimensions or not all(0 < size < float("inf") for size in found):
-        raise ConfigError(f"{key} of {dimensions} numbers above 0, {axes}", str(found), "change this key")
+    if len(found) != dimensions or not all(least <= size <= most for size in found):
+        expected = f"{key} of {dimensions} numbers from {least:g} to {most:g}, {axes}"
+        raise ConfigError(expected, str(found), "change this key")

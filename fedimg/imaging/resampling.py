@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
+from monai.networks.layers.convutils import gaussian_1d
+from monai.networks.layers.simplelayers import separable_filtering
 from monai.transforms.croppad.array import ResizeWithPadOrCrop
-from monai.transforms.intensity.array import GaussianSmooth
 from monai.transforms.spatial.array import Resize, Spacing
 
 from fedimg.imaging.cleaning import Rejected
@@ -127,13 +128,15 @@ def _to_spacing(grid: Grid, target_mm: tuple[float, ...], config: ImagingConfig)
     if all(abs(f - 1) < 1e-3 for f in factors):
         return grid
     spatial = grid.values_DHW.shape[-len(target_mm) :]
+    if any(n > 1 and f > n for n, f in zip(spatial, factors, strict=True)):
+        raise Rejected(Quarantine.WRONG_SHAPE, "an image smaller than one voxel of imaging.spacing_mm")
     voxels = np.prod([n / f + 1 for n, f in zip(spatial, factors, strict=True)])
     if voxels * (grid.values_DHW.size / np.prod(spatial)) > config.cleaning.largest_voxels:
         raise Rejected(Quarantine.WRONG_SHAPE, "a spacing that makes the resampled image too large")
     channels_first = torch.from_numpy(grid.values_DHW if len(target_mm) == 2 else grid.values_DHW[None])
     blur = [max(0.0, (f - 1) / 2) for f in factors]
     if any(blur):
-        channels_first = torch.from_numpy(_plain(GaussianSmooth(sigma=blur)(channels_first)))
+        channels_first = _smoothed(channels_first, blur)
     affine = torch.diag(torch.tensor([*here, *[1.0] * (4 - len(here))], dtype=torch.float64))
     spaced = Spacing(target_mm, mode="bilinear", padding_mode="border")(
         MetaTensor(channels_first, affine=affine)
@@ -141,6 +144,16 @@ def _to_spacing(grid: Grid, target_mm: tuple[float, ...], config: ImagingConfig)
     values = _plain(spaced)
     d, h, w = (*grid.spacing_mm[: 3 - len(target_mm)], *target_mm)
     return Grid(values.reshape(-1, *values.shape[-2:]), (d, h, w))
+
+
+def _smoothed(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
+    """(C, *spatial) smoothed by Gaussians of these many voxels an axis, edges repeated.
+
+    MONAI's own transform pads with zeros, which darkens borders and, worst, a stack of few slices.
+    """
+    kernels = [gaussian_1d(torch.tensor(sigma), truncated=4.0) for sigma in sigmas]
+    kernels = [kernel / kernel.sum() for kernel in kernels]  # cut off at 4σ, they miss a little of 1
+    return separable_filtering(values[None], kernels, mode="replicate")[0]
 
 
 def _plain(image: torch.Tensor) -> FloatArray:

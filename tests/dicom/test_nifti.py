@@ -111,6 +111,35 @@ def test_bombs_and_broken_files_are_refused(tmp_path):
     assert reason_of(whole[:200]) is Quarantine.NOT_AN_IMAGE
 
 
+@pytest.mark.parametrize("size_mm", [1e-7, 9e-4, 1.1e3, 1e9])
+def test_a_voxel_that_no_scanner_has_is_refused(size_mm):
+    affine = np.diag([size_mm, 1.0, 1.0, 1.0])
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), affine)
+    image.header["descrip"] = NAME
+    assert reason_of(image.to_bytes()) is Quarantine.WRONG_SHAPE
+
+
+@pytest.mark.parametrize("unit", ["mm", "meter", "micron"])
+def test_the_unit_of_the_header_is_applied_before_the_bounds(unit):
+    """2 µm, 2 mm and 2 m: the last one is a wrong unit."""
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    image.header.set_xyzt_units(unit)
+    if unit == "meter":
+        assert reason_of(image.to_bytes()) is Quarantine.WRONG_SHAPE
+        return
+    affine = read_nifti(image.to_bytes(), ReadLimits()).affine_ras_mm
+    assert affine[0, 0] == pytest.approx({"mm": 2.0, "micron": 2e-3}[unit])
+
+
+def test_a_header_without_geometry_means_millimetres_along_the_axes():
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((2, 2, 2))
+    header["vox_offset"], header["magic"], header["pixdim"] = 352, b"n+1", 0
+    header["sform_code"], header["srow_x"] = 1, (1, 0, 0, 0)  # the other two rows are zero
+    raw = header.binaryblock + b"\0" * 4 + b"\0" * 32
+    np.testing.assert_array_equal(read_nifti(raw, ReadLimits()).affine_ras_mm, np.eye(4))
+
+
 @pytest.mark.parametrize("values", [np.zeros((2, 2, 2), np.complex64), np.zeros((2, 2, 2, 2, 2), np.uint8)])
 def test_what_is_no_volume_is_refused(values):
     assert reason_of(nibabel.Nifti1Image(values, np.eye(4)).to_bytes()) is Quarantine.WRONG_SHAPE

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedimg.errors import ConfigError
 from fedimg.imaging.config import (
     AugmentationConfig,
     CleaningConfig,
@@ -39,6 +40,18 @@ def test_every_option_builds(option):
             merged[name] = section(**values)
     config = ImagingConfig(**{key: listed(value) for key, value in merged.items()})
     assert len(config.image_size) == config.dimensions
+
+
+@pytest.mark.parametrize("spacing", [9e-4, 1.1e3, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_spacing_without_bounds_is_refused_with_the_bounds(spacing):
+    with pytest.raises(ConfigError, match=r"imaging\.spacing_mm of 2 numbers from 0\.001 to 1000, \(H, W\)"):
+        ImagingConfig(spacing_mm=(1.0, spacing))
+
+
+@pytest.mark.parametrize("side", [0, 16385])
+def test_an_image_size_without_bounds_is_refused_with_the_bounds(side):
+    with pytest.raises(ConfigError, match=r"imaging\.image_size of 2 numbers from 1 to 16384"):
+        ImagingConfig(image_size=(64, side))
 
 
 def test_the_default_option_is_the_default_configuration():

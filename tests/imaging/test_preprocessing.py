@@ -178,6 +178,8 @@ def test_broken_geometry_is_rejected(decoded, noise):
     for image in (
         decoded(noise(), (1.0, 0.0, 1.0), np.eye(4)),
         decoded(noise(), (1.0, float("nan"), 1.0), np.eye(4)),
+        decoded(noise(), (1.0, 1.0, 9e-4), np.eye(4)),
+        decoded(noise(), (1001.0, 1.0, 1.0), np.eye(4)),
         decoded(noise(), affine=flat),
         decoded(noise(), affine=nan),
         decoded(noise(), mask_DHW=np.zeros((1, 3, 3), bool)),
@@ -205,10 +207,10 @@ def test_the_message_says_what_why_and_what_to_do(decoded):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": (64,)}, r"imaging.image_size of 2 numbers above 0, \(H, W\); found \(64,\)"),
-        ({"dimensions": 3}, r"imaging.image_size of 3 numbers above 0, \(D, H, W\)"),
+        ({"image_size": (64,)}, r"imaging.image_size of 2 numbers from 1 to 16384, \(H, W\); found \(64,\)"),
+        ({"dimensions": 3}, r"imaging.image_size of 3 numbers from 1 to 16384, \(D, H, W\)"),
         ({"unit": "series"}, "each frame is one example in 2 dimensions"),
-        ({"spacing_mm": (1.0, 0.0)}, "imaging.spacing_mm of 2 numbers above 0"),
+        ({"spacing_mm": (1.0, 0.0)}, "imaging.spacing_mm of 2 numbers from 0.001 to 1000"),
         ({"intensity": IntensityConfig(std=0.0)}, "imaging.intensity.std"),
         ({"intensity": IntensityConfig(percentiles=(9.0, 9.0))}, "0 ≤ low < high ≤ 100"),
     ],

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.spatial.array import Orientation
 
+from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
 from fedimg.imaging.resampling import Grid, closest_axes, crop_or_pad, orient, resample
+from fedimg.values import Quarantine
 
 SIGNED_PERMUTATIONS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
@@ -95,6 +97,23 @@ def test_fine_stripes_do_not_alias_into_coarse_ones():
     config = ImagingConfig(image_size=(8, 8), spacing_mm=(3.1, 3.1))
     out = resample(Grid(stripes, (1.0, 1.0, 1.0)), config).values_DHW[:, 2:-2, 2:-2]
     assert np.abs(out - 0.5).max() < 0.1
+
+
+@pytest.mark.parametrize("depth", [1, 2, 9])
+def test_smoothing_before_shrinking_leaves_a_constant_image_constant(depth):
+    """Padded with zeros it would darken at its borders, and a single slice as a whole."""
+    grid = Grid(np.full((depth, 24, 24), 0.75, np.float32), (1.0, 1.0, 1.0))
+    out = resample(
+        grid, ImagingConfig(dimensions=3, image_size=(4, 8, 8), spacing_mm=(1.0 * depth, 3.0, 3.0))
+    )
+    np.testing.assert_allclose(out.values_DHW, 0.75, rtol=1e-5)
+
+
+def test_an_image_smaller_than_one_voxel_of_the_target_is_rejected():
+    grid = Grid(np.random.default_rng(5).uniform(size=(1, 16, 16)).astype(np.float32), (1.0, 1e-3, 1e-3))
+    with pytest.raises(Rejected, match="smaller than one voxel") as refusal:
+        resample(grid, ImagingConfig(image_size=(8, 8), spacing_mm=(1.0, 1.0)))
+    assert refusal.value.reason is Quarantine.WRONG_SHAPE
 
 
 def test_letterboxing_keeps_proportions_in_millimetres():
