@@ -1,44 +1,48 @@
-"""A site's own folder: keys, receipts, ledger, released files. Mode 0700, never in a checkout.
+"""Where released files lie: a site's home, or the output of a de-identification by itself. Mode 0700.
 
-home/
+home/              of a site that trains; never in a checkout
   home.json        version, and whether the site is simulated
   site.key         secret behind the pseudonyms (0600)     signing.key   Ed25519 (0600)
   policy.yaml      the site's own rules                    ledger.sqlite privacy spent
   receipts.jsonl   one line per input                      labels.jsonl  labels by instance
   released/        what training may read                  quarantine/   temporary files, nothing else
   cache/           decoded volumes
+
+out/               of `fedimg deidentify run IN OUT deid.key=FILE`; the key stays outside
+  deid.json        version, identity, project, public key
+  receipts.jsonl, released/, quarantine/   as above
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from fedimg.crypto.keys import SigningKey, SiteKey, write_secret
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 
 _VERSION = 1
+_UNFINISHED = "deid.json-new"
 _FOLDERS = ("released", "quarantine", "cache")
 
 
 @dataclass(frozen=True)
-class SiteHome:
-    """Paths and keys of one site. Equality is by folder; the keys show nothing in text.
+class ReleaseFolder:
+    """Paths and keys that an intake needs. Equality is by folder; the keys show nothing in text.
 
     Attributes:
-        root: the folder. simulated: a virtual site of `fedimg simulate`, never a hospital.
-        insecure: its key follows from a text that stands in the configuration.
+        root: the folder. site_key: behind the pseudonyms. signing_key: behind the receipts.
     """
 
     root: Path
     site_key: SiteKey
     signing_key: SigningKey
-    simulated: bool
-    insecure: bool = False
 
     @property
     def released(self) -> Path:
@@ -49,12 +53,46 @@ class SiteHome:
         return self.root / "quarantine"
 
     @property
+    def receipts(self) -> Path:
+        return self.root / "receipts.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "audit.jsonl"
+
+    @property
+    def anchor(self) -> Path | None:
+        """Where this machine notes the last receipts it has seen, apart from the folder."""
+        return anchor_path(self.signing_key.public_bytes.hex())
+
+
+def anchor_path(identity: str) -> Path:
+    """`$FEDIMG_STATE_DIR` or `$XDG_STATE_HOME/fedimg` or `~/.local/state/fedimg`, below it the folder's own file."""
+    own, xdg = os.environ.get("FEDIMG_STATE_DIR"), os.environ.get("XDG_STATE_HOME")
+    state = Path(own) if own else (Path(xdg) if xdg else Path.home() / ".local" / "state") / "fedimg"
+    return state / "receipts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+
+
+@dataclass(frozen=True)
+class SiteHome(ReleaseFolder):
+    """A site's home.
+
+    Attributes:
+        simulated: a virtual site of `fedimg simulate`, never a hospital.
+        insecure: its key follows from a text that stands in the configuration.
+    """
+
+    simulated: bool
+    insecure: bool = False
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 
     @property
-    def receipts(self) -> Path:
-        return self.root / "receipts.jsonl"
+    def anchor(self) -> Path | None:
+        """None at a simulated site: it is made and thrown away with its run."""
+        return None if self.simulated else super().anchor
 
     @property
     def labels(self) -> Path:
@@ -104,21 +142,113 @@ class SiteHome:
     def open(cls, root: Path) -> Self:
         """Open an existing home. Raises DataError where it is missing, unfinished or readable by others."""
         remedy = "make one with `fedimg site init`, or name the folder that holds it"
-        try:
-            marker = json.loads((root / "home.json").read_bytes())
-            status = root.stat()
-        except (OSError, ValueError):
-            raise DataError("a site's home folder", "none, or an unfinished one", remedy) from None
-        if status.st_mode & 0o077:
-            mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
-            raise DataError("a home folder of mode 0700", mode, "chmod 700 it after asking who could read it")
-        if (
-            not isinstance(marker, dict)
-            or marker.get("version") != _VERSION
-            or type(marker.get("simulated")) is not bool
-        ):
-            raise DataError(f"a home of version {_VERSION}", "another version", remedy)
+        marker = _marker(root, "home.json", "a site's home folder", remedy)
+        if type(marker.get("simulated")) is not bool:
+            raise DataError("a site's home folder", "none, or an unfinished one", remedy)
         for name in _FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         keys = SiteKey.load(root / "site.key"), SigningKey.load(root / "signing.key")
         return cls(root, *keys, marker["simulated"], marker.get("insecure") is True)
+
+
+def _marker(root: Path, name: str, expected: str, remedy: str) -> dict[str, Any]:
+    try:
+        marker = json.loads((root / name).read_bytes())
+        status = root.stat()
+    except (OSError, ValueError):
+        raise DataError(expected, "none, or an unfinished one", remedy) from None
+    if status.st_mode & 0o077:
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+        raise DataError("a home folder of mode 0700", mode, "chmod 700 it after asking who could read it")
+    if not isinstance(marker, dict) or marker.get("version") != _VERSION:
+        raise DataError(f"a home of version {_VERSION}", "another version", remedy)
+    return marker
+
+
+@dataclass(frozen=True)
+class OutFolder(ReleaseFolder):
+    """The output of a de-identification without a home: the site key stays where it is.
+
+    The signing key follows from the site key (HKDF, domain "receipt-signing"), so that whoever holds
+    the key can go on, and nobody else.
+
+    Attributes: identity: random, made with the folder. project: salt of its pseudonyms.
+    """
+
+    identity: str
+    project: str
+
+    @property
+    def anchor(self) -> Path | None:
+        return anchor_path(self.identity)
+
+    @classmethod
+    def create(cls, root: Path, site_key: SiteKey, project: str) -> Self:
+        """Make the folder (0700). Raises DataError where it holds anything."""
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(not _left_unfinished(path) for path in root.iterdir()):
+            raise DataError(
+                "a new or empty folder, or the output of an earlier run",
+                "a folder with other files in it",
+                "name another folder",
+            )
+        root.chmod(0o700)
+        for name in ("released", "quarantine"):
+            (root / name).mkdir(mode=0o700, exist_ok=True)
+        key, identity = _receipt_key(site_key, project), secrets.token_hex(16)
+        marker = {
+            "identity": identity,
+            "project": project,
+            "public_key": key.public_bytes.hex(),
+            "version": _VERSION,
+        }
+        unfinished = root / _UNFINISHED
+        unfinished.unlink(missing_ok=True)
+        write_secret(unfinished, json.dumps(marker, sort_keys=True).encode())
+        unfinished.replace(root / "deid.json")  # last: a folder without it was never begun
+        return cls(root, site_key, key, identity, project)
+
+    @classmethod
+    def open(cls, root: Path, site_key: SiteKey) -> Self:
+        """Open the output of an earlier run. Raises DataError, and ConfigError for another key than its own."""
+        card = OutCard.read(root)
+        key = _receipt_key(site_key, card.project)
+        if key.public_bytes.hex() != card.public_key:
+            raise ConfigError("the key of this output folder", "another one", "use that key, or a new folder")
+        for name in ("released", "quarantine"):
+            (root / name).mkdir(mode=0o700, exist_ok=True)
+        return cls(root, site_key, key, card.identity, card.project)
+
+
+def _left_unfinished(path: Path) -> bool:
+    """What a process that was killed while it made the folder may leave."""
+    if path.name in ("released", "quarantine") and path.is_dir():
+        return not any(path.iterdir())
+    return path.name == _UNFINISHED
+
+
+def _receipt_key(site_key: SiteKey, project: str) -> SigningKey:
+    return SigningKey.from_bytes(site_key.derive("receipt-signing", project=project))
+
+
+@dataclass(frozen=True, slots=True)
+class OutCard:
+    """What an output folder says of itself; enough to verify it without its key."""
+
+    identity: str
+    project: str
+    public_key: str
+
+    @classmethod
+    def exists(cls, root: Path) -> bool:
+        return (root / "deid.json").is_file()
+
+    @classmethod
+    def read(cls, root: Path) -> Self:
+        """Raises DataError where the folder is no output, or readable by others."""
+        expected, remedy = "an output folder of `fedimg deidentify run`", "name the folder that it made"
+        marker = _marker(root, "deid.json", expected, remedy)
+        values = [str(marker.get(name) or "") for name in ("identity", "project", "public_key")]
+        if not all(values):
+            raise DataError(expected, "one whose deid.json was changed", remedy)
+        return cls(*values)

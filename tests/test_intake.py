@@ -181,7 +181,7 @@ def test_two_homes_with_one_key_and_any_number_of_workers_agree(source, tmp_path
     homes = [SiteHome.create(tmp_path / name, simulated=True) for name in ("one", "two")]
     (homes[1].root / "site.key").write_bytes((homes[0].root / "site.key").read_bytes())
     homes[1] = SiteHome.open(homes[1].root)
-    results = [run_intake(items, at, IntakeConfig(workers=n)) for at, n in zip(homes, (1, 2), strict=True)]
+    results = [run_intake(items, at, IntakeConfig(workers=n)) for at, n in zip(homes, (0, 2), strict=True)]
     assert tree(homes[0]) == tree(homes[1])
     assert results[0].records == results[1].records
     assert [entry.link for entry in receipts_of(homes[0])] == [entry.link for entry in receipts_of(homes[1])]
@@ -296,6 +296,6 @@ def test_its_own_release_as_input_comes_out_unchanged(home, source, tmp_path):
 
 
 def test_a_bad_configuration_is_refused(home):
-    for config in (IntakeConfig(workers=0), IntakeConfig(project=""), IntakeConfig(profile="none")):
+    for config in (IntakeConfig(workers=-1), IntakeConfig(project=""), IntakeConfig(profile="none")):
         with pytest.raises(ConfigError):
             run_intake([], home, config)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from fedimg.dicom import receipts
-from fedimg.dicom.receipts import Receipt
+from fedimg.dicom.chain import GENESIS
+from fedimg.dicom.receipts import Anchor, Receipt
 from fedimg.errors import ReceiptError
-from fedimg.home import SiteHome
+from fedimg.home import ReleaseFolder, SiteHome
+from fedimg.intake.basis import one_basis
+from fedimg.intake.decisions import Decision
 from fedimg.intake.labels import Label, label_key, read_labels
 from fedimg.values import DeidentifiedRecord
 
@@ -21,7 +24,7 @@ class Admission:
     refused: tuple[ReceiptError, ...]
 
 
-def record_of(receipt: Receipt, label: Label) -> DeidentifiedRecord:
+def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
     """The record of a released file."""
     return DeidentifiedRecord(
         path=PurePosixPath(receipt.output or ""),
@@ -37,28 +40,55 @@ def record_of(receipt: Receipt, label: Label) -> DeidentifiedRecord:
     )
 
 
-def admission(home: SiteHome) -> Admission:
+def admission(home: SiteHome, profile: str | None = None) -> Admission:
     """Verify chain, root and signature, then every released byte.
 
-    Raises ReceiptError where the receipts as a whole do not verify; a single changed, missing or
-    unlabelled file is refused alone.
+    Args:
+        profile: the only one whose releases the terms of a training allow; None: whichever it is.
+
+    Raises ReceiptError where the receipts as a whole do not verify, were put back to an earlier
+    state, or are of several profiles, projects or keys; a single changed, missing or unlabelled
+    file, or one of another profile, is refused alone.
     """
-    if not receipts.head_path(home.receipts).exists() and not home.receipts.exists():
+    if not receipts.head_path(home.receipts).exists() and not home.receipts.exists() and not _seen(home):
         return Admission((), ())  # a new home: nothing was taken in
     latest: dict[str, Receipt] = {}
-    for receipt in receipts.read(home.receipts, home.signing_key.public_bytes):
+    outputs: dict[str, str] = {}
+    for receipt in receipts.read(home.receipts, home.signing_key.public_bytes, anchor_of(home)):
+        latest.pop(outputs.pop(receipt.link, ""), None)
         if receipt.decision == "released":
-            latest[receipt.output or ""] = receipt
+            outputs[receipt.link] = receipt.output or ""
+            latest[receipt.output or ""] = replace(receipt, evidence={}, gate={}, versions={})
+    one_basis(latest.values())
     labels = read_labels(home.labels)
     records, refused = [], []
     for path in sorted(latest):
         receipt = latest[path]
         try:
-            receipts.check_file(receipt, home.released)
+            _check_profile(receipt, profile)
+            receipts.check_file(receipt, path, home.released)
             records.append(record_of(receipt, _label(receipt, labels)))
         except ReceiptError as error:
             refused.append(error)
     return Admission(tuple(records), tuple(refused))
+
+
+def anchor_of(home: ReleaseFolder) -> Anchor | None:
+    """Where this machine notes the folder's receipts; None for a simulated site."""
+    return Anchor(home.anchor) if home.anchor is not None else None
+
+
+def _seen(home: SiteHome) -> bool:
+    anchor = anchor_of(home)
+    return anchor is not None and anchor.seen() not in (None, (0, GENESIS))
+
+
+def _check_profile(receipt: Receipt, profile: str | None) -> None:
+    if profile is not None and receipt.profile.get("name") != profile:
+        where = f"a release under {profile} of run position {receipt.position}"
+        raise ReceiptError(
+            where, "another profile", "take the input in under the profile that the terms name"
+        )
 
 
 def _label(receipt: Receipt, labels: dict[str, Label]) -> Label:
@@ -69,6 +99,6 @@ def _label(receipt: Receipt, labels: dict[str, Label]) -> Label:
     return label
 
 
-def admitted(home: SiteHome) -> tuple[DeidentifiedRecord, ...]:
+def admitted(home: SiteHome, profile: str | None = None) -> tuple[DeidentifiedRecord, ...]:
     """The records that training may read. Raises ReceiptError as `admission`, which also tells the refused."""
-    return admission(home).records
+    return admission(home, profile).records

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import connection
 from pathlib import Path
 from typing import Self
 
@@ -17,84 +22,129 @@ from fedimg.intake.release import Outcome, ReleaseConfig, Releaser, Task
 from fedimg.values import Quarantine
 
 _CHUNK = 16
+_AHEAD = 3  # chunks per process: enough that none waits, few enough that memory stays flat
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_child: Releaser | None = None  # of a child process: tables and keys are loaded once
 
 
-@cache
-def _releaser(secret: bytes, config: ReleaseConfig, quarantine: Path) -> Releaser:
-    """Once per child process: tables and derived keys are loaded once."""
-    return Releaser(SiteKey.from_bytes(secret), config, quarantine)
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every process of a run needs: see `Releaser`."""
+
+    site_key: SiteKey
+    config: ReleaseConfig
+    quarantine: Path
+    index: Path | None = None
+
+    def releaser(self) -> Releaser:
+        return Releaser(self.site_key, self.config, self.quarantine, self.index)
 
 
-def _take(secret: bytes, config: ReleaseConfig, quarantine: Path, tasks: Sequence[Task]) -> list[Outcome]:
-    releaser = _releaser(secret, config, quarantine)
-    return [releaser.take(task) for task in tasks]
+def _begin(secret: bytes, config: ReleaseConfig, quarantine: Path, index: Path | None) -> None:
+    """In a fresh child: it ends with its parent, whatever ended that, and leaves Ctrl-C to it."""
+    global _child  # noqa: PLW0603 - one per process, which is made for it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _child = Workplace(SiteKey.from_bytes(secret), config, quarantine, index).releaser()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _take(tasks: Sequence[Task]) -> list[Outcome]:
+    if _child is None:
+        raise RuntimeError("a child process that was not begun")
+    return [_child.take(task) for task in tasks]
 
 
 class ReleasePool:
-    """`workers` child processes (spawned: no lock or file of this process is inherited).
+    """`workers` child processes (spawned: no lock or file of this process is inherited); 0: this process.
 
     Memory stays flat: only a few chunks per worker are under way. Close it, or use `with`.
     """
 
-    def __init__(self, site_key: SiteKey, config: ReleaseConfig, quarantine: Path, workers: int) -> None:
-        self._arguments = (site_key.to_bytes(), config, quarantine)
-        self._local = Releaser(site_key, config, quarantine)
-        self._workers = workers
-        self._executor = self._fresh() if workers > 1 else None
+    def __init__(self, workplace: Workplace, workers: int) -> None:
+        self._workplace, self._workers = workplace, workers
+        self._local = workplace.releaser()
+        self._executor: ProcessPoolExecutor | None = None
 
-    def _fresh(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"))
-
-    def outcomes(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
         """One outcome per task, in order. Raises OSError for a full disk."""
-        if self._executor is None:
-            yield from map(self._local.take, tasks)
+        if not self._workers:
+            yield from ((task, self._local.take(task)) for task in tasks)
             return
         source = iter(tasks)
         waiting: deque[tuple[list[Task], Future[list[Outcome]]]] = deque()
         while True:
-            while len(waiting) < 3 * self._workers and (chunk := list(islice(source, _CHUNK))):
+            while len(waiting) < _AHEAD * self._workers and (chunk := list(islice(source, _CHUNK))):
                 waiting.append((chunk, self._submit(chunk)))
             if not waiting:
                 return
             chunk, future = waiting.popleft()
             try:
-                yield from future.result()
+                outcomes = future.result()
             except BrokenProcessPool:
                 yield from self._one_by_one(chunk)
                 waiting = deque((later, self._submit(later)) for later, _ in waiting)
+            else:
+                yield from zip(chunk, outcomes, strict=True)
 
     def _submit(self, chunk: list[Task]) -> Future[list[Outcome]]:
         if self._executor is None:
-            raise RuntimeError("a pool of one process takes no chunks")
+            self._executor = self._fresh()
         try:
-            return self._executor.submit(_take, *self._arguments, chunk)
+            with _single_threaded():  # children are started at the first task
+                return self._executor.submit(_take, chunk)
         except BrokenProcessPool:
-            self._renew()
+            self.close()
             return self._submit(chunk)
 
-    def _renew(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        self._executor = self._fresh()
+    def _fresh(self) -> ProcessPoolExecutor:
+        place = self._workplace
+        arguments = (place.site_key.to_bytes(), place.config, place.quarantine, place.index)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._workers, context, _begin, arguments)
 
-    def _one_by_one(self, chunk: Sequence[Task]) -> Iterator[Outcome]:
+    def _one_by_one(self, chunk: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """After a child died (a codec's crash, the memory limit): find out on which task, and hold it back."""
-        self._renew()
+        self.close()
         for task in chunk:
             try:
-                yield from self._submit([task]).result()
+                yield task, self._submit([task]).result()[0]
             except BrokenProcessPool:
-                self._renew()
-                yield Outcome(task.position, self._local.link_of(task), 0, Quarantine.UNREADABLE)
+                self.close()
+                found = "an input that ended the process which read it"
+                link = self._local.link_of(task)
+                yield task, Outcome(task.position, link, 0, Quarantine.UNREADABLE, found)
 
     def close(self) -> None:
         """Stop the children; tasks not begun are dropped."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Children inherit an environment of one thread each: the processes are the parallelism."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

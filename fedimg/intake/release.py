@@ -10,22 +10,28 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import foreign, gate
-from fedimg.dicom.deidentify import DeidConfig, Deidentified, Deidentifier, Hints
+from fedimg.dicom.deidentify import Deidentified, Deidentifier
 from fedimg.dicom.identifiers import Identifiers
+from fedimg.dicom.layers import DeidConfig
 from fedimg.dicom.pseudonyms import normalise_id
 from fedimg.dicom.reader import DEFAULT_LIMITS, Quarantined, parse, read_capped
+from fedimg.intake.hints import InputHints
 from fedimg.values import Quarantine, SourceItem
 
 _WORD = re.compile(r"[^\W_]+")
 _NIFTI_HEADER = 352
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Store = Callable[[bytes], bytes]
+"""Takes the bytes of a release and gives back what can be read of them: the gate judges that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +39,34 @@ class ReleaseConfig:
     """What one input's way depends on.
 
     Attributes:
-        project: salt of every pseudonym. profile, recompress: see `DeidConfig`.
+        project: salt of every pseudonym. deid: see `DeidConfig`.
         allow_secondary_capture: pictures (PNG, JPEG, TIFF) become secondary captures and are
             released. The source says that they show no text; nobody checks.
+        follow_links: whether an input may be a symbolic link.
+        labelled: whether an input without label is held back: what feeds a training has one.
+        root: names of folders from here on down to the file are words to be searched for;
+            None: those of the file and its folder.
     """
 
     project: str
-    profile: str = "train"
-    recompress: Literal["jpeg-ls", "none"] = "jpeg-ls"
+    deid: DeidConfig = field(default_factory=DeidConfig)
     allow_secondary_capture: bool = True
+    follow_links: bool = True
+    labelled: bool = True
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One input and its place in the run. `occurrence` counts equal paths."""
+    """One input and its place in the run. `occurrence` counts equal paths.
+
+    `accepted` are findings that a reviewer has called false alarms.
+    """
 
     position: int
     occurrence: int
     item: SourceItem
+    accepted: frozenset[Quarantine] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,7 @@ class Outcome:
     link: str
     size_in: int
     reason: Quarantine | None = None
+    detail: str | None = None
     temporary: str | None = None
     output: PurePosixPath | None = None
     sha256: str = ""
@@ -76,13 +93,18 @@ class Outcome:
 
 
 class Releaser:
-    """Takes inputs one by one. `quarantine` is a folder of the site's home, mode 0700."""
+    """Takes inputs one by one.
 
-    def __init__(self, site_key: SiteKey, config: ReleaseConfig, quarantine: Path) -> None:
-        self._deidentifier = Deidentifier(
-            site_key, config.project, DeidConfig(config.profile, config.recompress)
-        )
+    Args:
+        quarantine: a folder of mode 0700. index: what the survey found there, if there was one.
+    """
+
+    def __init__(
+        self, site_key: SiteKey, config: ReleaseConfig, quarantine: Path, index: Path | None = None
+    ) -> None:
+        self._deidentifier = Deidentifier(site_key, config.project, config.deid)
         self._config, self._quarantine = config, quarantine
+        self._hints = InputHints(index)
 
     def link(self, task: Task, content: bytes) -> str:
         """The keyed digest by which a receipt names its input: path, content and occurrence."""
@@ -93,50 +115,81 @@ class Releaser:
     def link_of(self, task: Task) -> str:
         """The same, reading the file; an unreadable one counts as empty."""
         try:
-            return self.link(task, read_capped(task.item.path, DEFAULT_LIMITS.file_bytes))
-        except (OSError, Quarantined):
+            return self.link(task, self.content(task))
+        except Quarantined:
             return self.link(task, b"")
 
     def take(self, task: Task) -> Outcome:
-        """Raises OSError for a full disk only; every other fault is a reason in the outcome."""
+        """Write the release into quarantine and judge it there.
+
+        Raises OSError for a full disk only; every other fault is a reason in the outcome.
+        """
+        written: list[Path] = []
+
+        def store(data: bytes) -> bytes:
+            name = hashlib.sha256(f"{task.position}/{task.occurrence}".encode()).hexdigest()
+            written.append(self._quarantine / f"{name}-{os.getpid()}.part")
+            _write(written[-1], data)
+            return written[-1].read_bytes()
+
+        outcome = self.judge(task, store)
+        if not written:
+            return outcome
+        if outcome.reason is None:
+            named = written[-1].with_name(f"{outcome.link}-{os.getpid()}.part")
+            written[-1].replace(named)
+            return _with_file(outcome, named.name)
+        written[-1].unlink()
+        return outcome
+
+    def judge(self, task: Task, store: Store = bytes) -> Outcome:
+        """Decide on one input; the release goes to `store`. Raises OSError for a full disk only."""
         content = b""
         try:
-            content = _content(task.item.path)
-            if task.item.label is None:
+            content = self.content(task)
+            if self._config.labelled and task.item.label is None:
                 raise Quarantined(Quarantine.NO_LABEL, "no label")
-            return self._released(task, content)
+            if task.item.kind == "nifti":
+                return self._nifti(task, content, store)
+            return self._dicom(task, content, store)
         except Quarantined as refusal:
-            return Outcome(task.position, self.link(task, content), len(content), refusal.reason)
+            return self._held(task, content, refusal.reason, refusal.detail)
         except (MemoryError, RecursionError):
-            return Outcome(task.position, self.link(task, content), len(content), Quarantine.UNSAFE_STRUCTURE)
+            return self._held(task, content, Quarantine.UNSAFE_STRUCTURE, "a structure beyond the memory")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL_DISK:
                 raise
-            return Outcome(task.position, self.link(task, content), len(content), Quarantine.UNREADABLE)
+            return self._held(task, content, Quarantine.UNREADABLE, "an error of the system")
         # A fault of this software or a library in the face of a strange file: that file is held back, the
         # others go on. The error's text may quote the file and is dropped.
-        except Exception:  # noqa: BLE001
-            return Outcome(task.position, self.link(task, content), len(content), Quarantine.UNSAFE_STRUCTURE)
+        except Exception as error:  # noqa: BLE001
+            return self._held(task, content, Quarantine.UNSAFE_STRUCTURE, type(error).__name__)
 
-    def _released(self, task: Task, content: bytes) -> Outcome:
-        temporary = self._quarantine / f"{task.position}-{os.getpid()}.part"
+    def _held(self, task: Task, content: bytes, reason: Quarantine, detail: str) -> Outcome:
+        return Outcome(task.position, self.link(task, content), len(content), reason, detail)
+
+    def content(self, task: Task) -> bytes:
+        """The input's bytes. Raises Quarantined."""
+        path = task.item.path
         try:
-            if task.item.kind == "nifti":
-                return self._nifti(task, content, temporary)
-            return self._dicom(task, content, temporary)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
-            raise
+            if not self._config.follow_links and path.is_symlink():
+                raise Quarantined(Quarantine.LINK, "a symbolic link")
+            return read_capped(path, DEFAULT_LIMITS.file_bytes)
+        except OSError as error:
+            found = f"the system could not read it ({error.strerror})"
+            raise Quarantined(Quarantine.UNREADABLE, found) from None
 
-    def _dicom(self, task: Task, content: bytes, temporary: Path) -> Outcome:
+    def deidentified(self, task: Task, content: bytes) -> Deidentified:
+        """The release of a DICOM file or picture, before the gate. Raises Quarantined."""
         item, digitised = task.item, task.item.kind == "image"
-        hints = Hints(item.patient_id, _path_words(item.path), digitised)
-        dicom = self._picture(task, temporary) if digitised else content
-        release = self._deidentifier.deidentify(parse(dicom), hints)
-        _write(temporary, release.data)
-        written = temporary.read_bytes()
-        result = self._gate(written, release)
+        dicom = self._picture(task) if digitised else content
+        hints = self._hints.of(task.position, item.patient_id, self._words(item.path), digitised=digitised)
+        return self._deidentifier.deidentify(parse(dicom), hints)
+
+    def _dicom(self, task: Task, content: bytes, store: Store) -> Outcome:
+        release = self.deidentified(task, content)
+        written = store(release.data)
+        result = self._gate(written, release, task.accepted)
         keys = {
             "patient": release.patient_key,
             "study": release.study_key,
@@ -147,7 +200,6 @@ class Releaser:
             task.position,
             self.link(task, content),
             len(content),
-            temporary=temporary.name,
             output=_output(keys, ".dcm"),
             sha256=hashlib.sha256(written).hexdigest(),
             size=len(written),
@@ -158,10 +210,10 @@ class Releaser:
             gate=result,
         )
 
-    def _picture(self, task: Task, temporary: Path) -> bytes:
+    def _picture(self, task: Task) -> bytes:
         if not self._config.allow_secondary_capture:
             raise Quarantined(Quarantine.OBJECT_TYPE, "a picture, which this site does not take in")
-        made = temporary.with_suffix(".capture")
+        made = self._quarantine / f"{task.position}-{os.getpid()}.capture"
         try:
             foreign.image_to_dicom(task.item.path, self._patient(task), made)
             return made.read_bytes()
@@ -169,27 +221,30 @@ class Releaser:
             with suppress(FileNotFoundError):
                 made.unlink()
 
-    def _gate(self, written: bytes, release: Deidentified) -> dict[str, Any]:
-        """Raises Quarantined RESIDUAL_IDENTIFIER where the written bytes do not pass."""
+    def _gate(self, written: bytes, release: Deidentified, accepted: frozenset[Quarantine]) -> dict[str, Any]:
+        """Raises Quarantined where the written bytes do not pass. What breaks the profile, nobody overrides."""
         fault = gate.structure_fault(written, self._deidentifier.profile)
         if fault is not None:
             raise Quarantined(Quarantine.UNSAFE_STRUCTURE, fault)
         hits = gate.outside(gate.search(written, release.needles, release.pixels), release.closed)
-        if hits:
+        if hits and Quarantine.RESIDUAL_IDENTIFIER not in accepted:
             raise Quarantined(Quarantine.RESIDUAL_IDENTIFIER, f"{len(hits)} places that spell an identifier")
-        return {"spellings": len(release.needles), "hits": 0}
+        return {"spellings": len(release.needles), "hits": len(hits)}
 
-    def _nifti(self, task: Task, content: bytes, temporary: Path) -> Outcome:
+    def _nifti(self, task: Task, content: bytes, store: Store) -> Outcome:
         patient = self._deidentifier.pseudonyms.subject("", self._patient(task))
-        _write(temporary, b"")
-        foreign.clean_nifti(task.item.path, temporary)
-        written = temporary.read_bytes()
-        identifiers = Identifiers(texts={self._patient(task), *_path_words(task.item.path)})
-        needles = identifiers.needles()
+        made = self._quarantine / f"{task.position}-{os.getpid()}.capture"
+        try:
+            foreign.clean_nifti(task.item.path, made)
+            written = store(made.read_bytes())
+        finally:
+            with suppress(FileNotFoundError):
+                made.unlink()
+        needles = Identifiers(texts={self._patient(task), *self._words(task.item.path)}).needles()
         plain = gzip.decompress(written)
         hits = gate.search(plain, needles, (min(_NIFTI_HEADER, len(plain)), len(plain)))
         # RFC 1952: ten bytes of gzip header with no flag say that no file name or comment follows.
-        if hits or written[3] != 0:
+        if written[3] != 0 or (hits and Quarantine.RESIDUAL_IDENTIFIER not in task.accepted):
             raise Quarantined(Quarantine.RESIDUAL_IDENTIFIER, f"{len(hits)} places that spell an identifier")
         link, uid = self._deidentifier.pseudonyms.link, self._deidentifier.pseudonyms.uid
         digest = hashlib.sha256(plain).hexdigest()
@@ -200,14 +255,13 @@ class Releaser:
             task.position,
             self.link(task, content),
             len(content),
-            temporary=temporary.name,
             output=_output(keys, ".nii.gz"),
             sha256=hashlib.sha256(written).hexdigest(),
             size=len(written),
             pixel_digest=link(b"pixels", patient.encode(), digest.encode()),
             keys=keys,
             evidence={"pixels": {"layers": ["L0"], "route": "nifti"}},
-            gate={"spellings": len(needles), "hits": 0},
+            gate={"spellings": len(needles), "hits": len(hits)},
         )
 
     def _patient(self, task: Task) -> str:
@@ -216,24 +270,29 @@ class Releaser:
             raise Quarantined(Quarantine.NO_PATIENT_ID, "no patient number beside the file")
         return patient_id
 
+    def _words(self, path: Path) -> tuple[str, ...]:
+        """File and folder names of an input are PHI ("JANE DOE/CT 1.dcm"): their words may not come along."""
+        folders: tuple[str, ...] = (path.parent.name,)
+        if self._config.root is not None and path.is_relative_to(self._config.root):
+            folders = path.relative_to(self._config.root).parts[:-1]
+        names = (path.name.split(".")[0], *folders)
+        return tuple({word for name in names for word in (name, *_WORD.findall(name)) if word})
 
-def _content(path: Path) -> bytes:
-    try:
-        return read_capped(path, DEFAULT_LIMITS.file_bytes)
-    except OSError as error:
-        raise Quarantined(Quarantine.UNREADABLE, f"the system could not read it ({error.strerror})") from None
+
+def _with_file(outcome: Outcome, name: str) -> Outcome:
+    fields = {field: getattr(outcome, field) for field in Outcome.__dataclass_fields__}
+    return Outcome(**(fields | {"temporary": name}))
 
 
 def _write(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)  # of a process that had this number before and was killed
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-
-
-def _path_words(path: Path) -> tuple[str, ...]:
-    """File and folder names of an input are PHI ("JANE DOE/CT 1.dcm"): their words may not come along."""
-    names = (path.name.split(".")[0], path.parent.name)
-    return tuple({word for name in names for word in (name, *_WORD.findall(name)) if word})
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError:
+        path.unlink()
+        raise
 
 
 def _output(keys: Mapping[str, str], suffix: str) -> PurePosixPath:

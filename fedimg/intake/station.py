@@ -1,45 +1,66 @@
-"""The intake: tasks to the pool, outcomes to the release tree, one receipt per input, in order.
+"""The intake: survey, tasks to the pool, outcomes to the release tree, one receipt per input, in order.
 
-Order of writing, so that a kill at any instant leaves a clean release tree: file in quarantine →
-gate → rename into the tree → label → receipt → signed checkpoint. What is in the tree
-without a signed receipt is de-identified, not admitted, and replaced by the same bytes next time.
+What is written when, so that a kill at any instant leaves a clean release tree, is in `batch`. A
+run that is started again signs nothing anew that was signed, and ends like one never broken.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from fedimg.dicom import receipts
-from fedimg.dicom.profile import load_profile
-from fedimg.dicom.receipts import Receipt, ReceiptLog
+from fedimg.dicom.layers import DeidConfig
+from fedimg.dicom.receipts import ReceiptLog
 from fedimg.errors import ConfigError, DataError
-from fedimg.home import SiteHome
-from fedimg.intake.admission import record_of
+from fedimg.home import ReleaseFolder, SiteHome
+from fedimg.intake import batch, index
+from fedimg.intake.admission import anchor_of, record_of
+from fedimg.intake.basis import Basis
+from fedimg.intake.decisions import Decision, Decisions, basis_of, decision_of
+from fedimg.intake.folder import FolderInputs, ListedInputs
 from fedimg.intake.labels import LabelFile, label_key
-from fedimg.intake.pool import ReleasePool
-from fedimg.intake.release import Outcome, ReleaseConfig, Releaser, Task
+from fedimg.intake.pool import ReleasePool, Workplace
+from fedimg.intake.release import FULL_DISK, Outcome, ReleaseConfig, Releaser, Task
 from fedimg.intake.report import report_text
+from fedimg.intake.survey import survey
 from fedimg.values import DeidentifiedRecord, Quarantine, SourceItem
 
-_CHECKPOINT_EVERY = 256
+Inputs = Sequence[SourceItem] | FolderInputs
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeConfig:
-    """Attributes: as `ReleaseConfig`; workers: processes (1: this one)."""
+    """What an intake may be told.
+
+    Attributes:
+        profile, recompress, head, largest_mask, vendor_boxes, pixel_layers: see `DeidConfig`.
+        project, allow_secondary_capture: see `ReleaseConfig`. workers: child processes;
+            0: this process, which a decoder's crash would end.
+    """
 
     profile: str = "train"
     project: str = "fedimg"
-    workers: int = 1
+    workers: int = 0
     recompress: Literal["jpeg-ls", "none"] = "jpeg-ls"
     allow_secondary_capture: bool = True
+    head: Literal["quarantine", "deface", "allow-local"] | None = None
+    largest_mask: float = 0.2
+    vendor_boxes: str | None = None
+    pixel_layers: Literal["all", "L0-L3"] = "all"
+
+    def release(self, *, labelled: bool, root: Path | None = None) -> ReleaseConfig:
+        """The same for one input. Below `root`, the input folder, links are not followed."""
+        boxes = Path(self.vendor_boxes) if self.vendor_boxes is not None else None
+        deid = DeidConfig(
+            self.profile, self.recompress, self.head, self.largest_mask, boxes, self.pixel_layers
+        )
+        return ReleaseConfig(self.project, deid, self.allow_secondary_capture, root is None, labelled, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +68,8 @@ class IntakeResult:
     """What one run of the intake did.
 
     Attributes:
-        records: of this run's items that are released, in order, those of earlier runs included.
+        records: of this run's items that are released, in order, those of earlier runs included;
+            empty for inputs without labels. released: their number.
         quarantined: counts by reason. positions: the run positions behind them.
         bytes_in, bytes_released: sizes of the inputs read and of the released files.
         resumed: items whose released file was there already.
@@ -59,94 +81,96 @@ class IntakeResult:
     bytes_released: int
     positions: Mapping[Quarantine, tuple[int, ...]] = field(default_factory=dict)
     resumed: int = 0
+    released: int = 0
 
     def report(self) -> str:
         """For the site's operator: counts, remedies, positions; no patient data."""
-        return report_text(len(self.records), self.positions)
+        return report_text(self.released, self.positions)
+
+
+Progress = Callable[[int, int], None]
+"""(done, total)."""
 
 
 def run_intake(
-    items: Sequence[SourceItem],
-    home: SiteHome,
+    items: Inputs,
+    home: ReleaseFolder,
     config: IntakeConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    surveying: Progress | None = None,
 ) -> IntakeResult:
     """Take every item in: release it or hold it back, with one receipt each.
 
-    A second run with the same items takes up where the first was interrupted. `progress` is
-    called as (done, total).
+    Into a `SiteHome` only what has a label is released, unless the items are a folder's. A second
+    run with the same items takes up where the first was interrupted.
 
     Raises DataError for a full disk (receipts and released files stay valid), ConfigError for a
-    bad configuration, ReceiptError where the home's receipts do not verify.
+    bad configuration or one that the folder was not filled under, ReceiptError where the receipts
+    do not verify.
     """
     config = config or IntakeConfig()
-    if config.workers < 1 or not config.project:
+    if config.workers < 0 or not config.project:
         raise ConfigError(
-            "at least one worker and a project name", "neither or none", "set intake.workers ≥ 1"
+            "a number of processes and a project name",
+            "a negative number, or no name",
+            "set deid.workers and deid.project",
         )
-    run = _Run(home, config)
+    run = _Run(items, home, config)
     try:
-        with ReceiptLog(home.receipts, home.signing_key) as log, LabelFile(home.labels) as labels:
-            _clear(home)  # of a run that was killed; the log's lock says that none is at work
-            try:
-                return run.all_items(items, log, labels, progress)
-            finally:
-                _clear(home)
+        with ReceiptLog(home.receipts, home.signing_key, anchor_of(home)) as log, Decisions() as decisions:
+            return run.all_items(log, decisions, progress, surveying)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
-        raise DataError(
-            "room on the disk of the site's home",
-            "a full disk; what was released before is valid",
-            "free space and start the intake again: it goes on where it stopped",
-        ) from None
+        raise _full_disk() from None
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise _full_disk() from None
 
 
-def _clear(home: SiteHome) -> None:
-    for leftover in (*home.quarantine.glob("*.part"), *home.quarantine.glob("*.capture")):
-        leftover.unlink()
+def _full_disk() -> DataError:
+    return DataError(
+        "room on the disk of the site's home",
+        "a full disk; what was released before is valid",
+        "free space and start the intake again: it goes on where it stopped",
+    )
 
 
 class _Run:
     """State of one run; the pool works, this decides."""
 
-    def __init__(self, home: SiteHome, config: IntakeConfig) -> None:
-        self._home, self._config = home, config
-        self._release = ReleaseConfig(
-            config.project, config.profile, config.recompress, config.allow_secondary_capture
-        )
-        profile = load_profile(config.profile)
-        self._profile = {"name": profile.name, "digest": profile.digest, "edition": profile.edition}
-        self._versions = {name: version(name) for name in ("fedimg", "pydicom")}
-        # Of earlier runs: link → receipt without evidence; pixel digest → link; output → link.
-        self._earlier: dict[str, Receipt] = {}
-        self._pixels: dict[str, str] = {}
-        self._outputs: dict[str, str] = {}
+    def __init__(self, items: Inputs, home: ReleaseFolder, config: IntakeConfig) -> None:
+        self._items, self._home, self._workers = items, home, config.workers
+        root = items.root if isinstance(items, FolderInputs) else None
+        self._release = config.release(labelled=root is None, root=root)
+        self._labelled = root is None and isinstance(home, SiteHome)
+        self._basis = Basis.of(config.profile, config.project, home.site_key)
+        self._digest = basis_of(self._basis.profile, self._basis.origin)
         self._records: list[DeidentifiedRecord] = []
         self._positions: dict[Quarantine, list[int]] = {}
-        self._bytes_in = self._bytes_out = self._resumed = 0
+        self._bytes_in = self._bytes_out = self._resumed = self._released = 0
 
     def all_items(
-        self,
-        items: Sequence[SourceItem],
-        log: ReceiptLog,
-        labels: LabelFile,
-        progress: Callable[[int, int], None] | None,
+        self, log: ReceiptLog, decisions: Decisions, progress: Progress | None, surveying: Progress | None
     ) -> IntakeResult:
-        if len(log):
-            self._load_earlier()
-        with ReleasePool(
-            self._home.site_key, self._release, self._home.quarantine, self._config.workers
-        ) as pool:
-            for outcome in pool.outcomes(self._pending(items, labels)):
-                self._settle(outcome, items[outcome.position], log, labels)
-                if log.unsigned >= _CHECKPOINT_EVERY:
-                    labels.flush()
-                    log.checkpoint()
-                if progress is not None:
-                    progress(outcome.position + 1, len(items))
-        labels.flush()
-        log.checkpoint()
+        self._load_earlier(decisions)
+        batch.finish(self._home, decisions)
+        total = len(self._items)
+        report = None if surveying is None else (lambda done: surveying(done, total))
+        try:
+            found = survey(
+                self._items, self._home.quarantine, report, follow_links=self._release.follow_links
+            )
+            place = Workplace(self._home.site_key, self._release, self._home.quarantine, found)
+            if self._labelled and isinstance(self._home, SiteHome):
+                with LabelFile(self._home.labels) as labels:
+                    self._take_in(place, log, decisions, labels, progress, total)
+            else:
+                self._take_in(place, log, decisions, None, progress, total)
+        finally:
+            index.remove(self._home.quarantine)
+            batch.clear(self._home)
         positions = {reason: tuple(found) for reason, found in sorted(self._positions.items())}
         return IntakeResult(
             tuple(self._records),
@@ -155,103 +179,103 @@ class _Run:
             self._bytes_out,
             positions,
             self._resumed,
+            self._released,
         )
 
-    def _load_earlier(self) -> None:
+    def _load_earlier(self, decisions: Decisions) -> None:
+        """Take up what was decided. Raises ConfigError for files of another profile, project or key."""
         for receipt in receipts.read(self._home.receipts, self._home.signing_key.public_bytes):
-            profile = self._profile if receipt.profile == self._profile else {}
-            # Without what is not asked again: memory stays small over many receipts.
-            slim = replace(receipt, evidence={}, gate={}, versions={}, profile=profile)
-            self._earlier[receipt.link] = slim
-            if receipt.decision == "released":
-                self._pixels[receipt.pixel_digest or ""] = receipt.link
-                self._outputs[receipt.output or ""] = receipt.link
+            self._basis.check(receipt)
+            decisions.note(receipt)
 
-    def _pending(self, items: Sequence[SourceItem], labels: LabelFile) -> Iterator[Task]:
-        """The items that are not settled by an earlier run."""
-        seen: Counter[str] = Counter()
-        releaser = (
-            Releaser(self._home.site_key, self._release, self._home.quarantine) if self._earlier else None
+    def _take_in(
+        self,
+        place: Workplace,
+        log: ReceiptLog,
+        decisions: Decisions,
+        labels: LabelFile | None,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        releases = batch.Batch(self._home, log, labels)
+        listed = ListedInputs(place.index) if isinstance(self._items, FolderInputs) and place.index else None
+        tasks = self._pending(
+            listed or self._items, place.releaser() if len(log) else None, decisions, labels
         )
+        with ReleasePool(place, self._workers) as pool:
+            try:
+                for task, outcome in pool.outcomes(tasks):
+                    self._settle(task, outcome, decisions, releases, labels)
+                    if progress is not None:
+                        progress(task.position + 1, total)
+            except BaseException:
+                with suppress(OSError):  # the first fault is told; what is not signed is taken in again
+                    releases.commit()
+                raise
+            releases.commit()
+
+    def _pending(
+        self,
+        items: Iterable[SourceItem],
+        releaser: Releaser | None,
+        decisions: Decisions,
+        labels: LabelFile | None,
+    ) -> Iterator[Task]:
+        """The items that are not settled by an earlier run."""
+        distinct = isinstance(self._items, FolderInputs)
+        seen: Counter[str] = Counter()
         for position, item in enumerate(items):
-            path = str(item.path.absolute())
-            task = Task(position, seen[path], item)
-            seen[path] += 1
-            earlier = self._earlier.get(releaser.link_of(task)) if releaser is not None else None
+            task = Task(position, 0, item)
+            if not distinct:
+                path = str(item.path.absolute())
+                task = Task(position, seen[path], item)
+                seen[path] += 1
+            earlier = decisions.get(releaser.link_of(task)) if releaser is not None else None
             if earlier is None or not self._stands(earlier, item):
                 yield task
                 continue
-            if item.label is not None:
+            if labels is not None and item.label is not None:
                 labels.put(label_key(earlier.keys), item.label, item.split)
                 self._records.append(record_of(earlier, (item.label, item.split)))
-            self._bytes_out += earlier.size or 0
+            self._bytes_out += earlier.size
             self._resumed += 1
+            self._released += 1
 
-    def _stands(self, receipt: Receipt, item: SourceItem) -> bool:
+    def _stands(self, earlier: Decision, item: SourceItem) -> bool:
         """Whether an earlier release is still there, byte for byte, under the same profile and with a label."""
-        if receipt.decision != "released" or item.label is None or receipt.profile != self._profile:
+        if earlier.decision != "released" or earlier.basis != self._digest:
             return False
-        try:
-            data = (self._home.released / (receipt.output or "")).read_bytes()
-        except OSError:
+        if self._release.labelled and item.label is None:
             return False
-        return hashlib.sha256(data).hexdigest() == receipt.sha256
+        return batch.sha256_of(self._home.released / (earlier.output or "")) == earlier.sha256
 
-    def _settle(self, outcome: Outcome, item: SourceItem, log: ReceiptLog, labels: LabelFile) -> None:
+    def _settle(
+        self,
+        task: Task,
+        outcome: Outcome,
+        decisions: Decisions,
+        releases: batch.Batch,
+        labels: LabelFile | None,
+    ) -> None:
         self._bytes_in += outcome.size_in
-        reason = outcome.reason or self._duplicate(outcome)
-        receipt = self._receipt(outcome, item, reason)
-        if reason is not None or item.label is None or outcome.temporary is None:
-            self._discard(outcome)
-            self._positions.setdefault(reason or Quarantine.NO_LABEL, []).append(outcome.position)
-        else:
-            self._move(outcome)
-            labels.put(label_key(outcome.keys), item.label, item.split)
-            self._records.append(record_of(receipt, (item.label, item.split)))
-            self._bytes_out += outcome.size
-            self._pixels[outcome.pixel_digest] = self._outputs[str(outcome.output)] = outcome.link
-        earlier = self._earlier.get(outcome.link)
-        if (
-            earlier is None
-            or (earlier.decision, earlier.reason) != (receipt.decision, receipt.reason)
-            or reason is None
-        ):
-            log.append(receipt)
-
-    def _duplicate(self, outcome: Outcome) -> Quarantine | None:
-        """The same pixels of the same patient, or the same instance number, under another link."""
-        owners = (self._pixels.get(outcome.pixel_digest), self._outputs.get(str(outcome.output)))
-        return Quarantine.DUPLICATE if any(owner not in (None, outcome.link) for owner in owners) else None
-
-    def _receipt(self, outcome: Outcome, item: SourceItem, reason: Quarantine | None) -> Receipt:
-        common: dict[str, Any] = {
-            "position": outcome.position,
-            "link": outcome.link,
-            "profile": self._profile,
-            "versions": self._versions,
-        }
-        if reason is not None:
-            return Receipt(decision="quarantined", reason=reason.value, **common)
-        return Receipt(
-            decision="released",
-            output=str(outcome.output),
-            sha256=outcome.sha256,
-            size=outcome.size,
-            pixel_digest=outcome.pixel_digest,
-            kind="nifti" if item.kind == "nifti" else "dicom",
-            modality=outcome.modality,
-            keys=outcome.keys,
-            evidence=outcome.evidence,
-            gate=outcome.gate,
-            **common,
-        )
-
-    def _discard(self, outcome: Outcome) -> None:
-        if outcome.temporary is not None:
-            with suppress(FileNotFoundError):
+        output, reason, detail = str(outcome.output), outcome.reason, outcome.detail
+        # The same pixels of the same patient, or the same instance number, under another link.
+        if reason is None and decisions.owned_by_another(outcome.link, outcome.pixel_digest, output):
+            reason, detail = Quarantine.DUPLICATE, None
+        receipt = self._basis.receipt(outcome, task.item, reason, detail)
+        made, earlier = decision_of(receipt), decisions.get(outcome.link)
+        line = None if earlier is not None and earlier.same_as(made) else receipt
+        if reason is not None or outcome.temporary is None:
+            if outcome.temporary is not None:
                 (self._home.quarantine / outcome.temporary).unlink()
-
-    def _move(self, outcome: Outcome) -> None:
-        target = self._home.released / str(outcome.output)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._home.quarantine / (outcome.temporary or "")).replace(target)
+            self._positions.setdefault(reason or Quarantine.NO_LABEL, []).append(outcome.position)
+            releases.hold_back(line, earlier.output if earlier is not None else None)
+            return
+        item = task.item
+        if labels is not None and item.label is not None:
+            labels.put(label_key(outcome.keys), item.label, item.split)
+            self._records.append(record_of(made, (item.label, item.split)))
+        self._bytes_out += outcome.size
+        self._released += 1
+        decisions.own(outcome.link, outcome.pixel_digest, output)
+        releases.release(line, outcome.temporary, output, outcome.size)
