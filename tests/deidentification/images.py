@@ -38,7 +38,9 @@ def ct_pixels(size: int = 96, seed: int = 0) -> np.ndarray:
         for cx, cy, sign in rng.uniform(-0.4, 0.4, (4, 3))
     )
     noisy = 24 + body + organs * (body > 500) + rng.normal(0, 8, (size, size))
-    return noisy.clip(0, 4095).astype(np.uint16)
+    values = noisy.clip(0, 4095).astype(np.uint16)
+    values.setflags(write=False)  # shared between the tests
+    return values
 
 
 def octets(size: int = 96, seed: int = 0) -> np.ndarray:
