@@ -159,14 +159,14 @@ def test_colour(tmp_path, profile, photometric):
 
 
 def test_text_in_one_colour_channel_only(tmp_path, profile):
-    clean = np.repeat(octets(192) // 2[..., None], 3, axis=2)
+    clean = np.repeat((octets(192) // 2)[..., None], 3, axis=2)
     marked = clean.copy()
     marked[..., 2] = written(clean[..., 2], TEXT, (60, 20), 16, 255)
     check(tmp_path, profile, us(marked, (0, 0, 191, 191)), drawn(clean, marked))
 
 
 def test_planar_colour(tmp_path, profile):
-    clean = np.repeat(octets(192) // 2[..., None], 3, axis=2)
+    clean = np.repeat((octets(192) // 2)[..., None], 3, axis=2)
     marked = np.stack([written(clean[..., 0], TEXT, (60, 20), 14, 255)] * 3, axis=-1)
     file = us(marked, (0, 0, 191, 191))
     planes = np.moveaxis(marked, -1, 0).tobytes()
@@ -354,7 +354,7 @@ def test_rows_beyond_the_stated_size(tmp_path, profile):
 
 
 def test_ultrasound_banner_outside_the_regions(tmp_path, profile):
-    clean = np.repeat(octets(192) // 2[..., None], 3, axis=2)
+    clean = np.repeat((octets(192) // 2)[..., None], 3, axis=2)
     clean[:30] = 0
     marked = np.stack([written(clean[..., 0], TEXT, (8, 8), 14, 255)] * 3, axis=-1)
     taken = check(tmp_path, profile, us(marked, (0, 30, 191, 191)), drawn(clean, marked))
