@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
 
@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_data_element
 from pydicom.values import convert_SQ
+
+from fedimg.dicom.profile import read_table
 
 _TEXT_DELIMITERS = {0x0D, 0x0A, 0x0C, 0x09, ord("\\"), ord("^"), ord("=")}
 _WIDTH = {"US": 2, "SS": 2, "OW": 2, "AT": 2, "UL": 4, "SL": 4, "FL": 4, "OF": 4, "OL": 4}
@@ -37,11 +39,19 @@ def stored_vr(element: RawDataElement | DataElement) -> str | None:
 
 @cache
 def dictionary_vr(tag: int) -> str | None:
-    """The VR of PS3.6 for a public tag, None for an unknown one."""
+    """The VR of PS3.6 for a public tag, None for an unknown one.
+
+    Attributes younger than pydicom's dictionary, which arrive as UN, are looked up in Table E.1-1.
+    """
     try:
         return dictionary_VR(tag)
     except KeyError:
-        return None
+        return _confidential_vrs().get(tag)
+
+
+@cache
+def _confidential_vrs() -> Mapping[int, str]:
+    return {int(tag, 16): vr for tag, vr, *_ in read_table("ps315_e1_1")["rows"]}
 
 
 def raw_value(element: RawDataElement | DataElement, encodings: Sequence[str]) -> bytes:

@@ -2,8 +2,7 @@
 
 Whole weeks keep the day of the week and every interval within a subject. A time of day is never
 touched by such a shift, so 24:00 and leap seconds need no arithmetic. DA and DT: PS3.5 section
-6.2; the ages over 89: 45 CFR 164.514(b)(2)(i)(C). The profile `train` drops dates; these serve
-the profiles that keep them.
+6.2; the ages over 89: 45 CFR 164.514(b)(2)(i)(C). Only profiles that keep dates move them.
 """
 
 from __future__ import annotations
@@ -38,6 +37,15 @@ def shift_datetime(value: str, weeks: int, *, keep_time: bool) -> str:
     the date alone, without zone. Raises ValueError (without the value).
     """
     return "\\".join(_shift_one_datetime(part.strip(" \0"), weeks, keep_time) for part in value.split("\\"))
+
+
+def is_day(year: int, month: int, day: int) -> bool:
+    """Whether the calendar has such a day."""
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
 
 
 def _moved(year: int, month: int, day: int, weeks: int) -> date:

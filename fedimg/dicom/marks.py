@@ -7,6 +7,7 @@ pseudonym in place of name and number, and an age band where the header gives an
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -18,14 +19,26 @@ from fedimg.dicom.pseudonyms import Pseudonyms
 
 METHOD = 0x00120063
 _PATIENT_NAME, _PATIENT_ID, _BIRTH_DATE, _AGE = 0x00100010, 0x00100020, 0x00100030, 0x00101010
-_REMOVED, _METHOD_CODES, _TEMPORAL = 0x00120062, 0x00120064, 0x00280303
+_REMOVED, _METHOD_CODES, _BURNED_IN, _TEMPORAL = 0x00120062, 0x00120064, 0x00280301, 0x00280303
 _STUDY_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 _NO_SEAL = "0" * 32
-# CID 7050 (PS3.16): the options this profile's output answers to.
-_CID_7050 = {
+# CID 7050 (PS3.16): what a release may say was done to it.
+CID_7050 = {
     "113100": "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113102": "Clean Recognizable Visual Features Option",
+    "113103": "Clean Graphics Option",
+    "113104": "Clean Structured Content Option",
+    "113105": "Clean Descriptors Option",
+    "113106": "Retain Longitudinal Temporal Information Full Dates Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
     "113108": "Retain Patient Characteristics Option",
+    "113109": "Retain Device Identity Option",
+    "113110": "Retain UIDs Option",
+    "113111": "Retain Safe Private Option",
+    "113112": "Retain Institution Identity Option",
 }
+CLEAN_PIXELS, CLEAN_FACES = "113101", "113102"
 
 
 def method(profile: Profile) -> str:
@@ -33,28 +46,48 @@ def method(profile: Profile) -> str:
     return f"fedimg {profile.name} {profile.version}\\profile {profile.digest[:16]}\\seal "
 
 
-def add_constants(dataset: Dataset, kept: dict[int, Element], profile: Profile, patient_key: str) -> None:
-    """Put the elements of action D into `kept`, and the age band where the header gives an age by dates only."""
-    codes = [
-        [
-            text(0x00080100, "SH", code, closed=True),
-            text(0x00080102, "SH", "DCM", closed=True),
-            text(0x00080104, "LO", _CID_7050[code], closed=True),
-        ]
-        for code in profile.confidentiality_codes
-    ]
+def add_constants(
+    dataset: Dataset,
+    kept: dict[int, Element],
+    profile: Profile,
+    patient_key: str,
+    *,
+    clean_pixels: bool = False,
+    clean_faces: bool = False,
+) -> None:
+    """Put the marks into `kept`, and the age band where the header gives an age by dates only.
+
+    Args:
+        clean_pixels: layer L5 passed on what is written: (0028,0301) = NO and code 113101.
+        clean_faces: recognizable features were removed: code 113102.
+    """
+    done = [CLEAN_PIXELS] * clean_pixels + [CLEAN_FACES] * clean_faces
     added = [
         text(_PATIENT_NAME, "PN", patient_key),
         text(_PATIENT_ID, "LO", patient_key),
         text(_REMOVED, "CS", "YES", closed=True),
         text(METHOD, "LO", method(profile) + _NO_SEAL, closed=True),
-        Element(_METHOD_CODES, "SQ", codes),
-        text(_TEMPORAL, "CS", "REMOVED", closed=True),
+        Element(_METHOD_CODES, "SQ", method_codes({*profile.confidentiality_codes, *done})),
+        text(_TEMPORAL, "CS", profile.temporal, closed=True),
     ]
-    age = None if _AGE in kept else _age_by_dates(dataset)
+    if clean_pixels:
+        added.append(text(_BURNED_IN, "CS", "NO", closed=True))
+    age = _age_by_dates(dataset) if profile.name == "train" and _AGE not in kept else None
     if age is not None:
         added.append(text(_AGE, "AS", age))
     kept.update({element.tag: element for element in added})
+
+
+def method_codes(codes: Collection[str]) -> list[list[Element]]:
+    """The items of (0012,0064), in the order of the codes."""
+    return [
+        [
+            text(0x00080100, "SH", code, closed=True),
+            text(0x00080102, "SH", "DCM", closed=True),
+            text(0x00080104, "LO", CID_7050[code], closed=True),
+        ]
+        for code in sorted(codes)
+    ]
 
 
 def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> None:

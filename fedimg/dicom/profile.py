@@ -1,32 +1,40 @@
 """Which attribute may be in a release, and what becomes of its value: tables as data, with a digest.
 
-A profile is an allow-list in contexts: `root`, and one per kind of sequence item. Whatever a
-context does not name is dropped (X). The other actions are those of PS3.15 E.1: K keep (numbers
-and registered UIDs, form checked), C clean (closed vocabulary, coded meaning, age band), U keyed
-UID, D constant or pseudonym, Z empty.
+A profile gives every attribute a row: in `train`, an allow-list, per kind of sequence item; in the
+profiles of PS3.15, which `ps315` compiles, per SOP class and path. What has no row is dropped. The
+actions are those of PS3.15 E.1: K keep (numbers and registered UIDs, form checked), C clean (closed
+vocabulary, coded meaning, moved date, age band), U keyed UID, D dummy, constant or pseudonym, Z
+empty, X drop.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from pydicom._uid_dict import UID_dictionary
 
 from fedimg.errors import ConfigError
 
 Action = Literal["D", "Z", "X", "K", "C", "U"]
+Temporal = Literal["REMOVED", "MODIFIED"]
 
-PROFILES = ("train",)
+PROFILES = ("train", "ps315-basic", "ps315-research")
 # Designators under which SNOMED-RT identifiers were written (PS3.16 section 8.1).
 _SCHEME_ALIASES = {"SNM3": "SRT", "99SDM": "SRT"}
-_CONSTANTS = frozenset({"patient_key", "yes", "method", "method_codes", "removed"})
+CONSTANTS = frozenset({"patient_key", "yes", "method", "method_codes", "temporal", "burned_in"})
+# Rules of action C that no vocabulary stands behind.
+CLEANERS = frozenset({"age_band", "age_cap", "date", "datetime", "time", "descriptor", "device"})
+NUMERIC = frozenset(
+    {"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AT", "SV", "UV", "OW"}
+    | {"OB or OW", "US or SS", "US or OW", "US or SS or OW"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,12 @@ class Row:
     """One attribute of one context.
 
     Attributes:
-        tag: as a 32-bit number. vr: the dictionary's ("OB or OW" where it leaves a choice).
-        maximum: most values, None without bound. rule: name of a vocabulary, context or constant.
+        tag: as a 32-bit number; of a private element without its block. vr: the dictionary's ("OB or
+            OW" where it leaves a choice). choices: the same, apart.
+        maximum: most values, None without bound. rule: name of a vocabulary, context, cleaner or constant.
         allowed: the closed vocabulary behind action C, upper case; None for other rules.
+        kind: what the engine does with a value, from action, VR and rule.
+        fallback: X, Z or D for a value that K or C refuses. source: what made the row so.
     """
 
     tag: int
@@ -46,9 +57,68 @@ class Row:
     action: Action
     rule: str | None
     allowed: frozenset[str] | None = None
+    fallback: Action = "X"
+    source: str = "profile"
+    kind: str = field(init=False)
+    choices: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", _kind(self))
+        object.__setattr__(self, "choices", tuple(self.vr.split(" or ")))
 
 
-Context = Mapping[int, Row]
+def _kind(row: Row) -> str:
+    if row.action == "K":
+        return "items" if row.vr == "SQ" else "registered" if row.vr == "UI" else "number"
+    if row.action == "C":
+        if row.rule == "code":
+            return "codes" if row.vr == "SQ" else "code_part"
+        return row.rule if row.rule in CLEANERS and row.rule is not None else "words"
+    if row.action == "D":
+        return "dummy" if row.rule == "dummy" else "constant"
+    return {"U": "keyed", "Z": "empty", "X": "drop"}[row.action]
+
+
+Rows = Mapping[int, Row]
+
+
+class Context:
+    """The rows that hold in one kind of data set or item.
+
+    Args:
+        rows: of this context; they go before those of `base`.
+        inside: the context of a kept sequence's items.
+    """
+
+    __slots__ = ("_base", "_children", "_inside", "_rows", "name")
+
+    def __init__(self, name: str, rows: Rows, base: Rows, inside: Callable[[Row], Context]) -> None:
+        self.name, self._rows, self._base, self._inside = name, rows, base, inside
+        self._children: dict[int, Context] = {}
+
+    def get(self, tag: int) -> Row | None:
+        """The row of a public attribute; None for what the profile does not know."""
+        return self._rows.get(tag) or self._base.get(tag)
+
+    def inside(self, row: Row) -> Context:
+        """The context of the items of this row's sequence."""
+        found = self._children.get(row.tag)
+        if found is None:
+            found = self._children[row.tag] = self._inside(row)
+        return found
+
+
+class TableRow(NamedTuple):
+    """One row of the compiled table, for people: `fedimg deidentify table`."""
+
+    context: str
+    tag: str
+    keyword: str
+    vr: str
+    action: str
+    rule: str
+    otherwise: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +127,91 @@ class Profile:
 
     Attributes:
         digest: SHA-256 over all tables that decide about a release, hex. edition: their sources.
-        contexts: name → tag → row. codes: coding scheme → value → meaning.
+        contexts: name → tag → row, whatever the SOP class. root: SOP class → context of its data set.
+        overlays: SOP class → the rows in which its contexts differ from `contexts`.
+        code: context of coded items. codes: coding scheme → value → meaning.
+        terms: words that a descriptor may hold. private: (group, creator) → element → row.
         object_types: SOP class → route; a class that is not in it is quarantined.
+        temporal: what (0028,0303) says. keep_times: whether times of day stay with moved dates.
     """
 
     name: str
     version: int
     edition: str
     digest: str
-    contexts: Mapping[str, Context]
+    contexts: Mapping[str, Rows]
+    root: Callable[[str], Context]
     codes: Mapping[str, Mapping[str, str]]
     confidentiality_codes: tuple[str, ...]
     object_types: Mapping[str, str]
+    code: Context
+    temporal: Temporal = "REMOVED"
+    terms: frozenset[str] = frozenset()
+    private: Mapping[tuple[int, str], Rows] = field(default_factory=dict)
+    keep_times: bool = False
+    overlays: Callable[[str], Iterator[tuple[str, Rows]]] = lambda _: iter(())
 
     def meaning(self, scheme: str, code: str) -> str | None:
         """Code meaning in the closed vocabulary, or None for a code outside it."""
         return self.codes.get(_SCHEME_ALIASES.get(scheme, scheme), {}).get(code)
 
+    def table(self) -> Iterator[TableRow]:
+        """Every row: contexts that hold for all objects, then what differs by SOP class and path."""
+        for name, rows in self.contexts.items():
+            yield from (_table_row(name, row) for row in rows.values())
+        for sop_class in self.object_types:
+            for path, rows in self.overlays(sop_class):
+                yield from (_table_row(f"{sop_class}/{path}", row) for row in rows.values())
+        for (_, creator), rows in self.private.items():
+            yield from (_table_row(f"private {creator}", row) for row in rows.values())
+
+
+def _table_row(context: str, row: Row) -> TableRow:
+    tag = f"({row.tag >> 16:04X},{row.tag & 0xFFFF:04X})"
+    return TableRow(context, tag, row.keyword, row.vr, row.action, row.rule or "", row.fallback, row.source)
+
 
 @cache
-def load_profile(name: str) -> Profile:
-    """A shipped profile. Raises ConfigError for an unknown name or a table that contradicts itself."""
+def load_profile(name: str, *, keep_times: bool = False) -> Profile:
+    """A shipped profile. `keep_times`: times of day stay with moved dates (ps315-research only).
+
+    Raises ConfigError for an unknown name, an option that the profile does not have, or a table
+    that contradicts itself.
+    """
     if name not in PROFILES:
         raise ConfigError(f"a profile among {', '.join(PROFILES)}", "another name", "choose one of them")
-    table, codes, roles = (_read(f"{part}.json") for part in (name, "codes", "uid_roles"))
-    canonical = json.dumps([table, codes, roles], sort_keys=True, separators=(",", ":")).encode()
-    contexts = {key: _context(key, rows, table, roles) for key, rows in table["contexts"].items()}
+    if keep_times and name != "ps315-research":
+        raise ConfigError(
+            "a profile that keeps dates", f"{name} with times of day kept", "choose ps315-research"
+        )
+    if name != "train":
+        from fedimg.dicom import ps315
+
+        return ps315.compiled(name, keep_times=keep_times)
+    return _train()
+
+
+def _train() -> Profile:
+    table, codes, roles = (read_table(part) for part in ("train", "codes", "uid_roles"))
+    rows = {key: _rows(key, listed, table, roles) for key, listed in table["contexts"].items()}
+    contexts: dict[str, Context] = {}
+
+    def inside(row: Row) -> Context:
+        named = "code" if row.rule == "code" else "method_code" if row.rule == "method_codes" else row.rule
+        return contexts[named or "code"]
+
+    contexts |= {key: Context(key, of_context, {}, inside) for key, of_context in rows.items()}
     return Profile(
         name=table["profile"],
         version=table["version"],
         edition=table["edition"],
-        digest=hashlib.sha256(canonical).hexdigest(),
-        contexts=MappingProxyType(contexts),
+        digest=digest_of(table, codes, roles),
+        contexts=MappingProxyType(rows),
+        root=lambda _: contexts["root"],
         codes=codes,
         confidentiality_codes=tuple(table["confidentiality_codes"]),
         object_types=table["object_types"],
+        code=contexts["code"],
     )
 
 
@@ -101,12 +221,25 @@ def registered_uids() -> frozenset[str]:
     return frozenset(UID_dictionary)
 
 
-def _read(name: str) -> dict[str, Any]:
-    text = resources.files("fedimg.dicom").joinpath("tables", name).read_text(encoding="utf-8")
-    return cast("dict[str, Any]", json.loads(text))
+def digest_of(*tables: Any) -> str:
+    """SHA-256 over the canonical JSON of tables, hex."""
+    canonical = json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(canonical).hexdigest()
 
 
-def _context(name: str, rows: list[list[str]], table: Mapping[str, Any], roles: Mapping[str, str]) -> Context:
+def read_table(name: str) -> Any:
+    """A shipped table, as JSON gives it."""
+    text = resources.files("fedimg.dicom").joinpath("tables", f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def maximum_of(multiplicity: str) -> int | None:
+    """The most values that a VM allows; None without bound ("1-n", "2-2n")."""
+    last = multiplicity.rpartition("-")[2]
+    return int(last) if last.isdigit() else None
+
+
+def _rows(name: str, rows: list[list[str]], table: Mapping[str, Any], roles: Mapping[str, str]) -> Rows:
     context: dict[int, Row] = {}
     for tag, vr, multiplicity, keyword, action, *rest in rows:
         rule = rest[0] if rest else None
@@ -114,7 +247,7 @@ def _context(name: str, rows: list[list[str]], table: Mapping[str, Any], roles: 
         row = Row(
             int(tag, 16),
             vr,
-            _maximum(multiplicity),
+            maximum_of(multiplicity),
             keyword,
             cast("Action", action),
             rule,
@@ -125,11 +258,6 @@ def _context(name: str, rows: list[list[str]], table: Mapping[str, Any], roles: 
             raise ConfigError("a profile table without contradictions", found, "restore the shipped table")
         context[row.tag] = row
     return MappingProxyType(context)
-
-
-def _maximum(multiplicity: str) -> int | None:
-    last = multiplicity.rpartition("-")[2]
-    return int(last) if last.isdigit() else None
 
 
 def _consistent(row: Row, table: Mapping[str, Any], roles: Mapping[str, str]) -> bool:
@@ -144,12 +272,7 @@ def _consistent(row: Row, table: Mapping[str, Any], roles: Mapping[str, str]) ->
         role = roles.get(row.keyword)
         return (row.action, row.rule, role) in {("U", None, "keyed"), ("K", "registered", "registered")}
     if row.action == "K":
-        return row.vr in _NUMERIC and row.rule is None
+        return row.vr in NUMERIC and row.rule is None
     if row.action == "D":
-        return row.rule is None or row.rule in _CONSTANTS
+        return row.rule is None or row.rule in CONSTANTS
     return row.action == "Z"
-
-
-_NUMERIC = frozenset(
-    {"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AT", "OW", "OB or OW", "US or SS", "US or OW"}
-)

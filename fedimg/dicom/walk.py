@@ -7,36 +7,29 @@ paths of tags, never a value.
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
-from fedimg.dicom import attributes, dates
+from fedimg.dicom import attributes, cleaning
 from fedimg.dicom.encoder import PIXEL_DATA, Element, text
 from fedimg.dicom.identifiers import Identifiers
-from fedimg.dicom.profile import Profile, Row, registered_uids
+from fedimg.dicom.notes import MAXIMUM_DEPTH, NOTED_VRS, Notes, WalkRecord
+from fedimg.dicom.profile import Context, Profile, Row
 from fedimg.dicom.pseudonyms import Pseudonyms
 from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.rules import CODE_MEANING, CODE_VALUE, CODING_SCHEME, Rules, substitute
 from fedimg.values import Quarantine
 
-MAXIMUM_DEPTH = 12
+# Of type 1 in every enhanced object, and counted: their items stay even where they came out empty.
+FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})
 _AnyElement = RawDataElement | DataElement
-_NOTED_VRS = frozenset({"PN", "UI", "DA", "DT", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE"})
-_CODE_VALUE, _CODING_SCHEME, _CODE_MEANING = 0x00080100, 0x00080102, 0x00080104
-_PIXEL_REPRESENTATION = 0x00280103
-
-
-@dataclass(slots=True)
-class WalkRecord:
-    """What the walk did: `actions` (action, path) → count; private and unknown tags without paths."""
-
-    actions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    private: int = 0
-    unknown: int = 0
-    unparsed: int = 0
+_REPLACED = frozenset({"keyed", "registered", "date", "datetime", "time"})
+_SOP_CLASS, _PIXEL_REPRESENTATION = 0x00080016, 0x00280103
+_NAME_PART = re.compile(r"[^\W\d_]+")
 
 
 class Walk:
@@ -47,72 +40,110 @@ class Walk:
     """
 
     def __init__(self, profile: Profile, pseudonyms: Pseudonyms) -> None:
-        self.identifiers = Identifiers()
-        self.record = WalkRecord()
         self.encodings: Sequence[str] = ("iso8859",)
         self._profile, self._pseudonyms = profile, pseudonyms
+        self._notes, self._rules = Notes(), Rules(profile, pseudonyms, 0)
         self._signed = False
+        self._descriptors: list[tuple[list[Element], Element, Row, str]] = []
 
-    def run(self, dataset: Dataset) -> list[Element]:
+    @property
+    def identifiers(self) -> Identifiers:
+        """What was removed. PHI."""
+        return self._notes.identifiers
+
+    @property
+    def record(self) -> WalkRecord:
+        """Counts and paths, no values."""
+        return self._notes.record
+
+    def run(self, dataset: Dataset, patient_key: str = "") -> list[Element]:
         """The elements that may stay, ordered by tag; without constants and pixel data, which follow later.
+
+        Args:
+            patient_key: the subject's pseudonym, by which its dates move; needed by profiles that keep dates.
 
         Raises Quarantined (UNSAFE_STRUCTURE) for nesting beyond the limit or a kept sequence that
         does not parse.
         """
-        representation = dataset.get_item(_PIXEL_REPRESENTATION)
-        if representation is not None:
-            self._signed = any(attributes.raw_value(representation, ()))
-        return self._dataset(dataset, "root", "", 0, self.encodings)
+        if self._profile.temporal == "MODIFIED":
+            if not patient_key:
+                raise ValueError("a profile that moves dates needs the subject's pseudonym")
+            weeks = self._pseudonyms.weeks_back(patient_key)
+            self._rules = Rules(self._profile, self._pseudonyms, weeks)
+        self._signed = any(_raw(dataset, _PIXEL_REPRESENTATION))
+        sop_class = _raw(dataset, _SOP_CLASS).strip(b" \0").decode("ascii", "replace")
+        kept = self._dataset(dataset, self._profile.root(sop_class), "", 0, self.encodings)
+        self._describe()
+        return kept
 
     def _dataset(
-        self, dataset: Dataset, context: str, path: str, depth: int, encodings: Sequence[str]
+        self, dataset: Dataset, context: Context, path: str, depth: int, encodings: Sequence[str]
     ) -> list[Element]:
         if depth > MAXIMUM_DEPTH:
             raise Quarantined(Quarantine.UNSAFE_STRUCTURE, f"sequences nested deeper than {MAXIMUM_DEPTH}")
         encodings = attributes.encodings_of(dataset, encodings)
         if depth == 0:
             self.encodings = encodings
-        rows = self._profile.contexts[context]
+        row_of, actions = context.get, self.record.actions
         kept: list[Element] = []
         for element in _ordered(dataset):
             tag = int(element.tag)
-            row = rows.get(tag)
             if tag == PIXEL_DATA and depth == 0:
                 continue
-            here = f"{path}{tag:08X}"
+            row, here = row_of(tag), f"{path}{tag:08X}"
             if row is None:
-                self._drop(element, tag, here, depth, encodings)
+                if not (tag >> 16 & 1 and self._profile.private and self._safe(dataset, element, tag, kept)):
+                    self._notes.dropped(element, tag, here, depth, encodings)
                 continue
-            released = self._apply(row, element, here, depth, encodings)
-            self.record.actions[row.action if released or row.action == "D" else "X", here] += 1
-            if released:
+            if row.kind == "drop":
+                actions["X", here] += 1
+                self._notes.element(element, row.vr, depth, encodings)
+                continue
+            released = self._apply(row, element, context, kept, here, depth, encodings)
+            if released is not None:
                 kept.append(released)
+                actions[row.action, here] += 1
+            else:
+                actions["D" if row.kind == "constant" else "X", here] += 1
+        if self._profile.private:
+            kept.sort(key=_tag)
         return kept
 
     def _apply(
-        self, row: Row, element: _AnyElement, path: str, depth: int, encodings: Sequence[str]
+        self,
+        row: Row,
+        element: _AnyElement,
+        context: Context,
+        kept: list[Element],
+        path: str,
+        depth: int,
+        encodings: Sequence[str],
     ) -> Element | None:
-        """The released element of a row, None where it is dropped after all or added later (D)."""
+        """The released element of a row, None where it is dropped after all or added later (constants)."""
         vr = self._agreed_vr(row, attributes.stored_vr(element))
-        if row.action in ("D", "Z") or vr is None:
-            self._note(element, row.tag, depth, encodings)
-            return Element(row.tag, row.vr, b"") if row.action == "Z" else None
+        if vr is None or row.action in ("D", "Z"):
+            self._notes.element(element, row.vr, depth, encodings)
+            return substitute(row)
         if vr == "SQ":
-            return self._sequence(row, element, path, depth, encodings)
+            return self._sequence(row, element, context, path, depth, encodings)
         raw = attributes.raw_value(element, encodings)
-        if row.action == "C":
-            return self._cleaned(row, vr, raw, encodings)
-        if vr == "UI":
-            return self._uids(row, raw, encodings)
-        number = attributes.checked_number(attributes.little_endian(element, raw, vr), vr, row.maximum)
-        if number is None:
-            self._note_value("LO", raw, encodings)
-            return None
-        return Element(row.tag, vr, number)
+        if row.kind == "descriptor":
+            return self._postponed(row, vr, raw, kept, encodings)
+        if row.kind == "number":
+            found = self._rules.released(row, vr, attributes.little_endian(element, raw, vr))
+            if found is None:
+                self._notes.value("LO", raw, encodings)
+            return found or substitute(row)
+        released = self._rules.released(row, vr, raw)
+        if released is None or row.kind in _REPLACED or (row.kind == "words" and _shorter(released, raw)):
+            if vr in NOTED_VRS:
+                self._notes.value(vr, raw, encodings)
+            return released or substitute(row)
+        return released
 
     def _agreed_vr(self, row: Row, stored: str | None) -> str | None:
         """The VR to write; None where the file's contradicts the dictionary's."""
-        choices = row.vr.split(" or ")
+        choices = row.choices
         if stored is None:
             return choices[-1] if len(choices) > 1 and ("OW" in choices or self._signed) else choices[0]
         if stored == "UN" and row.vr == "SQ":
@@ -120,7 +151,13 @@ class Walk:
         return stored if stored in choices else None
 
     def _sequence(
-        self, row: Row, element: _AnyElement, path: str, depth: int, encodings: Sequence[str]
+        self,
+        row: Row,
+        element: _AnyElement,
+        context: Context,
+        path: str,
+        depth: int,
+        encodings: Sequence[str],
     ) -> Element | None:
         implicit = attributes.stored_vr(element) == "UN"
         try:
@@ -129,105 +166,100 @@ class Walk:
         except Exception as error:  # noqa: BLE001
             if implicit:  # what claims nothing (UN) and holds no items is dropped like any unknown value
                 self.record.unparsed += 1
-                return None
+                return substitute(row)
             found = f"a sequence that does not parse ({type(error).__name__})"
             raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found) from None
         inner = f"{path}/"
-        if row.rule == "code":
-            released = [self._code(item, inner, depth + 1, encodings) for item in items]
-        else:
-            context = row.rule or ""
-            released = [self._dataset(item, context, inner, depth + 1, encodings) for item in items]
-        # Items keep their places: per-frame groups are counted. A code outside the vocabulary leaves no item.
-        kept = [item for item in released if item] if row.rule == "code" else released
-        return Element(row.tag, "SQ", kept) if kept else None
+        if row.kind == "codes":
+            # A code outside the vocabulary leaves no item.
+            coded = [item for item in (self._code(i, inner, depth + 1, encodings) for i in items) if item]
+            return Element(row.tag, "SQ", coded) if coded else substitute(row)
+        inside = context.inside(row)
+        released = [self._dataset(item, inside, inner, depth + 1, encodings) for item in items]
+        # Items keep their places: per-frame groups are counted.
+        if any(released) or (released and row.tag in FUNCTIONAL_GROUPS):
+            return Element(row.tag, "SQ", released)
+        return substitute(row)
 
     def _code(self, item: Dataset, path: str, depth: int, encodings: Sequence[str]) -> list[Element]:
         """A coded item with the vocabulary's own meaning, or nothing if the code is not in it (PS3.3 8)."""
-        kept = self._dataset(item, "code", path, depth, encodings)
+        kept = self._dataset(item, self._profile.code, path, depth, encodings)
         values = {element.tag: element.value for element in kept}
         scheme, code = (
             value.decode("ascii").strip(" \0") if isinstance(value := values.get(tag), bytes) else ""
-            for tag in (_CODING_SCHEME, _CODE_VALUE)
+            for tag in (CODING_SCHEME, CODE_VALUE)
         )
         meaning = self._profile.meaning(scheme, code)
         if meaning is None:
             return []
-        coded = {_CODE_VALUE, _CODING_SCHEME, _CODE_MEANING}
+        coded = {CODE_VALUE, CODING_SCHEME, CODE_MEANING}
         return [
-            text(_CODE_VALUE, "SH", code, closed=True),
-            text(_CODING_SCHEME, "SH", scheme, closed=True),
-            text(_CODE_MEANING, "LO", meaning, closed=True),
+            text(CODE_VALUE, "SH", code, closed=True),
+            text(CODING_SCHEME, "SH", scheme, closed=True),
+            text(CODE_MEANING, "LO", meaning, closed=True),
             *(element for element in kept if element.tag not in coded),
         ]
 
-    def _cleaned(self, row: Row, vr: str, raw: bytes, encodings: Sequence[str]) -> Element | None:
-        if row.rule == "code":  # judged with its whole item in _code
-            return Element(row.tag, vr, raw, closed=True) if raw.isascii() else None
-        value = raw.strip(b" \0")
-        if row.rule == "age_band":
-            try:
-                return text(row.tag, vr, dates.age_band(value.decode("ascii", "replace"))) if value else None
-            except ValueError:
-                return None
-        words = [part.strip() for part in value.decode("ascii", "replace").upper().split("\\")]
-        allowed = [word for word in words if row.allowed is not None and word in row.allowed]
-        if len(allowed) < len(words) and vr in _NOTED_VRS:
-            self._note_value(vr, raw, encodings)
-        if row.maximum is not None:
-            allowed = allowed[: row.maximum]
-        return text(row.tag, vr, "\\".join(allowed), closed=True) if allowed else None
+    def _postponed(
+        self, row: Row, vr: str, raw: bytes, kept: list[Element], encodings: Sequence[str]
+    ) -> Element:
+        """A place for a descriptor: it is cleaned when every person's name is known (`_describe`)."""
+        place = Element(row.tag, vr, b"", closed=True)
+        self._descriptors.append((kept, place, row, attributes.text_value(raw.strip(b" \0"), encodings)))
+        return place
 
-    def _uids(self, row: Row, raw: bytes, encodings: Sequence[str]) -> Element | None:
-        uids = [part.strip() for part in raw.rstrip(b" \0").decode("ascii", "surrogateescape").split("\\")]
-        if row.action == "K":
-            known = [uid for uid in uids if uid in registered_uids()]
-            if len(known) < len(uids):
-                self._note_value("UI", raw, encodings)
-            return text(row.tag, "UI", "\\".join(known), closed=True) if known else None
-        self._note_value("UI", raw, encodings)
-        keyed = [uid if uid in registered_uids() else self._pseudonyms.uid(uid) for uid in uids if uid]
-        return text(row.tag, "UI", "\\".join(keyed)) if keyed else None
-
-    def _drop(self, element: _AnyElement, tag: int, path: str, depth: int, encodings: Sequence[str]) -> None:
-        if tag >> 16 & 1:
-            self.record.private += 1
-        elif attributes.dictionary_vr(tag) is None:
-            self.record.unknown += 1
-        else:
-            self.record.actions["X", path] += 1
-        self._note(element, tag, depth, encodings)
-
-    def _note(self, element: _AnyElement, tag: int, depth: int, encodings: Sequence[str]) -> None:
-        """Remember a removed element's identifiers, those in its items too."""
-        known = attributes.dictionary_vr(tag)
-        vr = attributes.stored_vr(element)
-        vr = known if vr in (None, "UN") else vr
-        if vr == "SQ":
-            self._note_items(element, depth, encodings)
+    def _describe(self) -> None:
+        if not self._descriptors:
             return
-        for candidate in {vr, known} & _NOTED_VRS:
-            self._note_value(candidate or "", attributes.raw_value(element, encodings), encodings)
+        found = {part.upper() for name in self.identifiers.names for part in _NAME_PART.findall(name)}
+        names = {part for part in found if len(part) > 1}
+        for kept, place, row, value in self._descriptors:
+            cleaned, removed = cleaning.descriptor(value, self._profile.terms, names)
+            self.identifiers.texts.update(removed)
+            made = text(row.tag, place.vr, cleaned, closed=True) if cleaned else substitute(row)
+            index = next(i for i, element in enumerate(kept) if element is place)
+            kept[index : index + 1] = [made] if made is not None else []
 
-    def _note_items(self, element: _AnyElement, depth: int, encodings: Sequence[str]) -> None:
-        if depth >= MAXIMUM_DEPTH:
-            raise Quarantined(Quarantine.UNSAFE_STRUCTURE, f"sequences nested deeper than {MAXIMUM_DEPTH}")
-        try:
-            items = attributes.items_of(element, implicit=attributes.stored_vr(element) == "UN")
-        except Exception:  # noqa: BLE001 - dropped with all it holds; counted, since its identifiers stay unknown
-            self.record.unparsed += 1
-            return
-        for item in items:
-            inner = attributes.encodings_of(item, encodings)
-            for child in item.values():
-                self._note(child, int(child.tag), depth + 1, inner)
+    def _safe(self, dataset: Dataset, element: _AnyElement, tag: int, kept: list[Element]) -> bool:
+        """Keep a private element that is known to be safe (PS3.15 E.3.10), behind its creator (PS3.5 7.8)."""
+        reserved = tag & 0xFFFF0000 | tag >> 8 & 0xFF
+        creator = _creator(dataset, reserved) if tag & 0xFFFF >= 0x1000 else ""
+        row = self._profile.private.get((tag >> 16, creator), {}).get(tag & 0xFF)
+        if row is None or attributes.stored_vr(element) not in (None, row.vr):
+            return False
+        raw = attributes.little_endian(element, attributes.raw_value(element, ()), row.vr)
+        number = self._rules.released(row, row.vr, raw)
+        if number is None:
+            return False
+        if all(other.tag != reserved for other in kept):
+            kept.append(text(reserved, "LO", creator, closed=True))
+        kept.append(number._replace(tag=tag))
+        self.record.actions["C", f"private {creator}"] += 1
+        return True
 
-    def _note_value(self, vr: str, raw: bytes, encodings: Sequence[str]) -> None:
-        stripped = raw.strip(b" \0")
-        if stripped:
-            self.identifiers.add(vr, attributes.text_value(stripped, encodings), stripped)
+
+def _creator(dataset: Dataset, reserved: int) -> str:
+    """The creator of a private block in this data set, padding off; empty where nobody reserved it."""
+    element: Any = dataset.get_item(reserved)  # typed as never None, though it may be
+    if element is None or attributes.stored_vr(element) not in (None, "LO"):
+        return ""
+    return attributes.raw_value(element, ()).strip(b" \0").decode("ascii", "replace")
+
+
+def _raw(dataset: Dataset, tag: int) -> bytes:
+    element: Any = dataset.get_item(tag)
+    return attributes.raw_value(element, ()) if element is not None else b""
+
+
+def _shorter(released: Element, raw: bytes) -> bool:
+    """Whether words were taken away."""
+    return isinstance(released.value, bytes) and len(released.value.rstrip()) < len(raw.strip(b" \0"))
+
+
+def _tag(element: _AnyElement | Element) -> int:
+    return int(element.tag)
 
 
 def _ordered(dataset: Dataset) -> list[_AnyElement]:
     """Elements as they are stored, by tag; `Dataset.__iter__` would decode them."""
-    return sorted(dataset.values(), key=lambda element: int(element.tag))
+    return sorted(dataset.values(), key=_tag)
