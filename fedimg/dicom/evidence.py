@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fedimg.dicom.walk import WalkRecord
+from fedimg.dicom.notes import WalkRecord
 
 Area = tuple[int | None, int, int, int, int]
 """(frame or None for all, x0, y0, x1, y1), corners included."""
