@@ -18,6 +18,7 @@ from fedimg.dicom.blanking import Rectangle
 from fedimg.dicom.encoder import Element, Encoded
 from fedimg.dicom.evidence import HeadEvidence, PixelEvidence
 from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.subjects import MissingPatient
 from fedimg.dicom.text import Box, TextDetector
 from fedimg.values import Quarantine
 
@@ -31,6 +32,8 @@ class DeidConfig:
 
     Attributes:
         profile: name of a shipped table.
+        missing_patient_id: what happens to an object that names no patient; see `subjects`.
+        keep_times: times of day stay with moved dates (ps315-research only).
         recompress: lossless codec of the release.
         head: what happens to head CT, MR and PET, whose voxels show a face; None: the profile's
             own default (`allow-local` under `train`, `quarantine` else).
@@ -42,6 +45,8 @@ class DeidConfig:
     """
 
     profile: str = "train"
+    missing_patient_id: MissingPatient = "quarantine"
+    keep_times: bool = False
     recompress: recompress.Method = "jpeg-ls"
     head: head.Policy | None = None
     largest_mask: float = 0.2
@@ -55,13 +60,15 @@ class Source:
 
     Attributes:
         kept: elements of the release without its pixels. route: of L1. series: graphics that
-            its series has in common.
+            its series has in common. reviewed: a person has looked at the pixels and calls what
+            holds the object back for text a false alarm. What was found is masked all the same.
     """
 
     dataset: Dataset
     kept: Mapping[int, Element]
     route: routing.Route
     series: graphics.Graphics | None
+    reviewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,8 @@ class PixelLayers:
         if source.route != "ultrasound":
             return areas, (), ("L0", "L1", "L2")
         kept = regions.ultrasound(source.kept, rows, columns)
+        if not kept and source.reviewed:
+            return areas, (), ("L0", "L1", "L2")
         if not kept:
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "ultrasound without SequenceOfUltrasoundRegions")
         return (*areas, *blanking.outside(kept, rows, columns)), tuple(kept), ("L0", "L1", "L2")
@@ -178,11 +187,16 @@ class PixelLayers:
             if not left:
                 return masked, written, areas
             areas = blanking.bounded((*areas, *left), len(before.values))
+        if source.reviewed:
+            masked = blanking.blank(before, areas, palette)
+            return masked, write(masked), areas
         raise Quarantined(Quarantine.BURNED_IN_TEXT, "text that is found again however much is masked")
 
     def _accept(
         self, source: Source, areas: tuple[Box, ...], known: tuple[Box, ...], image: structure.StoredImage
     ) -> None:
+        if source.reviewed:
+            return
         if routing.burned_in(source.dataset) == "YES" and not areas:
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES, and no text found")
         masked = recheck.share(areas, image.values.shape[:3], known)
