@@ -8,11 +8,14 @@ UIDs: UUIDv8 (RFC 9562 section 5.8) below 2.25 (PS3.5 B.2; ITU-T X.667).
 
 from __future__ import annotations
 
+import hmac
 import re
 import unicodedata
 import uuid
+from collections.abc import Iterable
 
 from fedimg.crypto.keys import SiteKey, keyed_digest
+from fedimg.errors import DataError
 
 _MINIMUM_WEEKS, _MAXIMUM_WEEKS = 52, 520
 _PATIENT_KEY = re.compile(r"FI[0-9A-F]{20}")
@@ -46,6 +49,24 @@ class Pseudonyms:
         """(issuer, patient number) → 'FI' + 80 bits in hex: PatientID and PatientName of the release."""
         parts = (normalise_id(issuer).encode(), normalise_id(patient_id).encode())
         return "FI" + keyed_digest(self._keys["subject"], *parts)[:10].hex().upper()
+
+    def subject_of_study(self, study_uid: str) -> str:
+        """A subject for one study whose patient nobody names; three parts, so that no (issuer, number) meets it."""
+        return (
+            "FI" + keyed_digest(self._keys["subject"], b"study", study_uid.encode(), b"")[:10].hex().upper()
+        )
+
+    def matches(self, pseudonym: str, candidates: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Which of (issuer, patient number) have this pseudonym: re-identification, under custody.
+
+        There is no crosswalk: whoever holds the key recomputes pseudonyms of the patients that the
+        hospital's own records name. Without the key a pseudonym matches nothing.
+        Raises DataError for what has not the form of a pseudonym.
+        """
+        wanted = pseudonym.strip().upper()
+        if not is_patient_key(wanted):
+            raise DataError("a pseudonym: FI and 20 hex digits", "something else", "copy it from the release")
+        return [pair for pair in candidates if hmac.compare_digest(self.subject(*pair), wanted)]
 
     def uid(self, original: str) -> str:
         """A UID → '2.25.' + the integer of a UUIDv8; a bijection but for collisions of 122 bits."""
