@@ -55,7 +55,7 @@ class BoxTable:
     ) -> list[Rectangle]:
         """The rectangles to fill in an image of this origin and size."""
         origin = (modality.strip().upper(), manufacturer.strip().upper(), rows, columns)
-        found = []
+        found: list[Rectangle] = []
         for boxes in self.boxes:
             same = (boxes.modality.upper(), boxes.manufacturer.upper(), boxes.rows, boxes.columns) == origin
             if same and (boxes.model is None or boxes.model.upper() == model.strip().upper()):
@@ -109,7 +109,7 @@ def _row(row: Mapping[str, Any]) -> DeviceBoxes:
 def ultrasound(kept: Mapping[int, Element], rows: int, columns: int) -> list[Rectangle]:
     """The ultrasound regions as (x0, y0, x1, y1), corners included, cut to the image; empty ones are left out."""
     element = kept.get(_REGIONS)
-    found = []
+    found: list[Rectangle] = []
     for item in element.value if element is not None and isinstance(element.value, list) else ():
         corners = list(_corners(item))
         if len(corners) != len(_LOCATION):
