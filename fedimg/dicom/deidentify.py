@@ -9,23 +9,25 @@ same bytes; its own output as input comes back unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pydicom
 from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
-from fedimg.dicom import attributes, marks, routing, structure
+from fedimg.dicom import attributes, marks, routing, structure, subjects
 from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.graphics import Graphics
 from fedimg.dicom.layers import DeidConfig, PixelLayers, Source
 from fedimg.dicom.profile import Profile, load_profile
-from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key, normalise_id
+from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key
 from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
 from fedimg.dicom.walk import Walk
 from fedimg.values import Quarantine
+
+__all__ = ["DeidConfig", "Deidentified", "Deidentifier", "Hints"]
 
 _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES = (
     0x00080016,
@@ -34,7 +36,7 @@ _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES = (
     0x0020000D,
     0x0020000E,
 )
-_PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
+_PATIENT_ID = 0x00100020
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Hints:
         digitised: this software made the object from a picture.
         needles: identifiers of the subject's other files, as lower-case bytes, for the gate.
         graphics: what is drawn on every image of the series, for layer L3.
+        reviewed: a person found no identifying text in the pixels; see `layers.Source`.
     """
 
     patient_id: str | None = None
@@ -54,6 +57,7 @@ class Hints:
     digitised: bool = False
     needles: frozenset[bytes] = field(default=frozenset(), repr=False)
     graphics: Graphics | None = None
+    reviewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Deidentifier:
 
     def __init__(self, site_key: SiteKey, project: str, config: DeidConfig | None = None) -> None:
         self._config = config or DeidConfig()
-        self.profile: Profile = load_profile(self._config.profile)
+        self.profile: Profile = load_profile(self._config.profile, keep_times=self._config.keep_times)
         self.pseudonyms = Pseudonyms(site_key, project)
         self._layers = PixelLayers(self._config)
 
@@ -100,15 +104,19 @@ class Deidentifier:
 
     def _released(self, dataset: Dataset, hints: Hints) -> Deidentified:
         route = routing.route(dataset, self.profile, digitised=hints.digitised)
+        missing = self._config.missing_patient_id
+        patient_key = subjects.patient_key(dataset, self.pseudonyms, hints.patient_id, missing)
         walk = Walk(self.profile, self.pseudonyms)
-        kept = {element.tag: element for element in walk.run(dataset)}
-        patient_key = self._patient_key(dataset, walk.encodings, hints)
+        kept = {element.tag: element for element in walk.run(dataset, patient_key)}
         for tag in (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES):
             if tag not in kept:
                 found = f"an object without {pydicom.datadict.keyword_for_tag(tag)}"
                 raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found)
-        source = Source(dataset, kept, route, hints.graphics)
-        marks.add_constants(dataset, kept, self.profile, patient_key)
+        source = Source(dataset, kept, route, hints.graphics, hints.reviewed)
+        # What is written says that its pixels are clean before L5 has seen it: if L5 does not pass, nothing
+        # of it leaves this call.
+        clean = self._layers.proves
+        marks.add_constants(dataset, kept, self.profile, patient_key, clean_pixels=clean)
 
         def write(image: structure.StoredImage) -> Encoded:
             elements, syntax = structure.written(image, kept, self._config.recompress)
@@ -134,12 +142,6 @@ class Deidentifier:
             self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(cleaned.image, kept)),
             evidence_of(walk.record, cleaned.evidence),
         )
-
-    def _patient_key(self, dataset: Dataset, encodings: Sequence[str], hints: Hints) -> str:
-        patient_id = hints.patient_id or routing.first_text(dataset, _PATIENT_ID, encodings)
-        if not normalise_id(patient_id):
-            raise Quarantined(Quarantine.NO_PATIENT_ID, "an empty PatientID")
-        return self.pseudonyms.subject(routing.first_text(dataset, _ISSUER, encodings), patient_id)
 
     def _own_output(self, dataset: Dataset) -> Deidentified | None:
         """The input itself if this site wrote it under this profile and project, and nothing was changed."""

@@ -182,7 +182,8 @@ def test_the_release_says_what_it_is(deidentifier):
     codes = [
         (item.CodeValue, item.CodingSchemeDesignator) for item in read.DeidentificationMethodCodeSequence
     ]
-    assert codes == [("113100", "DCM"), ("113108", "DCM")]
+    assert codes == [("113100", "DCM"), ("113101", "DCM"), ("113108", "DCM")]
+    assert read.BurnedInAnnotation == "NO"
     assert read.DeidentificationMethod[1] == f"profile {deidentifier.profile.digest[:16]}"
     for emptied in ("PatientBirthDate", "StudyDate", "AccessionNumber", "ReferringPhysicianName", "StudyID"):
         assert read[emptied].value in ("", None)
