@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -155,11 +155,14 @@ class Profile:
         """Code meaning in the closed vocabulary, or None for a code outside it."""
         return self.codes.get(_SCHEME_ALIASES.get(scheme, scheme), {}).get(code)
 
-    def table(self) -> Iterator[TableRow]:
-        """Every row: contexts that hold for all objects, then what differs by SOP class and path."""
+    def table(self, sop_classes: Collection[str] = ()) -> Iterator[TableRow]:
+        """Every row of the contexts that hold for all objects, and of the safe private elements.
+
+        Of each of `sop_classes` also the rows in which its IOD makes a difference, by path.
+        """
         for name, rows in self.contexts.items():
             yield from (_table_row(name, row) for row in rows.values())
-        for sop_class in self.object_types:
+        for sop_class in sop_classes:
             for path, rows in self.overlays(sop_class):
                 yield from (_table_row(f"{sop_class}/{path}", row) for row in rows.values())
         for (_, creator), rows in self.private.items():

@@ -34,11 +34,11 @@ def test_no_free_text_person_date_or_private_attribute_keeps_a_value():
 
 
 def test_every_uid_keyword_has_a_reviewed_role():
-    roles = module._read("uid_roles.json")
+    roles = module.read_table("uid_roles")
     assert set(roles) == {entry[4] for entry in DicomDictionary.values() if entry[0] == "UI"}
     assert set(roles.values()) == {"keyed", "registered", "dropped"}
     # Names that end alike do not share a role: the reason why roles are listed.
-    assert roles["ManufacturerDeviceClassUID"] == "dropped" and roles["SOPClassUID"] == "registered"
+    assert roles["CreatorVersionUID"] == "dropped" and roles["SOPClassUID"] == "registered"
 
 
 def test_kept_uids_are_public_constants():
@@ -54,12 +54,12 @@ def test_codes_have_the_vocabularys_meaning():
 
 
 def test_the_digest_covers_every_table(monkeypatch):
-    original = module._read
+    original = module.read_table
     seen = {PROFILE.digest}
     changes = {
-        "train.json": lambda table: table["vocabularies"]["sex"].append("X"),
-        "codes.json": lambda table: table["DCM"].update({"1": "Other"}),
-        "uid_roles.json": lambda table: table.update({"TargetUID": "dropped"}),
+        "train": lambda table: table["vocabularies"]["sex"].append("X"),
+        "codes": lambda table: table["DCM"].update({"1": "Other"}),
+        "uid_roles": lambda table: table.update({"TargetUID": "dropped"}),
     }
     for changed, change in changes.items():
 
@@ -69,7 +69,7 @@ def test_the_digest_covers_every_table(monkeypatch):
                 change(table)
             return table
 
-        monkeypatch.setattr(module, "_read", read)
+        monkeypatch.setattr(module, "read_table", read)
         seen.add(load_profile.__wrapped__("train").digest)
     assert len(seen) == 4
 
@@ -88,15 +88,15 @@ def test_the_digest_covers_every_table(monkeypatch):
     ids=["private", "person", "vocabulary", "kept instance", "keyed class", "context", "directory"],
 )
 def test_a_table_that_contradicts_itself_is_refused(row, monkeypatch):
-    original = module._read
+    original = module.read_table
 
     def read(name):
         table = original(name)
-        if name == "train.json":
+        if name == "train":
             table["contexts"]["root"] = [r for r in table["contexts"]["root"] if r[0] != row[0]] + [row]
         return table
 
-    monkeypatch.setattr(module, "_read", read)
+    monkeypatch.setattr(module, "read_table", read)
     with pytest.raises(ConfigError, match=f"found {row[3]} in context root; restore the shipped table"):
         load_profile.__wrapped__("train")
 
@@ -104,4 +104,6 @@ def test_a_table_that_contradicts_itself_is_refused(row, monkeypatch):
 def test_an_unknown_profile_is_refused_by_name():
     with pytest.raises(ConfigError) as error:
         load_profile("trian")
-    assert str(error.value) == "expected a profile among train; found another name; choose one of them"
+    assert str(error.value) == (
+        "expected a profile among train, ps315-basic, ps315-research; found another name; choose one of them"
+    )
