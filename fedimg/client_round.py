@@ -134,7 +134,7 @@ def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
 
     def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
         try:
-            return pixels.decode(home.released / record.path)
+            return pixels.decode(home.released / record.path, masked=record.masked)
         except Quarantined as refusal:
             return refusal.reason
 

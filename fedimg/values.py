@@ -69,6 +69,10 @@ class SourceItem:
     mask_path: Path | None = None
 
 
+Area = tuple[int | None, int, int, int, int]
+"""Filled pixels of a release: (frame or None for all, x0, y0, x1, y1), corners included."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeidentifiedRecord:
     """One released file: the identity boundary is behind it.
@@ -81,6 +85,7 @@ class DeidentifiedRecord:
         modality: DICOM Modality, or "OT".
         label: class index. split: "train", or "public" for declared public data.
         kind: container of the released bytes.
+        masked: areas that were filled because they showed text or marks; by its receipt.
     """
 
     path: PurePosixPath
@@ -93,6 +98,7 @@ class DeidentifiedRecord:
     label: int
     split: Split
     kind: Literal["dicom", "nifti"]
+    masked: tuple[Area, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

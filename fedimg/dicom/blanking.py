@@ -7,20 +7,22 @@ filled pixels out (`DecodedImage.mask_DHW`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedimg.dicom.masks import mask, mask_of
 from fedimg.dicom.reader import Quarantined
 from fedimg.dicom.structure import StoredImage
 from fedimg.dicom.text import Box
 from fedimg.values import Quarantine
 
+__all__ = ["MOST_AREAS", "black", "blank", "bounded", "mask", "mask_of", "outside"]
+
 Rectangle = tuple[int, int, int, int]
-Mask = npt.NDArray[np.bool_]
 Palette = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray[np.uint16], int]
 
 MOST_AREAS = 256
@@ -78,27 +80,6 @@ def outside(kept: Sequence[Rectangle], rows: int, columns: int) -> tuple[Box, ..
             else:
                 areas[-1] = areas[-1]._replace(x1=right - 1)
     return tuple(areas)
-
-
-def mask(areas: Iterable[Box], shape: tuple[int, int, int]) -> Mask:
-    """True where `areas` cover an image of (frames, rows, columns)."""
-    covered = np.zeros(shape, np.bool_)
-    for frame, x0, y0, x1, y1 in areas:
-        frames = slice(None) if frame is None else slice(frame, frame + 1)
-        covered[frames, y0 : y1 + 1, x0 : x1 + 1] = True
-    return covered
-
-
-def mask_of(evidence: Mapping[str, Any], shape: tuple[int, int, int]) -> Mask | None:
-    """The mask that a receipt's evidence tells of, in stored order of frames; None where nothing was masked.
-
-    Args:
-        evidence: `Receipt.evidence`, or its "pixels".
-        shape: (frames, rows, columns) of the released image.
-    """
-    pixels = evidence.get("pixels", evidence)
-    areas = [Box(*area) for area in pixels.get("masked", ())]
-    return mask(areas, shape) if areas else None
 
 
 def blank(image: StoredImage, areas: Sequence[Box], palette: Palette | None = None) -> StoredImage:

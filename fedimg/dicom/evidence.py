@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedimg.dicom.notes import WalkRecord
-
-Area = tuple[int | None, int, int, int, int]
-"""(frame or None for all, x0, y0, x1, y1), corners included."""
+from fedimg.values import Area
 
 
 @dataclass(frozen=True, slots=True)

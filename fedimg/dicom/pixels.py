@@ -6,7 +6,8 @@ pipeline, inversion of MONOCHROME1 and luminance of colour, so that more is alwa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
 from fedimg.dicom.codestream import frame_size
 from fedimg.dicom.geometry import Geometry, geometry, group, numbers
+from fedimg.dicom.masks import mask
 from fedimg.dicom.nifti import NiftiVolume, is_nifti, read_nifti
 from fedimg.dicom.reader import (
     DEFAULT_LIMITS,
@@ -33,7 +35,7 @@ from fedimg.dicom.reader import (
     read_capped,
     transfer_syntax,
 )
-from fedimg.values import DecodedImage, FloatArray, Quarantine
+from fedimg.values import Area, DecodedImage, FloatArray, Quarantine
 
 # One decoder for each syntax. GDCM alone has lossless JPEG; elsewhere it is not tried, because a C++
 # exception in it ends the process, and with it the intake.
@@ -54,8 +56,11 @@ _PLUGINS: Mapping[str, str] = {
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as YBR_FULL's own Y (PS3.3 C.7.6.3.1.2)
 
 
-def decode(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> DecodedImage:
+def decode(path: Path, limits: ReadLimits = DEFAULT_LIMITS, masked: Sequence[Area] = ()) -> DecodedImage:
     """Pixels of one released DICOM or NIfTI file in physical units.
+
+    Args:
+        masked: areas of the stored frames that its de-identification filled (`masks`).
 
     Guarantee: finite float32, (D, H, W); frames of a spatial stack in spatial order; same file,
     same bits. Raises Quarantined only: UNREADABLE, UNSAFE_STRUCTURE, NOT_AN_IMAGE, WRONG_SHAPE,
@@ -65,19 +70,26 @@ def decode(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> DecodedImage:
         data = read_capped(path, limits.file_bytes)
     except OSError as error:
         raise Quarantined(Quarantine.UNREADABLE, f"the system could not read it ({error.strerror})") from None
-    image = decode_nifti(read_nifti(data, limits)) if is_nifti(data) else decode_dataset(parse(data, limits))
+    image = (
+        decode_nifti(read_nifti(data, limits))
+        if is_nifti(data)
+        else decode_dataset(parse(data, limits), masked)
+    )
     if not np.isfinite(image.pixels_DHW).all():
         raise Quarantined(Quarantine.PIXELS_NOT_FINITE, "NaN or infinite pixel values")
     return image
 
 
-def decode_dataset(dataset: Dataset) -> DecodedImage:
+def decode_dataset(dataset: Dataset, masked: Sequence[Area] = ()) -> DecodedImage:
     """`decode` for a data set in memory; values may still be infinite. Raises Quarantined only."""
     try:
         with contained():
             frames, interpretation = stored_frames(dataset)
             place = geometry(dataset, len(frames))
-            return _in_units(dataset, frames, interpretation, place)
+            image = _in_units(dataset, frames, interpretation, place)
+            if not masked:
+                return image
+            return replace(image, mask_DHW=mask(masked, image.pixels_DHW.shape)[place.order])
     except Quarantined:
         raise
     # Attributes of a bad file fail in ways of their own; the text of the error may quote them.

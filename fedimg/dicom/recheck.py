@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from fedimg.dicom import attributes, blanking
+from fedimg.dicom import attributes, masks
 from fedimg.dicom.encoder import Element
 from fedimg.dicom.reader import Quarantined, parse
 from fedimg.dicom.structure import StoredImage, decode
@@ -53,7 +53,7 @@ def hits_left(
         if not np.array_equal(after.values, before.values):
             raise Quarantined(Quarantine.PIXELS_UNPROVEN, "written pixels that differ from the input's")
         return []
-    covered = blanking.mask(areas, before.values.shape[:3])
+    covered = masks.mask(areas, before.values.shape[:3])
     for index, masked in enumerate(covered):  # frame by frame: a cine need not fit twice into memory
         kept = ~masked
         if not np.array_equal(after.values[index][kept], before.values[index][kept]):
@@ -63,7 +63,7 @@ def hits_left(
     return [box for box in look(after) if not _within(box, covered)]
 
 
-def _within(box: Box, covered: blanking.Mask) -> bool:
+def _within(box: Box, covered: masks.Mask) -> bool:
     frame, x0, y0, x1, y1 = box
     frames = slice(None) if frame is None else slice(frame, frame + 1)
     return bool(covered[frames, y0 : y1 + 1, x0 : x1 + 1].all())
@@ -73,6 +73,6 @@ def share(areas: Sequence[Box], shape: tuple[int, int, int], beside: Sequence[Bo
     """Of the pixels that are not in `beside` (regions known beforehand), the share that `areas` cover."""
     if not areas:
         return 0.0
-    candidates = ~blanking.mask(beside, shape)
+    candidates = ~masks.mask(beside, shape)
     total = int(candidates.sum())
-    return float((blanking.mask(areas, shape) & candidates).sum() / total) if total else 0.0
+    return float((masks.mask(areas, shape) & candidates).sum() / total) if total else 0.0

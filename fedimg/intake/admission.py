@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from fedimg.dicom import receipts
 from fedimg.dicom.chain import GENESIS
+from fedimg.dicom.masks import areas_of
 from fedimg.dicom.receipts import Anchor, Receipt
 from fedimg.errors import ReceiptError
 from fedimg.home import ReleaseFolder, SiteHome
@@ -37,7 +39,14 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
         label=label[0],
         split=label[1],
         kind="nifti" if receipt.kind == "nifti" else "dicom",
+        masked=areas_of(receipt.evidence) if isinstance(receipt, Receipt) else (),
     )
+
+
+def _masked(receipt: Receipt) -> dict[str, Any]:
+    """Of the evidence what training needs; the rest would fill memory."""
+    areas = areas_of(receipt.evidence)
+    return {"masked": areas} if areas else {}
 
 
 def admission(home: SiteHome, profile: str | None = None) -> Admission:
@@ -58,7 +67,7 @@ def admission(home: SiteHome, profile: str | None = None) -> Admission:
         latest.pop(outputs.pop(receipt.link, ""), None)
         if receipt.decision == "released":
             outputs[receipt.link] = receipt.output or ""
-            latest[receipt.output or ""] = replace(receipt, evidence={}, gate={}, versions={})
+            latest[receipt.output or ""] = replace(receipt, evidence=_masked(receipt), gate={}, versions={})
     one_basis(latest.values())
     labels = read_labels(home.labels)
     records, refused = [], []
