@@ -8,10 +8,10 @@ from importlib.metadata import version
 from typing import Any, Self
 
 from fedimg.crypto.keys import SiteKey
-from fedimg.dicom.profile import load_profile
+from fedimg.dicom.profile import Profile
 from fedimg.dicom.receipt import Receipt
 from fedimg.errors import ConfigError, ReceiptError
-from fedimg.intake.release import Outcome
+from fedimg.intake.task import Outcome
 from fedimg.values import Quarantine, SourceItem
 
 
@@ -29,8 +29,7 @@ class Basis:
     versions: Mapping[str, str]
 
     @classmethod
-    def of(cls, profile_name: str, project: str, site_key: SiteKey) -> Self:
-        profile = load_profile(profile_name)
+    def of(cls, profile: Profile, project: str, site_key: SiteKey) -> Self:
         return cls(
             {"name": profile.name, "digest": profile.digest, "edition": profile.edition},
             {"project": project, "key": key_digest(site_key)},

@@ -35,6 +35,10 @@ class InputHints:
         drawn = self._graphics(series) if series is not None else None
         return Hints(patient_id, words, digitised, self._subjects.needles(position), drawn)
 
+    def needles(self, position: int) -> frozenset[bytes]:
+        """Identifiers of all files of the input's subject; one object for all of them."""
+        return self._subjects.needles(position) if self._subjects is not None else frozenset()
+
     def _graphics_of(self, series: int) -> Graphics | None:
         """What all sampled images of a series have in common; the same in every process."""
         samples = self._subjects.samples(series) if self._subjects is not None else ()
@@ -48,13 +52,13 @@ def _images(samples: Sequence[Path]) -> Iterator[StoredImage]:
     for path in samples:
         try:
             with contained():
-                yield _image(read_capped(path, _LARGEST_SAMPLE))
+                yield stored_image(read_capped(path, _LARGEST_SAMPLE))
         # Whatever a parser or codec meets in a strange file: it is no sample then.
         except Exception:  # noqa: BLE001, S112
             continue
 
 
-def _image(data: bytes) -> StoredImage:
+def stored_image(data: bytes) -> StoredImage:
     """Stored values of an input, by the sizes that its own header gives. Raises Quarantined."""
     dataset = parse(data)
     kept = {}

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from fedimg.crypto.keys import SiteKey
-from fedimg.intake.release import Outcome, ReleaseConfig, Releaser, Task
+from fedimg.intake.release import Releaser
+from fedimg.intake.task import Outcome, ReleaseConfig, Task
 from fedimg.values import Quarantine
 
 _CHUNK = 16

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,11 +20,12 @@ from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import foreign, gate
 from fedimg.dicom.deidentify import Deidentified, Deidentifier
 from fedimg.dicom.identifiers import Identifiers
-from fedimg.dicom.layers import DeidConfig
+from fedimg.dicom.profile import Profile
 from fedimg.dicom.pseudonyms import normalise_id
 from fedimg.dicom.reader import DEFAULT_LIMITS, Quarantined, parse, read_capped
 from fedimg.intake.hints import InputHints
-from fedimg.values import Quarantine, SourceItem
+from fedimg.intake.task import Outcome, ReleaseConfig, Task
+from fedimg.values import Quarantine
 
 _WORD = re.compile(r"[^\W_]+")
 _NIFTI_HEADER = 352
@@ -32,64 +33,6 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Store = Callable[[bytes], bytes]
 """Takes the bytes of a release and gives back what can be read of them: the gate judges that."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseConfig:
-    """What one input's way depends on.
-
-    Attributes:
-        project: salt of every pseudonym. deid: see `DeidConfig`.
-        allow_secondary_capture: pictures (PNG, JPEG, TIFF) become secondary captures and are
-            released. The source says that they show no text; nobody checks.
-        follow_links: whether an input may be a symbolic link.
-        labelled: whether an input without label is held back: what feeds a training has one.
-        root: names of folders from here on down to the file are words to be searched for;
-            None: those of the file and its folder.
-    """
-
-    project: str
-    deid: DeidConfig = field(default_factory=DeidConfig)
-    allow_secondary_capture: bool = True
-    follow_links: bool = True
-    labelled: bool = True
-    root: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One input and its place in the run. `occurrence` counts equal paths.
-
-    `accepted` are findings that a reviewer has called false alarms.
-    """
-
-    position: int
-    occurrence: int
-    item: SourceItem
-    accepted: frozenset[Quarantine] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one input. `temporary` names a file in quarantine that may be released.
-
-    `reason` None means: it passed. All other fields may stand in a receipt as they are.
-    """
-
-    position: int
-    link: str
-    size_in: int
-    reason: Quarantine | None = None
-    detail: str | None = None
-    temporary: str | None = None
-    output: PurePosixPath | None = None
-    sha256: str = ""
-    size: int = 0
-    pixel_digest: str = ""
-    modality: str = "OT"
-    keys: Mapping[str, str] = field(default_factory=dict)
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    gate: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Releaser:
@@ -138,7 +81,7 @@ class Releaser:
         if outcome.reason is None:
             named = written[-1].with_name(f"{outcome.link}-{os.getpid()}.part")
             written[-1].replace(named)
-            return _with_file(outcome, named.name)
+            return replace(outcome, temporary=named.name)
         written[-1].unlink()
         return outcome
 
@@ -181,15 +124,36 @@ class Releaser:
 
     def deidentified(self, task: Task, content: bytes) -> Deidentified:
         """The release of a DICOM file or picture, before the gate. Raises Quarantined."""
-        item, digitised = task.item, task.item.kind == "image"
-        dicom = self._picture(task) if digitised else content
-        hints = self._hints.of(task.position, item.patient_id, self._words(item.path), digitised=digitised)
-        return self._deidentifier.deidentify(parse(dicom), hints)
+        item = task.item
+        hints = self._hints.of(
+            task.position, item.patient_id, self._words(item.path), digitised=item.kind == "image"
+        )
+        if Quarantine.BURNED_IN_TEXT in task.accepted:
+            hints = replace(hints, reviewed=True)
+        return self._deidentifier.deidentify(parse(self.dicom(task, content)), hints)
+
+    def dicom(self, task: Task, content: bytes) -> bytes:
+        """The input as DICOM: a picture becomes a capture first. Raises Quarantined."""
+        return self._picture(task) if task.item.kind == "image" else content
+
+    @property
+    def profile(self) -> Profile:
+        return self._deidentifier.profile
+
+    def _shared(self, task: Task, release: Deidentified) -> frozenset[bytes]:
+        """None for this site's own output: what it holds are pseudonyms already."""
+        return self._hints.needles(task.position) if release.needles else frozenset()
+
+    def hits(self, task: Task, written: bytes, release: Deidentified) -> list[tuple[int, int]]:
+        """Where written bytes spell an identifier of the input or of its subject's other files: (start, end)."""
+        shared = self._shared(task, release)
+        found = gate.search(written, release.needles - shared, release.pixels, shared)
+        return gate.outside(found, release.closed)
 
     def _dicom(self, task: Task, content: bytes, store: Store) -> Outcome:
         release = self.deidentified(task, content)
         written = store(release.data)
-        result = self._gate(written, release, task.accepted)
+        result = self._gate(task, written, release)
         keys = {
             "patient": release.patient_key,
             "study": release.study_key,
@@ -221,15 +185,16 @@ class Releaser:
             with suppress(FileNotFoundError):
                 made.unlink()
 
-    def _gate(self, written: bytes, release: Deidentified, accepted: frozenset[Quarantine]) -> dict[str, Any]:
+    def _gate(self, task: Task, written: bytes, release: Deidentified) -> dict[str, Any]:
         """Raises Quarantined where the written bytes do not pass. What breaks the profile, nobody overrides."""
         fault = gate.structure_fault(written, self._deidentifier.profile)
         if fault is not None:
             raise Quarantined(Quarantine.UNSAFE_STRUCTURE, fault)
-        hits = gate.outside(gate.search(written, release.needles, release.pixels), release.closed)
-        if hits and Quarantine.RESIDUAL_IDENTIFIER not in accepted:
+        hits = self.hits(task, written, release)
+        if hits and Quarantine.RESIDUAL_IDENTIFIER not in task.accepted:
             raise Quarantined(Quarantine.RESIDUAL_IDENTIFIER, f"{len(hits)} places that spell an identifier")
-        return {"spellings": len(release.needles), "hits": len(hits)}
+        shared = self._shared(task, release)
+        return {"spellings": len(release.needles | shared), "of_subject": len(shared), "hits": len(hits)}
 
     def _nifti(self, task: Task, content: bytes, store: Store) -> Outcome:
         patient = self._deidentifier.pseudonyms.subject("", self._patient(task))
@@ -277,11 +242,6 @@ class Releaser:
             folders = path.relative_to(self._config.root).parts[:-1]
         names = (path.name.split(".")[0], *folders)
         return tuple({word for name in names for word in (name, *_WORD.findall(name)) if word})
-
-
-def _with_file(outcome: Outcome, name: str) -> Outcome:
-    fields = {field: getattr(outcome, field) for field in Outcome.__dataclass_fields__}
-    return Outcome(**(fields | {"temporary": name}))
 
 
 def _write(path: Path, data: bytes) -> None:

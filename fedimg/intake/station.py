@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import receipts
 from fedimg.dicom.layers import DeidConfig
+from fedimg.dicom.profile import load_profile
 from fedimg.dicom.receipts import ReceiptLog
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import ReleaseFolder, SiteHome
@@ -26,9 +28,10 @@ from fedimg.intake.decisions import Decision, Decisions, basis_of, decision_of
 from fedimg.intake.folder import FolderInputs, ListedInputs
 from fedimg.intake.labels import LabelFile, label_key
 from fedimg.intake.pool import ReleasePool, Workplace
-from fedimg.intake.release import FULL_DISK, Outcome, ReleaseConfig, Releaser, Task
+from fedimg.intake.release import FULL_DISK, Releaser
 from fedimg.intake.report import report_text
 from fedimg.intake.survey import survey
+from fedimg.intake.task import Outcome, ReleaseConfig, Task
 from fedimg.values import DeidentifiedRecord, Quarantine, SourceItem
 
 Inputs = Sequence[SourceItem] | FolderInputs
@@ -39,7 +42,8 @@ class IntakeConfig:
     """What an intake may be told.
 
     Attributes:
-        profile, recompress, head, largest_mask, vendor_boxes, pixel_layers: see `DeidConfig`.
+        profile, missing_patient_id, keep_times, recompress, head, largest_mask, vendor_boxes,
+            pixel_layers: see `DeidConfig`.
         project, allow_secondary_capture: see `ReleaseConfig`. workers: child processes;
             0: this process, which a decoder's crash would end.
     """
@@ -53,12 +57,25 @@ class IntakeConfig:
     largest_mask: float = 0.2
     vendor_boxes: str | None = None
     pixel_layers: Literal["all", "L0-L3"] = "all"
+    missing_patient_id: Literal["quarantine", "study"] = "quarantine"
+    keep_times: bool = False
+
+    def basis(self, site_key: SiteKey) -> Basis:
+        """What receipts name as the ground of a release."""
+        return Basis.of(load_profile(self.profile, keep_times=self.keep_times), self.project, site_key)
 
     def release(self, *, labelled: bool, root: Path | None = None) -> ReleaseConfig:
         """The same for one input. Below `root`, the input folder, links are not followed."""
         boxes = Path(self.vendor_boxes) if self.vendor_boxes is not None else None
         deid = DeidConfig(
-            self.profile, self.recompress, self.head, self.largest_mask, boxes, self.pixel_layers
+            profile=self.profile,
+            missing_patient_id=self.missing_patient_id,
+            keep_times=self.keep_times,
+            recompress=self.recompress,
+            head=self.head,
+            largest_mask=self.largest_mask,
+            vendor_boxes=boxes,
+            pixel_layers=self.pixel_layers,
         )
         return ReleaseConfig(self.project, deid, self.allow_secondary_capture, root is None, labelled, root)
 
@@ -145,7 +162,7 @@ class _Run:
         root = items.root if isinstance(items, FolderInputs) else None
         self._release = config.release(labelled=root is None, root=root)
         self._labelled = root is None and isinstance(home, SiteHome)
-        self._basis = Basis.of(config.profile, config.project, home.site_key)
+        self._basis = config.basis(home.site_key)
         self._digest = basis_of(self._basis.profile, self._basis.origin)
         self._records: list[DeidentifiedRecord] = []
         self._positions: dict[Quarantine, list[int]] = {}

@@ -1,0 +1,69 @@
+"""One input on its way: what it is, what its way depends on, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fedimg.dicom.layers import DeidConfig
+from fedimg.values import Quarantine, SourceItem
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseConfig:
+    """What one input's way depends on.
+
+    Attributes:
+        project: salt of every pseudonym. deid: see `DeidConfig`.
+        allow_secondary_capture: pictures (PNG, JPEG, TIFF) become secondary captures and are
+            released. The source says that they show no text; nobody checks.
+        follow_links: whether an input may be a symbolic link.
+        labelled: whether an input without label is held back: what feeds a training has one.
+        root: names of folders from here on down to the file are words to be searched for;
+            None: those of the file and its folder.
+    """
+
+    project: str
+    deid: DeidConfig = field(default_factory=DeidConfig)
+    allow_secondary_capture: bool = True
+    follow_links: bool = True
+    labelled: bool = True
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One input and its place in the run. `occurrence` counts equal paths.
+
+    `accepted` are findings that a reviewer has called false alarms.
+    """
+
+    position: int
+    occurrence: int
+    item: SourceItem
+    accepted: frozenset[Quarantine] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one input. `temporary` names a file in quarantine that may be released.
+
+    `reason` None means: it passed. All other fields may stand in a receipt as they are.
+    """
+
+    position: int
+    link: str
+    size_in: int
+    reason: Quarantine | None = None
+    detail: str | None = None
+    temporary: str | None = None
+    output: PurePosixPath | None = None
+    sha256: str = ""
+    size: int = 0
+    pixel_digest: str = ""
+    modality: str = "OT"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
