@@ -21,7 +21,7 @@ from fedimg.dicom.deidentify import DeidConfig
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, run_intake
 from fedimg.intake.release import Releaser
-from fedimg.intake.tasks import ReleaseConfig, Task
+from fedimg.intake.task import ReleaseConfig, Task
 from fedimg.values import SourceItem
 
 Layers = Literal["all", "L0-L3"]
