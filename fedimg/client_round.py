@@ -145,7 +145,7 @@ def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
             "choose model=cnn, or leave augmentation off",
         )
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
-    found = loading.load_dataset(intake.admitted(home), decode, cache, terms.imaging)
+    found = loading.load_dataset(intake.admitted(home, terms.deid_profile), decode, cache, terms.imaging)
     dataset = found.dataset
     if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
         dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, terms.imaging)
