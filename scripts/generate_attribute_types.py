@@ -62,9 +62,13 @@ def _tag(keyword: str) -> str | None:
 
 
 def removed_sequences() -> set[str]:
-    """Sequences that the basic profile removes, empties or replaces: what is in them needs no type."""
-    table = json.loads((TABLES / "ps315_e1_1.json").read_text(encoding="utf-8"))
-    return {tag for tag, vr, _, _, basic, *_ in table["rows"] if vr == "SQ" and basic in ("X", "Z", "D")}
+    """Sequences that go under every option: what is in them needs no type."""
+    rows = json.loads((TABLES / "ps315_e1_1.json").read_text(encoding="utf-8"))["rows"]
+    return {
+        tag
+        for tag, vr, _, _, basic, options in rows
+        if vr == "SQ" and basic in ("X", "Z", "D") and not options
+    }
 
 
 def table() -> dict[str, Any]:

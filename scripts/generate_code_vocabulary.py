@@ -25,7 +25,7 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping
 
 # PS3.16: anatomic modifier and region, isotopes, lateralities, DX / mammography / intra-oral views and
-# regions, PET radionuclides, craniofacial and common regions, endoscopy regions, cardiac views.
+# regions, PET radionuclides, craniofacial and common regions, endoscopy regions, phantoms, cardiac views.
 GROUPS: tuple[int, ...] = (
     2,
     4,
@@ -47,7 +47,7 @@ GROUPS: tuple[int, ...] = (
     4020,
     4026,
 )
-GROUPS += (4028, 4031, 4040, 7483, 7484)
+GROUPS += (4028, 4031, 4040, 4052, 7483, 7484)
 # Codes that earlier editions of CID 4 held and that most archives are full of.
 SUPERSEDED = {"51185008": "Chest", "113345001": "Abdomen", "12921003": "Pelvis"}
 # PS3.16 beside them: ultrasound, positions, administration, contrast agents, modalities, functional states,

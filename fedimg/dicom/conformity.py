@@ -21,6 +21,7 @@ from fedimg.dicom.pseudonyms import is_patient_key
 _META = frozenset({0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013})
 _PATIENT_NAME, _PATIENT_ID, _REMOVED = 0x00100010, 0x00100020, 0x00120062
 _SOP_CLASS, _METHOD_CODES, _PIXEL_DATA = 0x00080016, 0x00120064, 0x7FE00010
+_CODE = (0x00080100, 0x00080102, 0x00080104)
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _UNDEFINED = 0xFFFFFFFF
 _HEAD, _SHORT, _WIDE, _ITEM = (struct.Struct(form) for form in ("<HH2s", "<H", "<I", "<HHI"))
@@ -30,7 +31,7 @@ _DECIMALS = re.compile(rb"(?:[-+0-9.eE]{0,24})(?: *\\ *[-+0-9.eE]{0,24})* *")
 _KEYED = re.compile(r"2\.25\.\d{1,39}")
 _AGE = re.compile(rb"0(?:[0-8]\d|90)Y|\d{3}[DWM]")
 _BAND = re.compile(rb"0(?:[0-8][05]|90)Y ?")
-_DATE = re.compile(rb"(?:\d{8}|\d{4}\.\d{2}\.\d{2})?")
+_DATE = re.compile(rb"(?:\d{8})?")
 _DATETIME = re.compile(rb"(?:\d{4}(?:\d\d){0,5}(?:\.\d{1,6})?(?:[+-]\d{4})?)?")
 _DAY = re.compile(rb"(?:\d{4}|\d{6}|\d{8})?")
 
@@ -182,12 +183,11 @@ class _Conformity:
         }
 
     def _coded(self, item: list[_Value], depth: int) -> None:
-        texts = self._texts(item)
-        code, scheme, meaning = (texts.pop(tag, "") for tag in (0x00080100, 0x00080102, 0x00080104))
-        if texts or self._profile.meaning(scheme, code) != meaning or not meaning:
+        texts = self._texts([value for value in item if value[0] in _CODE])
+        code, scheme, meaning = (texts.get(tag, "") for tag in _CODE)
+        if self._profile.meaning(scheme, code) != meaning or not meaning:
             raise _Fault("a code that is not in the vocabulary")
-        inner = [value for value in item if value[1] == b"SQ"]
-        self._dataset(inner, self._profile.code, depth + 1)
+        self._dataset([value for value in item if value[0] not in _CODE], self._profile.code, depth + 1)
 
     def _method_code(self, item: list[_Value]) -> None:
         texts = self._texts(item)
@@ -198,7 +198,9 @@ class _Conformity:
             raise _Fault("a code that is not in the vocabulary")
 
     def _is_dummy_item(self, item: list[_Value]) -> bool:
-        return list(self._texts(item).values()) == ["REMOVED", "99FEDIMG", "Removed"] and len(item) == 3
+        if [value[0] for value in item] != list(_CODE):
+            return False
+        return list(self._texts(item).values()) == ["REMOVED", "99FEDIMG", "Removed"]
 
     def _private(self, values: list[_Value], tag: int, vr: str, raw: bytes) -> None:
         """Only safe elements behind their creator, and creators with an element behind them."""
@@ -249,7 +251,7 @@ def _is_number(row: Row, raw: bytes, vr: str) -> bool:
 def _is_of_vocabulary(row: Row, raw: bytes, _: str) -> bool:
     allowed = row.allowed or frozenset()
     value = raw.decode("ascii").rstrip(" ")
-    return not value or value in allowed or all(word in allowed for word in value.split("\\"))
+    return not value or value in allowed or all(not word or word in allowed for word in value.split("\\"))
 
 
 def _is_registered(_: Row, raw: bytes, __: str) -> bool:

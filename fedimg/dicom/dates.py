@@ -22,7 +22,7 @@ AGE_BAND_YEARS = 5
 
 
 def shift_date(value: str, weeks: int) -> str:
-    """A DA value, `weeks` earlier. Backslashes separate values; dotted ACR-NEMA dates stay dotted.
+    """A DA value, `weeks` earlier. Backslashes separate values; dotted ACR-NEMA dates lose their dots.
 
     Raises ValueError (without the value) for anything that is not a date.
     """
@@ -58,13 +58,12 @@ def _moved(year: int, month: int, day: int, weeks: int) -> date:
 def _shift_one_date(value: str, weeks: int) -> str:
     if not value:
         return ""
-    dotted = _DOTTED.fullmatch(value)
-    match = dotted or _DA.fullmatch(value)
+    match = _DA.fullmatch(value) or _DOTTED.fullmatch(value)
     if match is None:
         raise ValueError("a value that is not a date")
     year, month, day = map(int, match.groups())
     moved = _moved(year, month, day, weeks)
-    return f"{moved.year:04d}.{moved.month:02d}.{moved.day:02d}" if dotted else _compact(moved)
+    return _compact(moved)
 
 
 def _compact(moved: date) -> str:

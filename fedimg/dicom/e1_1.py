@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from pydicom._dicom_dict import DicomDictionary
 
-from fedimg.dicom.profile import maximum_of, read_table
+from fedimg.dicom.profile import Action, Row, Rows, maximum_of, read_table
 
 TEXT = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT"})
+# What a constant may stand for where an IOD asks for a value: text, persons and times, no numbers or codes.
+_DUMMIES = (TEXT - {"CS"}) | {"DA", "DT", "TM", "PN"}
 # How much an IOD asks for an attribute (PS3.5 7.4); what is of type 3 or not in the IOD is OPTIONAL.
 STRENGTH = {"1": 4, "1C": 3, "2": 2, "2C": 1}
 UNKNOWN_PLACE, OPTIONAL = "", "3"
@@ -99,3 +101,27 @@ def dummy(vr: str) -> bytes | None:
         "UR": b"about:blank ",
     }
     return values.get(vr, b"REMOVED " if vr in TEXT else None)
+
+
+def asked(rows: Rows, types: Mapping[int, str]) -> Rows:
+    """What an IOD's types change in an allow-list: what the IOD asks for and the list does not keep stays as
+    an empty value or a dummy, so that the object still is one of its class. Only where the input has it.
+    """
+    changed: dict[int, Row] = {}
+    for tag, kind in types.items():
+        row, entry = rows.get(tag), entries().get(tag)
+        if entry is None or tag >> 16 in (0x0002, 0x0004):
+            continue
+        needed = STRENGTH[kind] > 2
+        text = entry.vr in _DUMMIES or entry.tag in code_sequences()
+        if row is not None and row.action in ("K", "C"):
+            action: Action = "Z" if not needed else "D" if text else "X"
+            changed[tag] = replace(row, fallback="D" if row.kind == "items" else action)
+        elif row is not None and row.kind == "empty" and needed and text:
+            changed[tag] = replace(row, action="D", rule="dummy", source=f"attribute of type {kind}")
+        elif row is None and (not needed or entry.vr in _DUMMIES):
+            made: Action = "D" if needed else "Z"
+            rule = "dummy" if needed else None
+            source = f"attribute of type {kind}"
+            changed[tag] = Row(tag, entry.vr, entry.maximum, entry.keyword, made, rule, source=source)
+    return changed

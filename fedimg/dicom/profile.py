@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
@@ -47,7 +47,8 @@ class Row:
         maximum: most values, None without bound. rule: name of a vocabulary, context, cleaner or constant.
         allowed: the closed vocabulary behind action C, upper case; None for other rules.
         kind: what the engine does with a value, from action, VR and rule.
-        fallback: X, Z or D for a value that K or C refuses. source: what made the row so.
+        fallback: X, Z or D for a value that K or C refuses; of a kept sequence D says that it stays even
+            where its items came out empty. source: what made the row so.
     """
 
     tag: int
@@ -195,6 +196,8 @@ def load_profile(name: str, *, keep_times: bool = False) -> Profile:
 
 
 def _train() -> Profile:
+    from fedimg.dicom import e1_1
+
     table, codes, roles = (read_table(part) for part in ("train", "codes", "uid_roles"))
     rows = {key: _rows(key, listed, table, roles) for key, listed in table["contexts"].items()}
     contexts: dict[str, Context] = {}
@@ -203,18 +206,22 @@ def _train() -> Profile:
         named = "code" if row.rule == "code" else "method_code" if row.rule == "method_codes" else row.rule
         return contexts[named or "code"]
 
+    def asked(sop_class: str) -> Rows:
+        return e1_1.asked(rows["root"], e1_1.types_of(sop_class).get((), {}))
+
     contexts |= {key: Context(key, of_context, {}, inside) for key, of_context in rows.items()}
     return Profile(
         name=table["profile"],
         version=table["version"],
         edition=table["edition"],
-        digest=digest_of(table, codes, roles),
+        digest=digest_of(table, codes, roles, read_table("attribute_types")),
         contexts=MappingProxyType(rows),
-        root=lambda _: contexts["root"],
+        root=lru_cache(maxsize=64)(lambda sop_class: Context("root", asked(sop_class), rows["root"], inside)),
         codes=codes,
         confidentiality_codes=tuple(table["confidentiality_codes"]),
         object_types=table["object_types"],
         code=contexts["code"],
+        overlays=lambda sop_class: iter([("", asked(sop_class))]),
     )
 
 
@@ -255,6 +262,7 @@ def _rows(name: str, rows: list[list[str]], table: Mapping[str, Any], roles: Map
             cast("Action", action),
             rule,
             frozenset(words) if words is not None else None,
+            "D" if vr == "SQ" and action == "K" else "X",
         )
         if not _consistent(row, table, roles) or row.tag in context:
             found = f"{keyword} in context {name}"

@@ -108,6 +108,10 @@ class _Compiler:
         source = f"E.1-1, basic {entry.basic}"
         if basic == "U*":
             return self._made(entry, "K", "items", source, "Z")
+        if basic == "D" and entry.vr == "UI":
+            return self._made(entry, "U", None, source)
+        if basic == "D" and entry.vr == "SQ" and "/" in entry.basic and entry.tag not in code_sequences():
+            return self._made(entry, "K", "items", source, "D")  # what is in it is replaced one by one
         return self._made(entry, cast("Action", basic), "dummy" if basic == "D" else None, source)
 
     def _chosen(self, entry: Entry) -> tuple[Action, str | None, str] | None:
@@ -147,7 +151,7 @@ class _Compiler:
         vr, source = entry.vr, "default-deny"
         asked = STRENGTH.get(kind, 0)
         fallback: Action = "Z" if asked else "X"
-        if asked > 2 and vr in TEXT - {"CS"}:
+        if asked > 2 and (vr in TEXT - {"CS"} or vr == "SQ"):
             fallback = "D"
         elif asked > 2:
             fallback = "X"
@@ -191,7 +195,12 @@ class _Compiler:
 
 
 def _code_rows(table: Mapping[str, Any]) -> Rows:
+    """What makes a code; of its context group only what is drawn from a list may be named (PS3.3 8.8)."""
     rows = {}
+    for tag in (0x00080106, 0x00080107, 0x0008010B, 0x0008010F):
+        entry = entries()[tag]
+        source = "without a context group a code needs no version of it"
+        rows[tag] = Row(tag, entry.vr, entry.maximum, entry.keyword, "X", None, source=source)
     for tag, vr, vm, keyword, *_ in table["contexts"]["code"]:
         number = int(tag, 16)
         rows[number] = Row(
@@ -230,10 +239,10 @@ def compiled(name: str, *, keep_times: bool) -> Profile:
     ]
     code_rows = _code_rows(train)
 
-    def in_code(_: Row) -> Context:
-        return code
+    def in_item(row: Row) -> Context:
+        return anywhere(row)
 
-    code = Context("code", code_rows, {}, in_code)
+    code = Context("code", code_rows, compiler.base, in_item)
 
     def anywhere(row: Row) -> Context:
         return code if row.kind in ("codes", "constant") else item

@@ -76,8 +76,22 @@ def _words(row: Row, vr: str, raw: bytes) -> Element | None:
     words = [part.strip() for part in raw.strip(b" \0").decode("ascii", "replace").upper().split("\\")]
     if not any(words):
         return Element(row.tag, vr, b"")
-    allowed = [word for word in words if row.allowed is not None and word in row.allowed][: row.maximum]
+    known = row.allowed or frozenset()
+    if row.rule == "image_type":
+        allowed = _in_their_places(words, known)
+    else:
+        allowed = [word for word in words if word in known][: row.maximum]
     return text(row.tag, vr, "\\".join(allowed), closed=True) if allowed else None
+
+
+def _in_their_places(words: list[str], known: frozenset[str]) -> list[str]:
+    """ImageType and FrameType: the first four values have meanings by place (PS3.3 C.7.6.1.1.2), so that a
+    word in the midst that goes leaves OTHER behind.
+    """
+    if not set(words[:2]) <= known:
+        return []
+    placed = [word if not word or word in known else "OTHER" for word in words[:4]]
+    return placed + [word for word in words[4:] if word in known]
 
 
 def _device(row: Row, vr: str, raw: bytes) -> Element | None:
@@ -109,7 +123,7 @@ def _uids(raw: bytes) -> list[str]:
 def substitute(row: Row) -> Element | None:
     """What the row leaves in the place of a value: an empty one, a dummy, or nothing."""
     action = row.action if row.action in ("D", "Z") else row.fallback
-    if row.kind == "constant" or action == "X":
+    if row.kind == "constant" or action == "X" or (action == "D" and row.kind == "items"):
         return None
     if row.vr == "SQ":
         return Element(row.tag, "SQ", [] if action == "Z" else [list(DUMMY_CODE)])

@@ -24,8 +24,6 @@ from fedimg.dicom.reader import Quarantined
 from fedimg.dicom.rules import CODE_MEANING, CODE_VALUE, CODING_SCHEME, Rules, substitute
 from fedimg.values import Quarantine
 
-# Of type 1 in every enhanced object, and counted: their items stay even where they came out empty.
-FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})
 _AnyElement = RawDataElement | DataElement
 _REPLACED = frozenset({"keyed", "registered", "date", "datetime", "time"})
 _SOP_CLASS, _PIXEL_REPRESENTATION = 0x00080016, 0x00280103
@@ -176,8 +174,8 @@ class Walk:
             return Element(row.tag, "SQ", coded) if coded else substitute(row)
         inside = context.inside(row)
         released = [self._dataset(item, inside, inner, depth + 1, encodings) for item in items]
-        # Items keep their places: per-frame groups are counted.
-        if any(released) or (released and row.tag in FUNCTIONAL_GROUPS):
+        # Items keep their places: per-frame groups are counted. What the IOD asks for may hold empty items.
+        if any(released) or row.fallback == "D" or not items:
             return Element(row.tag, "SQ", released)
         return substitute(row)
 
