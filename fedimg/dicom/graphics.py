@@ -3,8 +3,9 @@
 Anatomy and noise change from slice to slice; letters, logos and scales do not. A pixel is drawn if
 its value stays the same over all compared images, is not the value of the background, and stands
 out from its surroundings. Background is what no detector measured: padding, the field of view's
-corners, clipped air. It is constant too, but each of it is one value over large areas or
-the range's lower end, and those values are left out.
+corners, clipped air. It is constant too, but it is the lowest value, one over large areas or that of
+the image's corners, and those values are left out. So black letters over moving anatomy are not
+seen here, and left to L4.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 Rectangle = tuple[int, int, int, int]
+Palette = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray[np.uint16], int]
 
 FEWEST = 6
 """Fewer images prove nothing: in few, noise is equal by chance."""
@@ -28,7 +30,8 @@ _REACH = 2  # pixels to either side in which contrast is looked for
 _JOIN, _MARGIN = 4, 2  # pixels between letters of one mark; pixels around strokes
 _FEWEST_PIXELS = 12  # of strokes in one mark
 _TILE = 8  # pixels: the raster of the rectangles
-_BACKGROUND = 0.02  # of all pixels: a constant value that covers more is no stroke
+_BACKGROUND, _WIDE = 0.02, 0.15  # of all pixels: a dark value, and any, that covers more is no stroke
+_CORNERS = 3  # of four, that show the same value
 _MOST_DRAWN, _LEAST_MOVING = 0.2, 0.05  # of all pixels: beyond these the images do not differ enough to tell
 
 
@@ -69,9 +72,19 @@ def of_series(samples: Iterable[Image]) -> Graphics | None:
     return _common(chosen)
 
 
-def of_frames(image: Image) -> Graphics | None:
-    """Graphics common to the frames of one object; None for fewer than `FEWEST` frames."""
-    return _common(list(image.values))
+def of_frames(image: Image, palette: Palette | None = None) -> Graphics | None:
+    """Graphics common to the frames of one object; None for fewer than `FEWEST` frames.
+
+    `palette`: red, green and blue tables and the first value they map. Without it indices are compared.
+    """
+    if len(image.values) < FEWEST:
+        return None
+    if palette is None:
+        return _common(list(image.values))
+    *tables, first = palette
+    light = sum(table[: min(map(len, tables))].astype(np.int64) for table in tables)
+    picked = np.clip(image.values.astype(np.int64) - first, 0, min(map(len, tables)) - 1)
+    return _common([np.take(light, frame) for frame in picked])
 
 
 def _common(frames: list[npt.NDArray[Any]]) -> Graphics | None:
@@ -97,22 +110,29 @@ def _drawn(stack: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     steady = most - least <= span * _STEADY
     if steady.mean() > 1 - _LEAST_MOVING:  # the same picture again and again
         return nothing
-    strokes = steady & ~_background(least, steady, low)
-    mean = (least + most) // 2
+    strokes = steady & ~_background(least, steady, low, span)
+    # The middle image: what stands on one image only makes no contrast for what is beside it.
+    half = len(stack) // 2
+    middle = np.partition(stack, half, axis=0)[half].astype(np.int64)
     size = 2 * _REACH + 1
-    relief = ndimage.maximum_filter(mean, size) - ndimage.minimum_filter(mean, size)
+    relief = ndimage.maximum_filter(middle, size) - ndimage.minimum_filter(middle, size)
     strokes &= relief >= span * _CONTRAST
     return strokes if strokes.mean() <= _MOST_DRAWN else nothing
 
 
 def _background(
-    values: npt.NDArray[np.int64], steady: npt.NDArray[np.bool_], low: int
+    values: npt.NDArray[np.int64], steady: npt.NDArray[np.bool_], low: int, span: int
 ) -> npt.NDArray[np.bool_]:
-    """Steady pixels of a value that is the lowest, or that covers much of the image."""
+    """Steady pixels of the lowest value, of the corners' common one, or of one over much of the image."""
     found, counts = np.unique(values[steady], return_counts=True)
-    common = found[counts > _BACKGROUND * values.size]
-    background: npt.NDArray[np.bool_] = np.isin(values, common) | (values == low)
-    return background & steady
+    dark = found[(counts > _BACKGROUND * values.size) & (found <= low + span * _CONTRAST)]
+    wide = found[counts > _WIDE * values.size]
+    corners = [int(values[at]) for at in ((0, 0), (0, -1), (-1, 0), (-1, -1)) if steady[at]]
+    common = [value for value in set(corners) if corners.count(value) >= _CORNERS]
+    background: npt.NDArray[np.bool_] = (
+        np.isin(values, [low, *dark.tolist(), *wide.tolist(), *common]) & steady
+    )
+    return background
 
 
 def _boxes(drawn: npt.NDArray[np.bool_]) -> list[Rectangle]:
@@ -123,14 +143,14 @@ def _boxes(drawn: npt.NDArray[np.bool_]) -> list[Rectangle]:
     rows, columns = drawn.shape
     labels, count = ndimage.label(ndimage.binary_dilation(drawn, np.ones((3, 3)), iterations=_JOIN))
     sizes = np.bincount(labels[drawn], minlength=count + 1)
-    around = ndimage.binary_dilation(drawn & (sizes[labels] >= _FEWEST_PIXELS), np.ones((3, 3)), _MARGIN)
+    large = drawn & (sizes[labels] >= _FEWEST_PIXELS)
+    around = np.asarray(ndimage.binary_dilation(large, np.ones((3, 3)), _MARGIN))
     down, across = -(-rows // _TILE), -(-columns // _TILE)
     padded = np.zeros((down * _TILE, across * _TILE), np.bool_)
     padded[:rows, :columns] = around
-    tiles = padded.reshape(down, _TILE, across, _TILE).any(axis=(1, 3))
-    open_runs: dict[
-        tuple[int, int], int
-    ] = {}  # (first, past the last tile of a run) → its first row of tiles
+    tiles: npt.NDArray[np.bool_] = np.any(padded.reshape(down, _TILE, across, _TILE), axis=(1, 3))
+    # (first tile of a run, past its last) → its first row of tiles
+    open_runs: dict[tuple[int, int], int] = {}
     found = []
     for row in range(down + 1):
         runs = _runs(tiles[row]) if row < down else set()

@@ -37,8 +37,8 @@ class DeidConfig:
         recompress: lossless codec of the release.
         head: what happens to head CT, MR and PET, whose voxels show a face; None: the profile's
             own default (`allow-local` under `train`, `quarantine` else).
-        largest_mask: share of an image's pixels that may be masked (ultrasound apart) before the
-            file is held back.
+        largest_mask, largest_mask_ultrasound: share of an image's pixels (of ultrasound: of its
+            regions) that may be masked before the file is held back.
         vendor_boxes: a site's own table of known regions, beside the shipped one.
         pixel_layers: "L0-L3" leaves detection and its proof out, to measure what the rest costs.
             Such output never says that its pixels were cleaned.
@@ -50,6 +50,7 @@ class DeidConfig:
     recompress: recompress.Method = "jpeg-ls"
     head: head.Policy | None = None
     largest_mask: float = 0.2
+    largest_mask_ultrasound: float = 0.5
     vendor_boxes: Path | None = None
     pixel_layers: Literal["all", "L0-L3"] = "all"
 
@@ -154,7 +155,7 @@ class PixelLayers:
 
     def _drawn(self, source: Source, image: structure.StoredImage) -> list[Box]:
         """L3: of the object's own frames, and what is known of its series."""
-        found = [graphics.of_frames(image), source.series]
+        found = [graphics.of_frames(image, display.palette(image, source.kept)), source.series]
         size = image.values.shape[1:3]
         return [
             Box(None, *rectangle)
@@ -203,6 +204,8 @@ class PixelLayers:
         if routing.burned_in(source.dataset) == "YES" and not areas:
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES, and no text found")
         masked = recheck.share(areas, image.values.shape[:3], known)
-        if masked > self._config.largest_mask:
-            found = f"{masked:.0%} of the pixels to mask, limit {self._config.largest_mask:.0%}"
+        ultrasound = source.route == "ultrasound"
+        limit = self._config.largest_mask_ultrasound if ultrasound else self._config.largest_mask
+        if masked > limit:
+            found = f"{masked:.0%} of the pixels to mask, limit {limit:.0%}"
             raise Quarantined(Quarantine.BURNED_IN_TEXT, found)
