@@ -26,7 +26,7 @@ import torch
 from fedimg import declared_public, evaluation, intake, training
 from fedimg.dicom import pixels
 from fedimg.dicom.reader import Quarantined
-from fedimg.errors import ConfigError, MessageError, PolicyRefused
+from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.imaging import loading, patients
 from fedimg.imaging.cache import VolumeCache
@@ -39,10 +39,11 @@ from fedimg.outbox import Outbox
 from fedimg.privacy import kept_plan
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.noise import Entropy, InsecureSeededEntropy, OsEntropy
-from fedimg.privacy.plan import PatientLoss, PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
+from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
 from fedimg.privacy.policy import SitePolicy
 from fedimg.training import LocalTraining
-from fedimg.training.variation import copies_of, varied_once
+from fedimg.training.rehearsal import Rehearsal
+from fedimg.training.variation import patient_loss, varied_once
 from fedimg.values import (
     DecodedImage,
     DeidentifiedRecord,
@@ -138,12 +139,6 @@ def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
         except Quarantined as refusal:
             return refusal.reason
 
-    if network.frozen is not None and terms.imaging.augmentation.active:
-        raise ConfigError(
-            "no augmentation with a network whose features are computed once, ahead of training",
-            f"augmentation with model={terms.model.name}",
-            "choose model=cnn, or leave augmentation off",
-        )
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
     found = loading.load_dataset(intake.admitted(home, terms.deid_profile), decode, cache, terms.imaging)
     dataset = found.dataset
@@ -156,13 +151,13 @@ def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
 
 
 def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Loaded | None = None) -> Site:
-    """Judge the terms by the site's own policy and reserve their whole cost, before data is read.
+    """Judge the terms by policy, try them on dummy patients, reserve their whole cost: before data is read.
 
     Args:
         data: already loaded examples, where a simulation shares them between runs.
 
     Raises:
-        PolicyRefused, BudgetExhausted, LedgerError: for the site's own operator.
+        PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
     """
     _check_terms(home, terms)
     policy = SitePolicy.load(home.policy)
@@ -171,6 +166,18 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
     )
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
+    if data is None:  # else a site opened them before, for this run or the one that it is compared with
+        Rehearsal(
+            network,
+            terms.model.classes,
+            patient_loss(terms.training, terms.imaging.augmentation, loss),
+            terms.privacy,
+            terms.training,
+            terms.imaging.augmentation,
+            terms.bins,
+            device,
+            timed=terms.insecure_seed is None,
+        ).run()
     plan, ledger = None, None
     if terms.privacy.mode != "none":
         ledger = Ledger.open(home.ledger, home.signing_key)
@@ -179,6 +186,9 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         if plan is None:
             plan = make_plan(terms.privacy, policy, ledger)
             kept_plan.keep(file, plan, terms.digest)
+        policy.check_noise(
+            plan.noise_multiplier
+        )  # the policy may have become stricter since the plan was made
         ledger.reserve(terms.run_id, plan)
     if data is None:
         data = load(home, terms, network)
@@ -203,21 +213,29 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
         return OpenUpdate(site.name, number, "update", _difference(after, start))
     session = _session(site, number, "train")
     after = training.train_private(site.network, start, site.data.train, session, terms.training)
+    for fault in session.faults[-1:]:  # one line a round
+        tell_operator(site.home.root, "training, a patient left out", fault)
     return NoisedUpdate(site.name, number, "update", _difference(after, start), session.releases)
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
     """Station 8 at the site: one declared release of score histograms, flattened (classes, bins)."""
-    number, data = instructions.round, site.data.validation
-    probabilities = site.network.probabilities(instructions.vector, data.images, site.device)
-    histograms = evaluation.score_histograms(
-        probabilities, data.labels.numpy(), data.first_image, site.terms.bins
-    )
+    number, data, faults = instructions.round, site.data.validation, list[Exception]()
+
+    def histograms() -> Vector:
+        scores = training.scores(site.network, instructions.vector, data, site.device, faults.append)
+        return evaluation.score_histograms(scores, data.labels.numpy(), data.first_image, site.terms.bins)
+
+    update: NoisedUpdate | OpenUpdate
     if site.plan is None or site.ledger is None:
-        return OpenUpdate(site.name, number, "histogram", histograms.sum(axis=0))
-    session = _session(site, number, "evaluate")
-    noised = session.histogram(histograms)
-    return NoisedUpdate(site.name, number, "histogram", noised.vector, session.releases)
+        update = OpenUpdate(site.name, number, "histogram", histograms().sum(axis=0))
+    else:
+        session = _session(site, number, "evaluate")
+        vector = session.histogram(histograms).vector
+        update = NoisedUpdate(site.name, number, "histogram", vector, session.releases)
+    for fault in faults[-1:]:  # one line a round
+        tell_operator(site.home.root, "the evaluation, a patient left out", fault)
+    return update
 
 
 def answer(site: Site, data: bytes) -> bytes | None:
@@ -225,7 +243,8 @@ def answer(site: Site, data: bytes) -> bytes | None:
 
     The released bytes are on disk before they are sent. Asked the same question again after a
     crash, the site sends the same bytes and charges nothing; were they not there, or was it another
-    question, the round is done anew, with new noise and a new charge. Every reason to decline goes to the operator's log and nowhere else.
+    question, the round is done anew, with new noise and a new charge. Every reason to decline goes to
+    the operator's log and nowhere else.
     """
     step = "receiving instructions"
     try:
@@ -245,17 +264,12 @@ def answer(site: Site, data: bytes) -> bytes | None:
 
 
 def _check_terms(home: SiteHome, terms: Terms) -> None:
-    """What no policy may allow, and what would otherwise fail only where there are patients."""
+    """What no policy may allow."""
     if (terms.insecure_seed is not None) != home.insecure:
         raise PolicyRefused(
             "seeded noise and seeded keys together, at simulated sites only",
             "terms with seeded noise" if terms.insecure_seed is not None else "a home with a seeded key",
             "set insecure_test_mode alike for the run and its state folder; real sites never take part",
-        )
-    weights = terms.training.class_weights
-    if weights is not None and len(weights) != terms.model.classes:
-        raise ConfigError(
-            f"{terms.model.classes} class weights", f"{len(weights)}", "set training.class_weights"
         )
 
 
@@ -263,10 +277,8 @@ def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
     if site.plan is None or site.ledger is None:
         raise PolicyRefused("a reserved plan", "none", "join the run before answering")
     terms = site.terms
-    loss = PatientLoss(terms.training.class_weights, augment=copies_of(terms.imaging.augmentation))
-    if terms.training.loss != "cross_entropy":  # that one is known to have a closed form for linear networks
-        loss = replace(loss, example_loss=site.loss)
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
+    loss = patient_loss(terms.training, terms.imaging.augmentation, site.loss)
     return ReleaseSession(site.plan, site.ledger, entropy, loss)
 
 

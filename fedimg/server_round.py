@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,38 @@ class RoundResult:
     sites: tuple[str, ...]
     missing: tuple[str, ...]
     refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SiteScores:
+    """One declared evaluation at the sites: what they released, added up. All figures are derived from it.
+
+    Attributes:
+        round: after which the model was evaluated.
+        histogram: (classes, bins) float64, the sum of the sites' noised score histograms.
+        noise_std: of the noise in each cell of the sum.
+    """
+
+    round: int
+    histogram: Vector
+    noise_std: float
+
+    def report(self) -> EvaluationReport:
+        """The same figures each time: post-processing of the release."""
+        return evaluation.report_from_histograms(self.histogram, self.noise_std)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """As float64 tensors, for a checkpoint."""
+        numbers = torch.tensor([self.round, self.noise_std], dtype=torch.float64)
+        return {"histogram": torch.from_numpy(self.histogram.copy()), "round_and_noise_std": numbers}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, torch.Tensor]) -> Self | None:
+        """Inverse of `state`; None for a checkpoint without any."""
+        if not state:
+            return None
+        number, noise_std = state["round_and_noise_std"].tolist()
+        return cls(int(number), state["histogram"].numpy(), noise_std)
 
 
 def instruct(server: Server, round_number: int, task: str, vector: Vector) -> bytes:
@@ -183,7 +215,7 @@ def evaluate_at_sites(
     exchange: Exchange,
     shape: tuple[int, int],
     noise_std: float,
-) -> EvaluationReport | None:
+) -> SiteScores | None:
     """One declared evaluation release: noised score histograms (classes, bins), summed over sites."""
     message = instruct(server, round_number, "evaluate", server.optimizer.released)
     answers = exchange(dict.fromkeys(names, message))
@@ -193,7 +225,7 @@ def evaluate_at_sites(
     if not updates:
         return None
     total = np.sum([update.vector for update in updates], axis=0).reshape(shape)
-    return evaluation.report_from_histograms(total, noise_std * len(updates) ** 0.5)
+    return SiteScores(round_number, total, noise_std * len(updates) ** 0.5)
 
 
 def quick_metrics(server: Server) -> dict[str, float]:

@@ -6,17 +6,23 @@ patient-level turns ε = 6.5 into 39 at four images a patient, and into 329 at s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
-from fedimg.errors import ConfigError
+from fedimg.errors import ConfigError, FedimgError
 from fedimg.privacy.batches import PatientBatch
 from fedimg.privacy.engines import PatientGradients
 from fedimg.values import ClippedSum, Vector
 
 
 def clipped_sum(
-    gradients: PatientGradients, flat: torch.Tensor, batch: PatientBatch, l2_clip_norm: float
+    gradients: PatientGradients,
+    flat: torch.Tensor,
+    batch: PatientBatch,
+    l2_clip_norm: float,
+    failed: Callable[[Exception], None] = lambda _fault: None,
 ) -> ClippedSum:
     """Σ over patients of g·min(1, C/‖g‖₂), g the gradient of a patient's mean loss.
 
@@ -24,11 +30,13 @@ def clipped_sum(
         flat: (P,) parameters; its device does the work.
         batch: the sampled patients; empty is fine and gives zeros.
         l2_clip_norm: C.
+        failed: is told of what a patient's images made a library raise, for the site's own operator.
 
     Returns:
         (P,) float64 with sensitivity C under adding or removing one patient. Norms and the sum are
         float64, and patients are added one by one in a fixed order, so chunks do not change the sum. A
-        patient whose norm is not finite contributes zero.
+        patient whose norm is not finite contributes zero, and so does one who makes a library fail: an error
+        would be an answer about that patient.
     """
     _check_norm(l2_clip_norm)
     total = torch.zeros(flat.numel(), dtype=torch.float64, device=flat.device)
@@ -36,9 +44,29 @@ def clipped_sum(
         engine = gradients.settled(flat, images)
         step = engine.patients_at_once(flat, images)
         for start in range(0, len(images), step):
-            rows = engine.of(flat, images[start : start + step], labels[start : start + step]).detach()
-            _add_clipped(total, rows, l2_clip_norm)
+            part = slice(start, start + step)
+            _add_clipped(total, _rows(engine, flat, images[part], labels[part], failed), l2_clip_norm)
     return ClippedSum(total.cpu().numpy(), l2_clip_norm)
+
+
+def _rows(
+    engine: PatientGradients,
+    flat: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    failed: Callable[[Exception], None],
+) -> torch.Tensor:
+    """(B, P) gradients; the row of a patient who makes a library fail is NaN."""
+    try:
+        return engine.of(flat, images, labels).detach()
+    except FedimgError:  # about the settings, equal for all patients
+        raise
+    except Exception as fault:  # noqa: BLE001 - whichever library it was: found out patient by patient
+        failed(fault)
+        if len(images) == 1:
+            return torch.full((1, flat.numel()), torch.nan, device=flat.device)
+    alone = [_rows(engine, flat, images[u : u + 1], labels[u : u + 1], failed) for u in range(len(images))]
+    return torch.cat(alone)
 
 
 def clipped_vectors(vectors: Vector, l2_clip_norm: float) -> ClippedSum:

@@ -60,11 +60,17 @@ class ReleaseSession:
         self._ledger, self._entropy = ledger, entropy
         self._loss = loss or PatientLoss()
         self._releases: list[str] = []
+        self._faults: list[Exception] = []
 
     @property
     def releases(self) -> tuple[str, ...]:
         """Names of the ledger's entries behind what this session let out."""
         return tuple(self._releases)
+
+    @property
+    def faults(self) -> tuple[Exception, ...]:
+        """What single patients made a library raise: they contributed zero. For the site's own operator."""
+        return tuple(self._faults)
 
     @property
     def insecure(self) -> bool:
@@ -89,14 +95,17 @@ class ReleaseSession:
         def sampled() -> ClippedSum:
             patients = poisson_sample(dataset.number_of_patients, self.plan.sampling_rate, self._entropy)
             batch = gather(dataset, patients, request.images_per_patient, self._loss.augment, self._entropy)
-            return clipped_sum(gradients, params.detach(), batch, request.l2_clip_norm)
+            return clipped_sum(gradients, params.detach(), batch, request.l2_clip_norm, self._faults.append)
 
         return self.release(TRAIN, sampled, self.plan.noise_multiplier)
 
-    def histogram(self, vectors: Vector) -> NoisedSum:
-        """The noised sum of one vector a patient, (U, k), each of L2 norm ≤ 1 (scaled down where it is not)."""
+    def histogram(self, vectors: Callable[[], Vector]) -> NoisedSum:
+        """The noised sum of one vector a patient, (U, k), each of L2 norm ≤ 1 (scaled down where it is not).
+
+        `vectors` is called after the charge: it reads the patients' images.
+        """
         return self.release(
-            EVALUATE, lambda: clipped_vectors(vectors, 1.0), self.plan.evaluation_noise_multiplier
+            EVALUATE, lambda: clipped_vectors(vectors(), 1.0), self.plan.evaluation_noise_multiplier
         )
 
     def release(self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float) -> NoisedSum:

@@ -49,6 +49,7 @@ class PrivacySummary:
         secagg: name of the secure aggregation, or "none".
         colluders: distributed mode: how many other sites the promise withstands.
         unit: "patient", or "image" where the source knows of no patients.
+        left: sites that took part and did not come back, with the last round before they left.
     """
 
     mode: Mode
@@ -59,6 +60,7 @@ class PrivacySummary:
     secagg: str = "none"
     colluders: int = 0
     unit: Literal["patient", "image"] = "patient"
+    left: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def protects(self) -> bool:

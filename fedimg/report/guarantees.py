@@ -101,7 +101,7 @@ def privacy_table(data: ReportData) -> Markup:
     if not privacy.sites:
         return Markup("")
     void = privacy.insecure
-    rows = [_privacy_row(site) for site in privacy.sites]
+    rows = [_privacy_row(site, privacy.left.get(site.site)) for site in privacy.sites]
     columns = [
         Column("site", numeric=False),
         Column("nominal ε (void)" if void else "ε"),
@@ -124,7 +124,7 @@ def privacy_table(data: ReportData) -> Markup:
     return section("Nominal noise by site" if void else "Privacy by site", lead, table(columns, rows))
 
 
-def _privacy_row(site: SitePrivacy) -> list[str]:
+def _privacy_row(site: SitePrivacy, left: int | None) -> list[str]:
     second = ""
     if site.second_epsilon is not None:
         second = epsilon_text(site.second_epsilon)
@@ -135,7 +135,7 @@ def _privacy_row(site: SitePrivacy) -> list[str]:
             gap = element("span", f" differs by {abs(site.second_epsilon - site.epsilon):.2f}", class_="bad")
             second = element("span", second, gap)
     return [
-        site.site,
+        site.site if left is None else f"{site.site} (left after round {left:,})",
         epsilon_text(site.epsilon),
         scientific(site.delta),
         f"{site.noise_multiplier:.4g}",

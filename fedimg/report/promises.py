@@ -192,6 +192,17 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
                 f"The server saw each site's update on its own. {protected}",
             )
         )
+    for site, last in sorted(privacy.left.items()):
+        spent = (
+            " What it released until then is in the model and counts in ε; the table gives what was set aside "
+            "for the whole run, which it cannot have passed."
+            if privacy.protects
+            else " What it sent until then is in the model."
+        )
+        text = (
+            f"{site} took part until round {last:,} and could not join again when the run was resumed.{spent}"
+        )
+        said.append(Notice("note", "A site has left", text))
     if simulated:
         said.append(
             Notice(

@@ -20,7 +20,7 @@ from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FederationError, FedimgError
 from fedimg.operator_log import tell_operator
-from fedimg.simulation import engines, references, rounds, summary, virtual
+from fedimg.simulation import closing, engines, participants, references, rounds, summary, virtual
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.virtual import Federation
 
@@ -53,7 +53,7 @@ def simulate(config: Config, progress: Progress | None = None) -> Run:
     if not config.resume:
         folder.write("config.yaml", configuration.dump(config))
     if config.resume and (folder.path / "summary.json").exists():
-        return Run(folder.path, summary.closed_again(config, folder))
+        return Run(folder.path, closing.closed_again(config, folder))
     try:
         return _simulate(config, folder, report)
     except KeyboardInterrupt as interrupt:
@@ -67,6 +67,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     federation = virtual.fill(config, terms, folder, device, progress)
     public = virtual.load_public(federation, terms)
     sites = _join(federation, progress)
+    left = participants.departed(folder, terms, sites)
     network = virtual.own_network(terms)
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
     server = rounds.make_server(config, terms, network, declared, public)
@@ -96,7 +97,9 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     for site in sites:
         if site.ledger is not None:
             site.ledger.disconnect()
-    content = summary.write(config, terms, federation, sites, history, compared, comparison.note, folder)
+    content = summary.write(
+        config, terms, federation, sites, left, history, compared, comparison.note, folder
+    )
     return Run(folder.path, content)
 
 

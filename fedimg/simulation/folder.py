@@ -5,6 +5,7 @@ metrics.jsonl    one JSON object a round, fsynced
 checkpoints/     round-0001.safetensors …: the server's whole state after a round
 ledgers/         a signed extract of each site's ledger
 receipts/        each site's intake receipts (keyed paths and counts, never values)
+participants.json  every site that has joined, with the plan that its ledger reserved
 sites/           the virtual sites' homes (unless `state` puts them elsewhere)
 summary.json, report.html
 """
@@ -76,9 +77,17 @@ class RunFolder:
     def save_checkpoint(self, round_number: int, state: Mapping[str, torch.Tensor]) -> None:
         self.write(f"checkpoints/round-{round_number:05d}.safetensors", save(dict(state)))
 
+    def last_round(self) -> int:
+        """The last round with a checkpoint; 0 where there is none."""
+        names = (path.stem.removeprefix("round-") for path in self._checkpoints())
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("round-*.safetensors"), reverse=True)
+
     def last_checkpoint(self) -> tuple[int, dict[str, torch.Tensor]] | None:
         """The newest readable checkpoint: (round, server state)."""
-        for path in sorted((self.path / "checkpoints").glob("round-*.safetensors"), reverse=True):
+        for path in self._checkpoints():
             try:
                 return int(path.stem.removeprefix("round-")), load_file(path)
             except (SafetensorError, ValueError, OSError) as error:

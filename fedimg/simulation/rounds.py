@@ -15,11 +15,14 @@ from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.models import Network
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.server_round import Exchange, Server, SummedTraining
+from fedimg.server_round import Exchange, Server, SiteScores, SummedTraining
 from fedimg.simulation.folder import RunFolder
 from fedimg.values import EvaluationReport, SiteDataset, Vector
 
 Progress = Callable[[str, int, int], None]
+
+# Names of the sites' evaluation in a checkpoint, beside those of the optimiser's own state.
+_AT_SITES = "fedimg/at_sites/"
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class Carrier:
 
 @dataclass
 class History:
-    """What happened: per round the loss and AUROC on the public set, and who was missing."""
+    """What happened: per round the loss and AUROC on the public set, and who was missing.
+
+    `at_sites` is the last evaluation that sites answered.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     final: EvaluationReport | None = None
-    at_sites: EvaluationReport | None = None
+    at_sites: SiteScores | None = None
     released: Vector | None = None
 
 
@@ -94,7 +100,16 @@ def run_rounds(
     history, first = History(), 1
     if folder is not None and (checkpoint := folder.last_checkpoint()) is not None:
         first = checkpoint[0] + 1
-        server.optimizer.restore(checkpoint[1])
+        server.optimizer.restore(
+            {name: value for name, value in checkpoint[1].items() if not name.startswith(_AT_SITES)}
+        )
+        history.at_sites = SiteScores.restored(
+            {
+                name.removeprefix(_AT_SITES): value
+                for name, value in checkpoint[1].items()
+                if name.startswith(_AT_SITES)
+            }
+        )
         history.rows = [row for row in folder.metrics() if row["round"] < first]
     ask_sites = (
         evaluation_rounds(terms.rounds, terms.privacy.evaluations)
@@ -116,15 +131,14 @@ def run_rounds(
             row |= server_round.quick_metrics(server)
         if number in ask_sites:
             shape = (terms.model.classes, terms.bins)
-            history.at_sites = server_round.evaluate_at_sites(
-                server, number, names, carrier.exchange, shape, noise_std
-            )
+            scores = server_round.evaluate_at_sites(server, number, names, carrier.exchange, shape, noise_std)
+            history.at_sites = scores or history.at_sites
         if plans:
             row["epsilon"] = _spent(plans, number, sum(1 for asked_in in ask_sites if asked_in <= number))
         history.rows.append(row)
         if folder is not None:
             folder.append_metrics(row)
-            folder.save_checkpoint(number, server.optimizer.state())
+            folder.save_checkpoint(number, _state(server, history))
         if progress is not None:
             progress("rounds", number, terms.rounds)
     history.final = server_round.evaluate_public(
@@ -132,6 +146,12 @@ def run_rounds(
     )
     history.released = server.optimizer.released
     return history
+
+
+def _state(server: Server, history: History) -> dict[str, torch.Tensor]:
+    """The server's whole state after a round: a release that was paid for is not made twice."""
+    at_sites = history.at_sites.state() if history.at_sites is not None else {}
+    return server.optimizer.state() | {_AT_SITES + name: value for name, value in at_sites.items()}
 
 
 def _spent(plans: Mapping[str, PrivacyPlan], round_number: int, evaluations: int) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +11,6 @@ import fedimg
 from fedimg import report
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
-from fedimg.home import SiteHome
-from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.report import (
     ComparisonRow,
@@ -25,8 +21,9 @@ from fedimg.report import (
     RoundPoint,
     SitePrivacy,
 )
-from fedimg.simulation import pictures
+from fedimg.simulation import closing, pictures
 from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.participants import Departed
 from fedimg.simulation.references import Compared
 from fedimg.simulation.rounds import History
 from fedimg.simulation.virtual import Federation
@@ -38,35 +35,47 @@ def write(
     terms: Terms,
     federation: Federation,
     sites: Sequence[Site],
+    left: Sequence[Departed],
     history: History,
     comparison: Sequence[Compared],
     note: str,
     folder: RunFolder,
 ) -> dict[str, Any]:
-    """Write the run's record and return the summary."""
-    plans = {site.name: site.plan for site in sites if site.plan is not None}
-    privacy = privacy_summary(config, plans, federation.unit)
+    """Write the run's record and return the summary. Sites that have left are in it like any other."""
+    reserved = {site.name: site.plan for site in sites} | {site.name: site.plan for site in left}
+    plans = {name: plan for name, plan in sorted(reserved.items()) if plan is not None}
+    homes = {setup.name: Path(setup.root) for setup in federation.setups}
+    insecure = config.insecure_test_mode
+    gone = {site.name: site.spent(homes[site.name], terms.run_id, insecure=insecure) for site in left}
+    privacy = privacy_summary(config, plans, federation.unit, {site.name: site.after_round for site in left})
+    at_sites = history.at_sites.report() if history.at_sites is not None else None
     content: dict[str, Any] = {
         "run": folder.run_id,
         "fedimg": fedimg.__version__,
         "simulated": True,
         "test": _values(history.final),
         "test_intervals": _intervals(history.final),
-        "sites": {name: _site(plan, config) for name, plan in plans.items()} or {s.name: {} for s in sites},
+        "sites": {
+            name: (_site(plans[name], config) if name in plans else {})
+            | ({"left": gone[name]} if name in gone else {})
+            for name in sorted(reserved)
+        },
         "privacy": {
             "mode": terms.privacy.mode,
             "private": privacy.protects,
-            "insecure_test_mode": config.insecure_test_mode,
+            "insecure_test_mode": insecure,
             "unit": federation.unit,
             "secagg": config.secagg.name,
             "epsilon": privacy.federation_epsilon if privacy.protects else None,
             "delta": privacy.federation_delta if privacy.protects else None,
             "release_records": {
-                name: plan.release_record(insecure=config.insecure_test_mode, unit=federation.unit)
+                name: plan.release_record(insecure=insecure, unit=federation.unit)
+                | ({"left": gone[name]} if name in gone else {})
                 for name, plan in plans.items()
             },
         },
-        "site_evaluation": _values(history.at_sites),
+        "site_evaluation": _values(at_sites),
+        "site_evaluation_round": history.at_sites.round if history.at_sites is not None else None,
         "comparison": [
             {
                 "arrangement": c.reference.arrangement,
@@ -82,40 +91,23 @@ def write(
     }
     if federation.public_data:
         content["intake"] = {name: _intake(federation, name) for name in federation.intake}
-    folder.write_json("summary.json", content)
-    data = report_data(config, terms, federation, sites, history, comparison, note, privacy, folder)
+    data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
     folder.write("report.html", report.render(data))
-    homes = {site.name: site.home for site in sites}
-    close(homes, terms.run_id, folder, public_data=federation.public_data)
-    return content
-
-
-def close(homes: Mapping[str, SiteHome], run_id: str, folder: RunFolder, *, public_data: bool) -> None:
-    """Close the run in every ledger and keep signed copies. Last of all, since a closed run cannot go on.
-
-    Of receipts only those of public data are copied: a line an input is a count that depends on patients.
-    """
-    for name, home in homes.items():
-        if (home.root / "plans" / f"{run_id}.json").exists():
-            ledger = Ledger.open(home.ledger, home.signing_key)
-            ledger.close(run_id)
-            folder.write(f"ledgers/{name}.json", ledger.extract())
-            ledger.disconnect()
-        if public_data and home.receipts.exists():
-            shutil.copyfile(home.receipts, folder.path / "receipts" / f"{name}.jsonl")
-
-
-def closed_again(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """The summary of a run that was stopped after it was written; what was left to close is closed."""
-    content: dict[str, Any] = json.loads((folder.path / "summary.json").read_text())
-    states = Path(config.state) if config.state else folder.path / "sites"
-    homes = {name: SiteHome.open(states / name) for name in content["sites"]}
-    close(homes, folder.run_id, folder, public_data="intake" in content)
+    folder.write_json("summary.json", content)  # the last but closing: with it a run counts as finished
+    closing.close(
+        {name: homes[name] for name in content["sites"]},
+        folder,
+        public_data=federation.public_data,
+        left=tuple(gone),
+    )
     return content
 
 
 def privacy_summary(
-    config: Config, plans: Mapping[str, PrivacyPlan], unit: Literal["patient", "image"]
+    config: Config,
+    plans: Mapping[str, PrivacyPlan],
+    unit: Literal["patient", "image"],
+    left: Mapping[str, int],
 ) -> PrivacySummary:
     """The mode and every site's numbers, from the plans that the ledgers reserved."""
     rows = []
@@ -144,6 +136,7 @@ def privacy_summary(
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
         unit=unit,
+        left=left,
     )
 
 
@@ -156,6 +149,7 @@ def report_data(
     comparison: Sequence[Compared],
     note: str,
     privacy: PrivacySummary,
+    at_sites: EvaluationReport | None,
     folder: RunFolder,
 ) -> ReportData:
     """The run as plain values for `fedimg.report`."""
@@ -174,7 +168,7 @@ def report_data(
         config=_config_rows(config),
         rounds=tuple(_points(history)),
         evaluation=history.final,
-        site_evaluation=history.at_sites,
+        site_evaluation=at_sites,
         comparison=tuple(rows) if comparison or note else (),
         intake=tuple(_intake_row(federation, name) for name in federation.intake)
         if federation.public_data

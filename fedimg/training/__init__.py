@@ -14,6 +14,7 @@ from fedimg.training.local import (
     train_open,
 )
 from fedimg.training.private import train_private
+from fedimg.training.scoring import scores
 
 __all__ = [
     "Batch",
@@ -25,6 +26,7 @@ __all__ = [
     "local_step",
     "minibatches",
     "permutation",
+    "scores",
     "select_device",
     "train_open",
     "train_open_fused",

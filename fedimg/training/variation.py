@@ -9,7 +9,8 @@ import torch
 
 from fedimg.imaging import augmentation
 from fedimg.imaging.config import AugmentationConfig
-from fedimg.training.local import Entropy
+from fedimg.privacy.engines import PatientLoss
+from fedimg.training.local import Entropy, LocalTraining, Loss
 from fedimg.values import SiteDataset
 
 Copies = Callable[[torch.Tensor, Entropy], torch.Tensor]
@@ -30,6 +31,13 @@ def copies_of(config: AugmentationConfig) -> Copies | None:
         return varied.reshape(len(images), config.copies, *images.shape[1:])
 
     return copies
+
+
+def patient_loss(config: LocalTraining, augmentation: AugmentationConfig, loss: Loss) -> PatientLoss:
+    """What private training minimises: `loss` by its name in `config`, class weights, augmented copies inside."""
+    found = PatientLoss(config.class_weights, augment=copies_of(augmentation))
+    # Cross-entropy stays itself: it is known to have a closed form for linear networks.
+    return found if config.loss == "cross_entropy" else replace(found, example_loss=loss)
 
 
 def varied_once(dataset: SiteDataset, config: AugmentationConfig, entropy: Entropy) -> SiteDataset:

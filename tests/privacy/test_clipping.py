@@ -134,3 +134,33 @@ def test_vectors_of_another_shape_are_refused():
 def test_a_clip_norm_that_bounds_nothing_is_refused(linear, patients, clip):
     with pytest.raises(ConfigError, match="a finite clip norm > 0"):
         total(linear, patients([1]), clip)
+
+
+def test_a_patient_who_makes_a_library_fail_contributes_zero_and_the_others_all(patients, linear):
+    """An error would be an answer about this patient: the site would decline, and the wire would show it."""
+    dataset = patients([2, 2, 2, 2])
+    dataset.images[2:4] = 99.0
+    told = []
+
+    def fragile(logits, labels):
+        if bool((logits.abs() > 20).any()):
+            raise RuntimeError("bad image")
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    flat, chosen = torch.linspace(-1, 1, 10), np.array([0, 2, 3])
+    gradients = PatientGradients(linear, PatientLoss(example_loss=fragile), "autograd")
+    found = clipped_sum(gradients, flat, batch_of(dataset, np.arange(4)), 1.0, told.append)
+    expected = clipped_sum(gradients, flat, batch_of(dataset, chosen), 1.0)
+    assert np.array_equal(found.vector, expected.vector)
+    assert np.abs(expected.vector).max() > 0
+    assert {str(fault) for fault in told} == {"bad image"}
+
+
+def test_settings_that_fail_for_every_patient_are_an_error(patients, linear):
+    gradients = PatientGradients(linear, PatientLoss(class_weights=(1.0, 1.0, 1.0)), "autograd")
+    with pytest.raises(ConfigError, match="2 class weights"):
+        clipped_sum(gradients, torch.zeros(10), batch_of(patients([1]), np.arange(1)), 1.0)
+
+
+def batch_of(dataset, chosen):
+    return gather(dataset, chosen, 4, None, OsEntropy())

@@ -15,11 +15,15 @@ from fedimg.privacy.sampling import poisson_sample
 FLAT = torch.linspace(-1, 1, 10)
 
 
+class Asked(BaseException):
+    """Like a kill: no error of a library, which a patient who causes it would be left out for."""
+
+
 class Forbidden:
     """A network that must not be asked."""
 
     def apply(self, flat, images):
-        raise AssertionError
+        raise Asked
 
 
 def test_a_step_is_the_clipped_sum_of_the_sample_plus_the_noise_of_the_plan(
@@ -47,7 +51,7 @@ def test_every_release_is_charged_under_its_own_name(plan_of, ledger_for, patien
     session = ReleaseSession(plan, ledger, OsEntropy())
     for _ in range(3):
         session.gradient_step(FLAT, patients([1, 2]), linear)
-    session.histogram(np.eye(4))
+    session.histogram(lambda: np.eye(4))
     assert ledger.statement.runs["run"].charged == {"train": 3, "evaluate": 1}
     assert len(set(session.releases)) == 4
 
@@ -56,7 +60,7 @@ def test_the_charge_is_on_the_disk_before_the_data_is_read(plan_of, ledger_for, 
     plan = plan_of()
     ledger = ledger_for(plan)
     session = ReleaseSession(plan, ledger, InsecureSeededEntropy(0))
-    with pytest.raises(AssertionError):
+    with pytest.raises(Asked):
         session.gradient_step(FLAT, patients([1] * 50), Forbidden())
     assert ledger.statement.runs["run"].charged == {"train": 1}
     assert session.releases == ()
@@ -100,7 +104,7 @@ def test_a_one_class_site_goes_on(plan_of, ledger_for, patients, linear):
 def test_a_histogram_release_has_sensitivity_one_and_its_own_noise(plan_of, ledger_for):
     plan = plan_of(evaluation_noise=7.0)
     vectors = np.array([[3.0, 4.0], [0.0, 1.0], [np.nan, 0.0]])
-    noised = ReleaseSession(plan, ledger_for(plan), InsecureSeededEntropy(1)).histogram(vectors)
+    noised = ReleaseSession(plan, ledger_for(plan), InsecureSeededEntropy(1)).histogram(lambda: vectors)
     expected = np.array([0.6, 1.8]) + gaussian(2, 7.0, InsecureSeededEntropy(1))
     assert noised.noise_std == 7.0
     assert np.abs(noised.vector - expected).max() <= grid_step(7.0)
@@ -139,6 +143,31 @@ def test_the_insecure_mode_says_so(plan_of, ledger_for):
     ledger = ledger_for(plan)
     assert ReleaseSession(plan, ledger, InsecureSeededEntropy(1)).insecure
     assert not ReleaseSession(plan, ledger, OsEntropy()).insecure
+
+
+def test_histograms_are_made_after_the_charge(plan_of, ledger_for):
+    """They read the patients' images, as a training step does."""
+    plan = plan_of(evaluations=1)
+    ledger = ledger_for(plan)
+
+    def killed():
+        assert ledger.statement.runs["run"].charged == {"evaluate": 1}
+        raise Asked
+
+    with pytest.raises(Asked):
+        ReleaseSession(plan, ledger, OsEntropy()).histogram(killed)
+    assert ledger.statement.runs["run"].charged == {"evaluate": 1}
+
+
+def test_what_a_patient_made_a_library_raise_is_kept_for_the_operator(plan_of, ledger_for, patients, linear):
+    def fragile(*_):
+        raise RuntimeError("bad image")
+
+    plan = plan_of(sampling_rate=1.0)
+    session = ReleaseSession(plan, ledger_for(plan), OsEntropy(), PatientLoss(example_loss=fragile))
+    noised = session.gradient_step(FLAT, patients([1, 1]), linear)
+    assert (noised.vector != 0).all()  # noise, as from any other site
+    assert {str(fault) for fault in session.faults} == {"bad image"}
 
 
 def test_an_open_run_has_no_releases(plan_of, ledger_for):

@@ -1,0 +1,42 @@
+"""The global model's scores of a site's patients, of whom none can stop the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedimg.errors import FedimgError
+from fedimg.models import Network
+from fedimg.values import SiteDataset, Vector
+
+
+def scores(
+    network: Network,
+    vector: Vector,
+    data: SiteDataset,
+    device: torch.device,
+    failed: Callable[[Exception], None],
+) -> npt.NDArray[np.float64]:
+    """(P,) and N images → (N, classes) probabilities; NaN for the images of a patient who makes a library fail.
+
+    An error would be an answer about that patient: the site would decline, and the wire would show it.
+    """
+    try:
+        return network.probabilities(vector, data.images, device)
+    except FedimgError:  # about the network or the device, equal for all patients
+        raise
+    except Exception as fault:  # noqa: BLE001 - whichever library it was: found out patient by patient
+        failed(fault)
+    found = np.full(
+        (len(data.labels), network.probabilities(vector, data.images[:0], device).shape[1]), np.nan
+    )
+    for patient in range(data.number_of_patients):
+        own = data.images_of(patient)
+        try:
+            found[own] = network.probabilities(vector, data.images[torch.from_numpy(own)], device)
+        except Exception as fault:  # noqa: BLE001 - the same, of this patient
+            failed(fault)
+    return found
