@@ -312,7 +312,9 @@ def test_without_noise_the_report_equals_that_of_the_binned_scores():
     generator = np.random.default_rng(21)
     # Scores in the middle of their bins lose nothing by binning.
     scores, labels = tied_scores(generator, 300, levels=19)
-    scores = (np.round(scores * 19) + 0.5) / 20
+    logits = np.linspace(-7, 7, 19)
+    middles = np.append(logits - 7 / 18, logits[-1] + 7 / 18)
+    scores = 1 / (1 + np.exp(-middles[np.round(scores * 19).astype(int)]))
     histogram = score_histograms(two_columns(scores), labels, np.arange(301), 20).sum(axis=0)
     binned = report_from_histograms(histogram.reshape(2, 20), 0.0)
     exact = evaluate_scores(two_columns(scores), labels)
@@ -358,7 +360,8 @@ def test_the_interval_covers_the_truth_despite_noise_and_ignoring_the_noise_does
     generator = np.random.default_rng(33)
     big = [generator.beta(a, b, 200_000) for a, b in ((4, 2), (2, 4))]
     labels = np.repeat([1, 0], 200_000)
-    truth = oracle.roc_auc_score(labels, np.round(np.concatenate(big) * 20 - 0.5) / 20)
+    edges = 1 / (1 + np.exp(-np.linspace(-7, 7, 19)))
+    truth = oracle.roc_auc_score(labels, np.digitize(np.concatenate(big), edges))
     noise_std, covered, covered_ignoring = 4.0, 0, 0
     for seed in range(200):
         scores = np.concatenate([generator.beta(4, 2, 150), generator.beta(2, 4, 250)])
@@ -387,6 +390,35 @@ def test_noisy_estimates_are_centred():
         ]
     )
     assert abs(noised.mean() - truth) < 4 * noised.std() / np.sqrt(300)
+
+
+def test_scores_close_to_one_are_told_apart():
+    """An overconfident model: every score above 0.97. Equal steps of probability would call them all equal."""
+    generator = np.random.default_rng(36)
+    labels = np.repeat([0, 1], 400)
+    scores = 1 / (1 + np.exp(-generator.normal(np.where(labels == 1, 5.5, 4.5), 0.5)))
+    histogram = score_histograms(two_columns(scores), labels, np.arange(801), 32).sum(axis=0).reshape(2, 32)
+    exact = oracle.roc_auc_score(labels, scores)
+    assert report_from_histograms(histogram, 0.0).metrics["auroc"].value == pytest.approx(exact, abs=0.02)
+    equal_steps = oracle.roc_auc_score(labels, np.floor(scores * 32))
+    assert abs(equal_steps - exact) > 0.1
+
+
+@given(st.integers(0, 2**31), st.floats(0, 12))
+def test_what_is_read_at_a_threshold_agrees_with_the_table_that_is_shown(seed, noise_std):
+    generator = np.random.default_rng(seed)
+    histogram = generator.poisson(8, (2, 20)) * (np.arange(20) < 10)
+    histogram[1] = histogram[1][::-1]  # a perfect model: noise alone falls off the diagonal
+    report = report_from_histograms(histogram + generator.normal(0, noise_std, (2, 20)), noise_std)
+    (tn, fp), (fn, tp) = report.confusion
+    assert report.confusion.min() >= 0
+    assert report.confusion.sum() == pytest.approx(report.examples, abs=3)
+    for name, hits, of in (("accuracy", tn + tp, tn + fp + fn + tp), ("recall", tp, tp + fn)):
+        if name in report.metrics:  # but for rounding of the shown counts
+            assert report.metrics[name].value == pytest.approx(hits / of, abs=3 / of)
+    if "f1" in report.metrics and "precision" in report.metrics and "recall" in report.metrics:
+        p, r = report.metrics["precision"].value, report.metrics["recall"].value
+        assert report.metrics["f1"].value == pytest.approx(2 * p * r / (p + r))
 
 
 def test_what_the_noise_hides_is_omitted_with_its_reason():

@@ -4,8 +4,9 @@ Each patient is a vector of L2 norm ≤ 1 over (true class, score cell); their s
 the release (`privacy.md` §2). Everything here after the noise is post-processing of it and
 costs no privacy. Counts are in patients: a patient's images share one unit.
 
-What a score cell is. Two classes: an equal bin of class 1's probability. More classes: the
-whole probability vector will not fit into one histogram, so it is reduced to the predicted
+What a score cell is. Two classes: a bin of class 1's probability, equal steps of its logit from
+−7 to 7 and a bin beyond at either end: the scores of an overconfident model lie close to 0 and 1,
+where equal steps of probability would take them all for one. More classes: the whole probability vector will not fit into one histogram, so it is reduced to the predicted
 class and the level of its probability, cell = predicted · levels + level, with
 levels = bins // classes equal steps from 1/classes to 1 (left-over bins stay unused). The
 confusion matrix, and all that is read from it, is exact in both. The AUROC and PR-AUC of more
@@ -28,6 +29,7 @@ from fedimg.values import EvaluationReport, Interval
 # A total that is not above this many standard deviations of its own noise is taken for absent:
 # noise alone passes it once in 740.
 _DEVIATIONS = 3.0
+_FARTHEST_LOGIT = 7.0
 _ECE_REASON = "the absolute differences of noised counts would be biased upwards"
 _BRIER_REASON = "the released histograms do not hold the whole probability vector"
 _Floats = npt.NDArray[np.float64]
@@ -57,10 +59,21 @@ class _Cells:
     def levels(self) -> int:
         return self.bins // self.classes
 
+    @property
+    def edges(self) -> _Floats:
+        """(bins − 1,) of two classes: the inner edges in class 1's probability, ascending; one half among them
+        if the number of bins is even.
+        """
+        return _sigmoid(self._logits())
+
+    def _logits(self) -> _Floats:
+        inner = self.bins - 1
+        return np.linspace(-_FARTHEST_LOGIT, _FARTHEST_LOGIT, inner) if inner > 1 else np.zeros(1)
+
     def of(self, probabilities: _Floats) -> npt.NDArray[np.int64]:
         """(N,) cell of each row of (N, classes) finite probabilities."""
         if self.classes == 2:
-            return np.minimum((probabilities[:, 1] * self.bins).astype(np.int64), self.bins - 1)
+            return np.searchsorted(self.edges, probabilities[:, 1], side="right").astype(np.int64)
         floor = 1 / self.classes
         step = (probabilities.max(axis=1) - floor) / (1 - floor) * self.levels
         level = np.clip(step.astype(np.int64), 0, self.levels - 1)
@@ -71,14 +84,16 @@ class _Cells:
         """(bins,) class predicted in each cell; −1 where no score falls."""
         cell = np.arange(self.bins)
         if self.classes == 2:
-            return (cell >= round(threshold * self.bins)).astype(np.int64)
+            return (cell > int(np.argmin(np.abs(self.edges - threshold)))).astype(np.int64)
         return np.where(cell < self.classes * self.levels, cell // self.levels, -1)
 
     def score(self, k: int) -> _Floats:
         """(bins,) the probability of class k that each cell stands for (its middle)."""
         cell = np.arange(self.bins)
         if self.classes == 2:
-            middle = (cell + 0.5) / self.bins
+            logits = self._logits()
+            step = logits[1] - logits[0] if len(logits) > 1 else _FARTHEST_LOGIT
+            middle = _sigmoid(np.append(logits - step / 2, logits[-1] + step / 2))
             return middle if k == 1 else 1 - middle
         floor = 1 / self.classes
         middle = floor + (cell % self.levels + 0.5) / self.levels * (1 - floor)
@@ -97,10 +112,12 @@ class _Cells:
         return groups
 
     def confusion(self, histograms: _Floats, threshold: float) -> _Floats:
-        """(B, classes, classes), rows true."""
+        """(B, classes, classes), rows true; no count below zero, each row with the total of its noisy counts.
+
+        One table, so that what is shown and every metric read from it agree with each other.
+        """
         predicted = self.predicted(threshold)
-        confusion: _Floats = histograms @ (predicted[:, None] == np.arange(self.classes)).astype(np.float64)
-        return confusion
+        return _on_simplex(histograms @ (predicted[:, None] == np.arange(self.classes)).astype(np.float64))
 
     def metrics(self, histograms: _Floats, threshold: float) -> dict[str, _Floats]:
         """(B,) per metric, from (B, classes, bins); NaN where it does not exist."""
@@ -115,6 +132,23 @@ class _Cells:
             total = histograms.sum(axis=(1, 2))
             metrics["brier"] = counts.ratio((histograms * loss).sum(axis=(1, 2)), total)
         return metrics
+
+
+def _sigmoid(logits: _Floats) -> _Floats:
+    return 1 / (1 + np.exp(-logits))
+
+
+def _on_simplex(rows: _Floats) -> _Floats:
+    """The nearest rows of counts ≥ 0 with the same totals; a total below zero is zero.
+
+    The Euclidean projection: one number is taken off every count of a row, and what falls below zero
+    is zero (Duchi et al. 2008, figure 1). Counts that are not negative come back as they are.
+    """
+    total = np.maximum(rows.sum(axis=-1, keepdims=True), 0)
+    descending = np.sort(rows, axis=-1)[..., ::-1]
+    excess = (np.cumsum(descending, axis=-1) - total) / np.arange(1, rows.shape[-1] + 1)
+    kept = np.maximum((descending > excess).sum(axis=-1, keepdims=True), 1)
+    return np.maximum(rows - np.maximum(np.take_along_axis(excess, kept - 1, axis=-1), 0), 0)
 
 
 def score_histograms(
@@ -165,8 +199,9 @@ def report_from_histograms(
 ) -> EvaluationReport:
     """Every metric that noised score histograms allow, with intervals that account for the noise.
 
-    The noisy counts enter as they are, negative ones too: setting them to zero would bias
-    every metric. Only the drawn ROC curve is made monotone. The 95 % intervals come from a
+    Into AUROC, PR-AUC and Brier score the noisy counts enter as they are, negative ones too: setting
+    them to zero would bias these. What is read at a threshold comes from one table of counts ≥ 0, the
+    one that is shown. Only the drawn ROC curve is made monotone. The 95 % intervals come from a
     parametric bootstrap: each cell is redrawn as normal around its noisy count, with the
     variance of the noise plus that of a Poisson count of patients.
 
@@ -208,9 +243,9 @@ def report_from_histograms(
             metrics[name] = percentile_interval(float(values[0]), redrawn[name])
     return EvaluationReport(
         "sites",
-        max(0, round(float(h.sum()))),
+        round(float(confusion.sum())),
         metrics,
-        np.rint(np.maximum(confusion, 0)).astype(np.int64),
+        np.rint(confusion).astype(np.int64),
         counts.mean_roc(cells.grouped(_monotone(h)[None])) if "auroc" in metrics else np.zeros((0, 2)),
         _reliability(cells, h, noise_std),
         omitted,
