@@ -1,0 +1,46 @@
+"""The mask reaches training: with the frames' spatial order, and only where something was masked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedimg.dicom import masks, pixels
+from fedimg.dicom.authoring import build_image, encoded
+
+SHAPE = (4, 12, 16)
+
+
+def stack(positions: list[int]):
+    """Frames of one value each, at the given places along the patient."""
+    values = np.zeros(SHAPE, np.uint16) + (np.arange(4, dtype=np.uint16) * 100)[:, None, None]
+    groups = [{"PlanePositionSequence": [{"ImagePositionPatient": ["0", "0", str(z)]}]} for z in positions]
+    return build_image(
+        modality="MR",
+        pixels=values,
+        attributes={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1", "PerFrameFunctionalGroupsSequence": groups},
+    )
+
+
+def test_the_mask_follows_its_frame_into_spatial_order(tmp_path):
+    path = tmp_path / "release.dcm"
+    path.write_bytes(encoded(stack([30, 10, 40, 20])))
+    areas = ((1, 2, 3, 5, 6), (None, 0, 0, 15, 0))
+    image = pixels.decode(path, masked=areas)
+    assert image.pixels_DHW[:, 5, 5].tolist() == [100, 300, 0, 200]  # stored frames 1, 3, 0, 2
+    mask = image.mask_DHW
+    assert mask is not None
+    assert mask.shape == SHAPE
+    assert mask[:, 0].all()
+    assert mask[0, 3:7, 2:6].all()
+    assert mask.sum() == 4 * 16 + 4 * 4
+    assert pixels.decode(path).mask_DHW is None
+
+
+def test_areas_beyond_the_image_cover_nothing():
+    assert not masks.mask([(9, 0, 0, 5, 5), (0, 20, 20, 30, 30)], SHAPE).any()
+
+
+def test_evidence_without_pixels_has_no_mask():
+    assert masks.areas_of({}) == ()
+    assert masks.areas_of({"pixels": {"layers": ["L0"]}}) == ()
+    assert masks.areas_of({"masked": [[None, 1, 2, 3, 4]]}) == ((None, 1, 2, 3, 4),)
