@@ -17,7 +17,15 @@ from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, IntakeResult, run_intake
 from fedimg.values import SourceItem
 
-__all__ = ["PROFILES", "Taken", "take"]
+__all__ = ["PROFILES", "RETAINED", "Taken", "intake", "take"]
+
+
+# What a profile says that it keeps: ps315-research has the Retain Device Identity Option (PS3.15 E.3.8).
+RETAINED: Mapping[str, frozenset[str]] = {
+    "ps315-research": frozenset(
+        {"DeviceSerialNumber", "PlateID", "CassetteID", "GantryID", "GeneratorID", "DetectorID"}
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Taken:
     result: IntakeResult
     released: tuple[bytes, ...]
     reasons: tuple[str, ...]
+    profile: str = "train"
 
     @property
     def only(self) -> bytes:
@@ -42,6 +51,8 @@ class Taken:
     def leaks(self, planted: Mapping[str, Secret | str]) -> list[str]:
         """Places whose value is in a released file, or anywhere else in the site's folder but its key."""
         secrets = {k: v if isinstance(v, Secret) else Secret(v) for k, v in planted.items()}
+        for place in RETAINED.get(self.profile, ()):
+            secrets.pop(place, None)
         found = [place for data in self.released for place in left_behind(data, secrets)]
         for path in self.home.root.rglob("*"):
             if path.is_file() and self.home.released not in path.parents:
@@ -73,4 +84,4 @@ def intake(
     result = run_intake(items, home, IntakeConfig(profile=profile, **options))
     released = tuple((home.released / record.path).read_bytes() for record in result.records)
     reasons = tuple(reason.value for reason, count in result.quarantined.items() for _ in range(count))
-    return Taken(home, result, released, reasons)
+    return Taken(home, result, released, reasons, profile)

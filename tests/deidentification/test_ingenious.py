@@ -328,7 +328,7 @@ def test_character_set_and_time_zone_as_carriers(tmp_path, profile):
     ("name", "number"),
     [
         ("CHEST^AXIAL", "1"), ("NONE^ORIGINAL", "12"), ("LUNG^LEFT", "CT"), ("HFS^AP", "0"), ("DICOM^Basic", "100"),
-        ("FEDIMG^PROFILE", "2.25"), ("ISO^IR", "512"), ("Thorax^Removed", "YES"),
+        ("FEDIMG^PROFILE", "25"), ("ISO^IR", "512"), ("Thorax^Removed", "YES"),
     ],
 )  # fmt: skip
 def test_patients_with_names_of_the_vocabulary_are_released(tmp_path, profile, name, number):

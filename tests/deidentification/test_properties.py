@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hospital import intake, take
+from hospital import RETAINED, intake, take
 from images import JPEG_LS, RLE, ct, ct_pixels, in_syntax, mr, octets, us, written
 from planting import Plant, everywhere
 from rawdicom import IMPLICIT, File, e
@@ -110,7 +110,7 @@ def test_another_key_is_unlinkable(tmp_path, profile):
 
 
 def _keyed(files: tuple[bytes, ...]) -> set[str]:
-    """Everything in the released headers that must depend on the key."""
+    """Pseudonyms and UIDs of the released headers. Dates are left out: two moved years meet by chance."""
     found: set[str] = set()
     for data in files:
         dataset = pydicom.dcmread(BytesIO(data))
@@ -119,8 +119,6 @@ def _keyed(files: tuple[bytes, ...]) -> set[str]:
             values = element.value if element.VM > 1 else [element.value]
             if element.VR == "UI":
                 found |= {str(v) for v in values if not str(v).startswith("1.2.840.10008.")}
-            if element.VR == "DA":
-                found |= {str(v) for v in values if v}
     return found
 
 
@@ -303,7 +301,8 @@ def test_the_command_line_leaves_nothing_behind_either(tmp_path, profile, capfd)
     printed = shown.out + shown.err
     from scanner import left_behind
 
-    secrets = plant.secrets
+    kept = RETAINED.get(profile, frozenset())
+    secrets = {place: secret for place, secret in plant.secrets.items() if place not in kept}
     assert left_behind(printed.encode(), secrets) == []
     for path in out.rglob("*"):
         assert left_behind(str(path.relative_to(out)).encode(), secrets) == []
