@@ -64,7 +64,8 @@ class _Cells:
         """(bins − 1,) of two classes: the inner edges in class 1's probability, ascending; one half among them
         if the number of bins is even.
         """
-        return _sigmoid(self._logits())
+        inner: _Floats = _sigmoid(self._logits())
+        return inner
 
     def _logits(self) -> _Floats:
         inner = self.bins - 1
@@ -135,7 +136,8 @@ class _Cells:
 
 
 def _sigmoid(logits: _Floats) -> _Floats:
-    return 1 / (1 + np.exp(-logits))
+    probabilities: _Floats = 1 / (1 + np.exp(-logits))
+    return probabilities
 
 
 def _on_simplex(rows: _Floats) -> _Floats:
@@ -148,7 +150,8 @@ def _on_simplex(rows: _Floats) -> _Floats:
     descending = np.sort(rows, axis=-1)[..., ::-1]
     excess = (np.cumsum(descending, axis=-1) - total) / np.arange(1, rows.shape[-1] + 1)
     kept = np.maximum((descending > excess).sum(axis=-1, keepdims=True), 1)
-    return np.maximum(rows - np.maximum(np.take_along_axis(excess, kept - 1, axis=-1), 0), 0)
+    nearest: _Floats = np.maximum(rows - np.maximum(np.take_along_axis(excess, kept - 1, axis=-1), 0), 0)
+    return nearest
 
 
 def score_histograms(

@@ -65,8 +65,16 @@ def read_listed_files(
 
 
 def labels_path(folder: Path, config: DataConfig) -> Path:
-    """The table: `data.labels` (from the working folder), by default labels.csv in the data folder."""
-    return folder / "labels.csv" if config.labels is None else Path(config.labels).expanduser().resolve()
+    """The table: `data.labels` (from the working folder), by default labels.csv in the data folder.
+
+    Without one, the manifest.csv that `fedimg cohort` writes serves.
+    """
+    if config.labels is not None:
+        return Path(config.labels).expanduser().resolve()
+    generated = folder / "manifest.csv"
+    return (
+        generated if generated.is_file() and not (folder / "labels.csv").exists() else folder / "labels.csv"
+    )
 
 
 def class_index(cell: str, classes: Sequence[str], row: int) -> int | None:
@@ -87,8 +95,13 @@ def class_index(cell: str, classes: Sequence[str], row: int) -> int | None:
 
 
 def site_and_split(row: Mapping[str, str], number: int) -> tuple[str | None, Split]:
-    """Columns `site` and `split`, both optional. Raises DataError for a name that cannot be one."""
+    """Columns `site` and `split`, both optional; the site of a public row is nobody's.
+
+    Raises DataError for a name that cannot be one.
+    """
     site = row.get("site") or None
+    if site == PUBLIC and row.get("split") == "public":
+        site = None
     if site is not None and not is_site_name(site):
         expected = "site names of up to 32 letters, digits, - and _, other than `public`"
         raise DataError(expected, f"another one in row {number}", "rename the site")

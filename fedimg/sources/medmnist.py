@@ -36,16 +36,16 @@ def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[st
     if config.partition == "manifest":
         remedy = "set data.partition=iid or dirichlet"
         raise ConfigError("a way to divide the images among sites", "data.partition=manifest", remedy)
+    if config.path is not None and not Path(config.path).expanduser().is_file():
+        raise DataError(
+            "an npz file at data.path", "none", "correct data.path, or set it to null to fetch it"
+        )
     name = set_name(config)
     published = SETS[name]
     if config.path is None:
         path = fetch(address(name), workdir / "medmnist" / f"{name}.npz", published.md5, _LARGEST_DOWNLOAD)
     else:
         path = Path(config.path).expanduser()
-        if not path.is_file():
-            raise DataError(
-                "an npz file at data.path", "none", "correct data.path, or set it to null to fetch it"
-            )
     arrays = read_npz(path, published)
     card = _card(name, published, md5_of(path), {split: len(arrays[split].labels) for split in _SPLITS})
     own = arrays["train"]

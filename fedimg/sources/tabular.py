@@ -78,7 +78,11 @@ def _text(path: Path) -> str:
                 raise _refuse(f"a regular file of at most {_LARGEST_BYTES >> 20} MiB", "something else")
             return file.read(_LARGEST_BYTES + 1).decode("utf-8-sig")
     except OSError as error:
-        raise _refuse("a readable CSV file at data.labels", error.strerror or "an error") from None
+        raise DataError(
+            "a readable CSV file at data.labels, by default labels.csv in data.path",
+            error.strerror or "an error",
+            "write it, or name another with data.labels=FILE (relative to the working folder)",
+        ) from None
     except UnicodeDecodeError:
         raise _refuse("UTF-8 text", "other bytes") from None
 

@@ -153,3 +153,22 @@ def test_real_masks_label_the_real_slices(folder, config, tmp_path):
     # dcmqi's liver segmentation covers all three slices.
     assert labels(manifests) == {"01.dcm": 1, "02.dcm": 1, "03.dcm": 1}
     assert "DICOM SEG masks" in manifests["site-1"].card
+
+
+def test_a_generated_hospital_is_taken_as_it_was_written(hospital, write_table, config, tmp_path):
+    """Its manifest.csv serves where no labels.csv is, and names `public` as the site of public rows."""
+    rows = [
+        {"path": "x/1.dcm", "label": "1", "site": "hospital-1", "split": "train"},
+        {"path": "y/4", "label": "0", "site": "public", "split": "public"},
+    ]
+    write_table(rows, name="manifest.csv")
+    manifests = load(config("dicom"), tmp_path, 2, 0)
+    assert set(manifests) == {"hospital-1", "public"}
+    assert [item.path.name for item in manifests["public"].items] == ["4"]
+    write_table([{"path": "x/1.dcm", "label": "0"}])
+    assert labels(load(config("dicom"), tmp_path, 2, 0))["1.dcm"] == 0  # labels.csv goes first
+
+
+def test_without_a_table_the_error_says_what_to_write(hospital, config, tmp_path):
+    with pytest.raises(DataError, match=r"by default labels\.csv in data\.path"):
+        load(config("dicom"), tmp_path, 2, 0)

@@ -188,3 +188,8 @@ def test_a_declared_number_has_two_digits_and_is_near(count):
     assert len(str(stated).rstrip("0")) <= 2
     assert abs(stated - count) <= 0.05 * count
     assert declared(stated) == stated
+
+
+def test_a_path_without_a_file_is_said_before_its_name_is_read(config, tmp_path):
+    with pytest.raises(DataError, match="an npz file at data.path"):
+        load(config(tmp_path / "nope.npz"), tmp_path, 2, 0)
