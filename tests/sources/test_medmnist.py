@@ -190,6 +190,6 @@ def test_a_declared_number_has_two_digits_and_is_near(count):
     assert declared(stated) == stated
 
 
-def test_a_path_without_a_file_is_said_before_its_name_is_read(config, tmp_path):
-    with pytest.raises(DataError, match="an npz file at data.path"):
+def test_a_path_without_a_file_is_said_before_its_name_is_read(tmp_path):
+    with pytest.raises(DataError, match=r"an npz file at data\.path"):
         load(config(tmp_path / "nope.npz"), tmp_path, 2, 0)
