@@ -6,6 +6,7 @@ pseudonym in place of name and number, and an age band where the header gives an
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from typing import Any
@@ -94,7 +95,8 @@ def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> None:
     """Put the keyed mark of this site over the whole file into the place kept free for it."""
     start, end = encoded.values[METHOD]
     at = encoded.data.index(_NO_SEAL.encode(), start, end)
-    encoded.data[at : at + len(_NO_SEAL)] = pseudonyms.seal(bytes(encoded.data)).encode()
+    digest = hashlib.sha256(encoded.data).digest()
+    encoded.data[at : at + len(_NO_SEAL)] = pseudonyms.seal(digest).encode()
 
 
 def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
@@ -110,7 +112,7 @@ def seal_holds(encoded: Encoded, claimed: bytes, pseudonyms: Pseudonyms) -> bool
     data = bytearray(encoded.data)
     at = data.index(claimed, *encoded.values[METHOD])
     data[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
-    return pseudonyms.seal(bytes(data)).encode() == claimed
+    return pseudonyms.seal(hashlib.sha256(data).digest()).encode() == claimed
 
 
 def _age_by_dates(dataset: Dataset) -> str | None:

@@ -220,7 +220,7 @@ def written(
     frames, rows, columns, samples = image.values.shape
     stored = image.bits_stored
     sizes = Sizes(frames, rows, columns, samples, 0, bits, stored, stored - 1, signed, image.photometric)
-    native = image.values.astype(image.values.dtype.newbyteorder("<"), copy=False).tobytes()
+    native = _little_endian(image.values)
     pixels = Element(PIXEL_DATA, "OW" if bits > 8 else "OB", native + b"\0" * (len(native) % 2))
     syntax = str(uids.ExplicitVRLittleEndian)
     if method != "none":
@@ -236,6 +236,17 @@ def written(
     elements.append(text(_PHOTOMETRIC, "CS", image.photometric, closed=True))
     elements.append(pixels)
     return sorted(elements, key=lambda element: element.tag), syntax
+
+
+def _little_endian(values: Pixels) -> bytes:
+    """The values' bytes; the very bytes of the input where nothing came between, so that they are not copied."""
+    if values.dtype.newbyteorder("<") == values.dtype and values.flags.c_contiguous:
+        owner: Any = values
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, bytes) and len(owner) == values.nbytes:
+            return owner
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _packed(pixels: Element, sizes: Sizes, method: recompress.Method) -> tuple[Element, str]:
