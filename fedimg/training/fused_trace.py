@@ -23,8 +23,8 @@ _aten = torch.ops.aten
 
 
 def signature(*arguments: Any) -> tuple[object, ...]:
-    """What a trace depends on: shape, strides, offset and device of every tensor."""
-    return tuple((*_layout(tensor), tensor.device) for tensor in tree_leaves(arguments))
+    """What a trace depends on: shape, strides, offset, type and device of every tensor."""
+    return tuple((*_layout(tensor), tensor.dtype, tensor.device) for tensor in tree_leaves(arguments))
 
 
 def traced(step: Step, *example: Any) -> Step:
@@ -98,11 +98,21 @@ def _shape(node: Node) -> torch.Size:
     return torch.Size(node.meta["tensor_meta"].shape)
 
 
+def _by_columns(node: Node) -> bool:
+    """Whether columns of params + scale · cat(pieces) come from the same columns of one piece."""
+    params, gathered, scale = node.all_input_nodes if len(node.all_input_nodes) == 3 else (node,) * 3
+    if gathered.target != _aten.cat.default or len(_shape(gathered)) != 2 or node.kwargs:
+        return False
+    along = gathered.args[1] if len(gathered.args) > 1 else gathered.kwargs.get("dim", 0)
+    columns = _shape(gathered)[1]
+    return along in (1, -1) and _shape(params)[-1:] == (columns,) and _shape(scale)[-1:] in ((), (1,))
+
+
 def _write_in_pieces(graph: Graph) -> None:
     """params + scale · cat(pieces) → the same sums, each piece written to its place."""
     for node in graph.find_nodes(op="call_function", target=_aten.addcmul.default):
         params, gathered, scale = node.args
-        if gathered.target != _aten.cat.default or len(gathered.users) > 1 or len(_shape(gathered)) != 2:
+        if gathered.target != _aten.cat.default or len(gathered.users) > 1 or not _by_columns(node):
             continue
         with graph.inserting_before(node):
             rows, columns = _shape(gathered)

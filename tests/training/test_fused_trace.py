@@ -88,10 +88,34 @@ def test_parameters_are_written_in_pieces_only_where_nobody_else_reads_the_gradi
                 assert torch.equal(found, expected)
 
 
+def test_a_gradient_gathered_in_another_way_is_left_as_it_is():
+    """Rows instead of columns, a factor for each column, a factor beside the product."""
+
+    def rows(params, first, second, scale):
+        return torch.addcmul(params, torch.cat([first, second], dim=0), scale)
+
+    def columns(params, first, second, scale):
+        return torch.addcmul(params, torch.cat([first, second], dim=1), scale)
+
+    def halved(params, first, second, scale):
+        return torch.addcmul(params, torch.cat([first, second], dim=1), scale, value=0.5)
+
+    square, wide = (torch.randn(4, 4), torch.randn(2, 4), torch.randn(2, 4)), (torch.randn(4, 2),) * 2
+    for function, given in (
+        (rows, (*square, torch.randn(4, 1))),
+        (columns, (square[0], *wide, torch.randn(4, 4))),
+        (halved, (square[0], *wide, torch.randn(4, 1))),
+    ):
+        repeat = traced(function, *given)
+        assert torch.ops.aten.cat.default in [node.target for node in repeat.__self__.graph.nodes]
+        assert torch.equal(repeat(*given), function(*given))
+
+
 def test_the_signature_sees_strides_and_offsets():
     x = torch.zeros(4, 4)
     assert signature(x) == signature(torch.ones(4, 4))
     assert signature(x) != signature(x.t().clone(memory_format=torch.preserve_format).t()[:, :3])
     assert signature(x[:2, :2]) != signature(x[2:, 2:])
     assert signature(torch.zeros(4, 2).t()) != signature(torch.zeros(2, 4))
+    assert signature(x) != signature(x.double())
     assert signature(State(x, x)) != signature(State(x, x[0]))
