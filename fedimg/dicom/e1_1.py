@@ -97,6 +97,7 @@ def dummy(vr: str) -> bytes | None:
         "OW": b"\0\0",
         "PN": b"REMOVED ",
         "TM": b"000000",
+        "UI": b"2.25.0",
         "UN": b"\0\0",
         "UR": b"about:blank ",
     }

@@ -16,6 +16,7 @@ from itertools import islice
 from fedimg.dicom.profile import registered_uids
 
 _TOKEN = re.compile(r"[^\W_]+")
+_LONG_NUMBER = re.compile(r"[0-9]{6,}")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _SHORTEST_NAME_PART, _SHORTEST_WORD, _SHORTEST_NUMBER, _SHORTEST_UID = 3, 4, 6, 8
 _LONGEST_PHRASE, _MOST_WORDS = 64, 400
@@ -121,6 +122,8 @@ def _text_spellings(value: str) -> Iterator[str]:
         token = match[0]
         if len(token) >= (_SHORTEST_NUMBER if token.isdigit() else _SHORTEST_WORD):
             yield token
+        if not token.isdigit():  # "MRN88213947" may come back as a bare number
+            yield from _LONG_NUMBER.findall(token)
 
 
 def _date_spellings(value: str) -> Iterator[str]:

@@ -109,7 +109,7 @@ class _Compiler:
         if basic == "U*":
             return self._made(entry, "K", "items", source, "Z")
         if basic == "D" and entry.vr == "UI":
-            return self._made(entry, "U", None, source)
+            return self._made(entry, "U", None, source, "D")
         if basic == "D" and entry.vr == "SQ" and "/" in entry.basic and entry.tag not in code_sequences():
             return self._made(entry, "K", "items", source, "D")  # what is in it is replaced one by one
         return self._made(entry, cast("Action", basic), "dummy" if basic == "D" else None, source)
