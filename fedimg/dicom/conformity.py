@@ -25,9 +25,10 @@ _CODE = (0x00080100, 0x00080102, 0x00080104)
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _UNDEFINED = 0xFFFFFFFF
 _HEAD, _SHORT, _WIDE, _ITEM = (struct.Struct(form) for form in ("<HH2s", "<H", "<I", "<HHI"))
-_DEEPEST = 16
+_DEEPEST, _LONGEST_NUMBER = 16, 26
 _UNIT = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "SV": 8, "UV": 8, "OW": 2}
-_DECIMALS = re.compile(rb"(?:[-+0-9.eE]{0,24})(?: *\\ *[-+0-9.eE]{0,24})* *")
+_DECIMAL = rb"(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)?"
+_DECIMALS = re.compile(_DECIMAL + rb"(?: *\\ *" + _DECIMAL + rb")* *")
 _KEYED = re.compile(r"2\.25\.\d{1,39}")
 _AGE = re.compile(rb"0(?:[0-8]\d|90)Y|\d{3}[DWM]")
 _BAND = re.compile(rb"0(?:[0-8][05]|90)Y ?")
@@ -244,6 +245,8 @@ def _is_number(row: Row, raw: bytes, vr: str) -> bool:
     unit = _UNIT.get(vr)
     if unit is not None:
         return len(raw) % unit == 0 and (row.maximum is None or vr == "OW" or len(raw) // unit <= row.maximum)
+    if max(map(len, raw.split(b"\\"))) > _LONGEST_NUMBER:
+        return False
     many = row.maximum is not None and raw.count(b"\\") >= row.maximum
     return not many and _DECIMALS.fullmatch(raw) is not None
 
