@@ -20,7 +20,7 @@ import json
 import os
 import secrets
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,8 +41,8 @@ class ReleaseFolder:
     """
 
     root: Path
-    site_key: SiteKey
-    signing_key: SigningKey
+    site_key: SiteKey = field(compare=False)
+    signing_key: SigningKey = field(compare=False)
 
     @property
     def released(self) -> Path:

@@ -24,6 +24,12 @@ settings.load_profile("fedimg")
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_of_this_machine(tmp_path_factory):
+    """What was seen of receipts is noted apart from the user's own notes."""
+    os.environ["FEDIMG_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Real public files beside the checkout, for those who have them."""

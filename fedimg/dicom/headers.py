@@ -17,6 +17,7 @@ from typing import NamedTuple
 from pydicom.charset import convert_encodings
 
 from fedimg.dicom.attributes import dictionary_vr, text_value
+from fedimg.dicom.reader import contained
 
 PATIENT_ID, ISSUER, CHARACTER_SET = 0x00100020, 0x00100021, 0x00080005
 STUDY, SERIES, FRAME_OF_REFERENCE, INSTANCE = 0x0020000D, 0x0020000E, 0x00200052, 0x00080018
@@ -210,13 +211,15 @@ def header_of(path: Path, *, follow_links: bool = True) -> tuple[Header, int, in
 @lru_cache(1 << 10)
 def codecs_of(character_set: bytes) -> tuple[str, ...]:
     """Python codecs of a raw SpecificCharacterSet; the default's for one that is not known."""
+    names = character_set.decode("ascii", "replace").split("\\")
     try:
-        names = character_set.decode("ascii", "replace").split("\\")
-        return tuple(convert_encodings([name.strip(" \0") for name in names]))
+        with contained():
+            return tuple(convert_encodings([name.strip(" \0") for name in names]))
     except (LookupError, ValueError):
         return ("iso8859",)
 
 
 def decoded(value: bytes, character_set: bytes) -> str:
     """A raw text in its character set; what cannot be decoded becomes a replacement character."""
-    return text_value(value, codecs_of(character_set))
+    with contained():
+        return text_value(value, codecs_of(character_set))

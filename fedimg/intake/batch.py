@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from fedimg.dicom.receipts import Receipt, ReceiptLog
 from fedimg.home import ReleaseFolder
 from fedimg.intake.decisions import Decisions
 from fedimg.intake.labels import LabelFile
 
-_MOST_FILES, _MOST_BYTES = 128, 1 << 28
+_MOST_FILES, _MOST_BYTES, _WRITERS = 32, 1 << 28, 8
 
 
 class Batch:
@@ -26,14 +29,19 @@ class Batch:
     def __init__(self, folder: ReleaseFolder, log: ReceiptLog, labels: LabelFile | None) -> None:
         self._folder, self._log, self._labels = folder, log, labels
         self._moves: list[tuple[str, str]] = []
+        self._signed: deque[tuple[str, str]] = deque()
         self._removals: list[str] = []
         self._bytes = 0
+        # Files reach the disk while the next ones are computed; their receipts wait for them.
+        self._writing = ThreadPoolExecutor(_WRITERS)
+        self._durable: list[Future[None]] = []
 
     def release(self, receipt: Receipt | None, temporary: str, output: str, size: int) -> None:
         """A file that passed, with its receipt (None: it has one already)."""
         if receipt is not None:
             self._log.append(receipt)
         self._moves.append((temporary, output))
+        self._durable.append(self._writing.submit(_make_durable, self._folder.quarantine / temporary))
         self._bytes += size
         self._commit_if_full()
 
@@ -50,18 +58,31 @@ class Batch:
             self.commit()
 
     def commit(self) -> None:
-        """Sign, then move. Raises OSError; what was signed before stands."""
-        for temporary, _ in self._moves:
-            _make_durable(self._folder.quarantine / temporary)
+        """Sign, then move. Raises OSError; what was signed before stands, and may be committed again."""
+        if self._moves or self._removals or self._log.unsigned:
+            self._sign()
+        while self._signed:
+            temporary, output = self._signed[0]
+            _move(self._folder.quarantine / temporary, self._folder.released / output)
+            self._signed.popleft()
+
+    def _sign(self) -> None:
+        for written in self._durable:
+            written.result()
         for output in (*self._removals, *(output for _, output in self._moves)):
             (self._folder.released / output).unlink(missing_ok=True)  # under an older receipt
         if self._labels is not None:
             self._labels.flush()
         if self._log.unsigned:
             self._log.checkpoint()
-        for temporary, output in self._moves:
-            _move(self._folder.quarantine / temporary, self._folder.released / output)
-        self._moves, self._removals, self._bytes = [], [], 0
+        self._signed.extend(self._moves)
+        self._moves, self._removals, self._durable, self._bytes = [], [], [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writing.shutdown()
 
 
 def finish(folder: ReleaseFolder, decisions: Decisions) -> None:

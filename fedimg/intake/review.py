@@ -133,10 +133,10 @@ class Review:
                 remedy = "only the finding that was looked at is overridden; repair the input for the other"
                 raise DataError("an input that passes everything else", str(refused), remedy)
             signed = _signed("release", reviewer, reason)
-            releases = batch.Batch(self._folder, log, None)
             line = self._basis.receipt(outcome, task.item, None, review=signed | {"finding": held.reason})
-            releases.release(line, outcome.temporary, str(outcome.output), outcome.size)
-            releases.commit()
+            with batch.Batch(self._folder, log, None) as releases:
+                releases.release(line, outcome.temporary, str(outcome.output), outcome.size)
+                releases.commit()
         _seen(self._folder, held).unlink()
         return outcome
 

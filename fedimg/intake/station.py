@@ -214,12 +214,11 @@ class _Run:
         progress: Progress | None,
         total: int,
     ) -> None:
-        releases = batch.Batch(self._home, log, labels)
         listed = ListedInputs(place.index) if isinstance(self._items, FolderInputs) and place.index else None
         tasks = self._pending(
             listed or self._items, place.releaser() if len(log) else None, decisions, labels
         )
-        with ReleasePool(place, self._workers) as pool:
+        with batch.Batch(self._home, log, labels) as releases, ReleasePool(place, self._workers) as pool:
             try:
                 for task, outcome in pool.outcomes(tasks):
                     self._settle(task, outcome, decisions, releases, labels)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fedimg.cli.console import Arguments, verb_parser
+from fedimg.errors import ConfigError
 
 _ABOUT: Final = "De-identify a folder, prove it, and decide on what was held back."
 _CODES: Final = (
@@ -32,11 +33,13 @@ def run(argv: Sequence[str]) -> int:
     for add in (_keygen, _plan, _run, _verify, _review, _table, _reidentify):
         add(actions)
     arguments, rest = parser.parse_known_args(argv)
-    takes_overrides = hasattr(arguments, "overrides")
-    if rest and (not takes_overrides or any(word.startswith("-") for word in rest)):
+    if rest and (not hasattr(arguments, "words") or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if takes_overrides:  # an override after an option
-        arguments.overrides = [*(arguments.overrides or ()), *rest]
+    words = [*(getattr(arguments, "words", None) or ()), *rest]  # argparse leaves those behind an option over
+    arguments.overrides = [word for word in words if word.lstrip("+").startswith("deid")]
+    arguments.words = [word for word in words if word not in arguments.overrides]
+    if arguments.words and arguments.action != "review":
+        raise ConfigError("overrides of deid", arguments.words[0], "see `fedimg deidentify --help`")
     work: Callable[[Any], int] = arguments.work
     return work(arguments)
 
@@ -54,7 +57,7 @@ def _action(actions: Any, name: str, about: str, module: str) -> Arguments:
 
 def _overrides(parser: Arguments) -> None:
     about = "deid.profile=ps315-basic, deid.project=…, deid.head=…; `fedimg config` lists them"
-    parser.add_argument("overrides", nargs="*", metavar="deid.…=value", help=about)
+    parser.add_argument("words", nargs="*", metavar="deid.…=value", help=about)
 
 
 def _json(parser: Arguments) -> None:
@@ -101,17 +104,14 @@ def _review(actions: Any) -> None:
         actions, "review", "list what was held back, look at it, release it or let it go", "review"
     )
     review.add_argument("out", type=Path, metavar="OUT")
-    review.add_argument(
-        "what", nargs="*", metavar="list | preview N FILE.png | release N | discard N", default=["list"]
-    )
+    what = "list | preview N FILE.png | release N | discard N"
+    about = "and deid.key=FILE and the other overrides that the run had"
+    review.add_argument("words", nargs="*", metavar=what, help=about)
     review.add_argument("--position", type=int, metavar="N", help="only this input")
     review.add_argument("--input", type=Path, metavar="IN", help="the folder that the run took in")
     review.add_argument("--frame", type=int, default=0, help="of a preview")
     review.add_argument("--reason", help="no-text, technical-text or coincidence")
     review.add_argument("--reviewer", default="", help="name or number of whoever decides")
-    review.add_argument(
-        "--set", dest="overrides", action="append", metavar="deid.…=value", help="as the run had it"
-    )
     _json(review)
 
 

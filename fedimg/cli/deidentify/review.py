@@ -15,9 +15,7 @@ _USAGE = "list, preview N FILE.png, release N, or discard N"
 
 
 def review(arguments: Any) -> int:
-    what, *rest = arguments.what or ["list"]
-    arguments.overrides = [o for o in (*(arguments.overrides or ()), *rest) if "=" in o]
-    rest = [word for word in rest if "=" not in word]
+    what, *rest = arguments.words or ["list"]
     actions = {
         "list": (_list, 0),
         "preview": (_preview, 2),
