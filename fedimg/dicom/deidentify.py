@@ -37,6 +37,7 @@ _SOP_CLASS, _SOP_INSTANCE, _MODALITY, _STUDY, _SERIES = (
     0x0020000E,
 )
 _PATIENT_ID = 0x00100020
+_UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,10 @@ class Deidentifier:
 
         cleaned = self._layers.clean(source, write)
         encoded = cleaned.written
-        marks.seal(encoded, self.pseudonyms)
+        of_pixels = marks.seal(encoded, self.pseudonyms)
+        digest = structure.digest(
+            cleaned.image, kept, of_pixels if _holds_values(encoded, cleaned.image) else None
+        )
         walk.identifiers.texts.update(hints.words)
         if hints.patient_id:
             walk.identifiers.texts.add(hints.patient_id)
@@ -139,7 +143,7 @@ class Deidentifier:
             _text(kept, _SERIES),
             _text(kept, _SOP_INSTANCE),
             _text(kept, _MODALITY) or "OT",
-            self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(cleaned.image, kept)),
+            self.pseudonyms.link(b"pixels", patient_key.encode(), digest),
             evidence_of(walk.record, cleaned.evidence),
         )
 
@@ -171,6 +175,12 @@ class Deidentifier:
             self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept_values)),
             Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent")),
         )
+
+
+def _holds_values(encoded: Encoded, image: structure.StoredImage) -> bool:
+    """Whether the value of pixel data is the image's values, byte for byte: then they need not be hashed twice."""
+    start, end = encoded.values[PIXEL_DATA]
+    return encoded.data[start - 4 : start] != _UNDEFINED_LENGTH and end - start == image.values.nbytes
 
 
 def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> Element:

@@ -162,7 +162,9 @@ def _candidates(
     """
     within = np.zeros(places.shape, np.bool_)
     for numbers in known:
-        within |= np.isin(keys, numbers)
+        if numbers.size:
+            nearest = np.minimum(np.searchsorted(numbers, keys), numbers.size - 1)
+            within |= numbers[nearest] == keys
     if not within.any():
         return
     left = [

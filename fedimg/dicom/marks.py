@@ -14,7 +14,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from fedimg.dicom import attributes, dates, routing
-from fedimg.dicom.encoder import Element, Encoded, text
+from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, text
 from fedimg.dicom.profile import Profile
 from fedimg.dicom.pseudonyms import Pseudonyms
 
@@ -91,12 +91,27 @@ def method_codes(codes: Collection[str]) -> list[list[Element]]:
     ]
 
 
-def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> None:
-    """Put the keyed mark of this site over the whole file into the place kept free for it."""
+def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> bytes:
+    """Put the keyed mark of this site over the whole file into the place kept free for it.
+
+    Returns the SHA-256 of the pixel data's value, which is part of it.
+    """
     start, end = encoded.values[METHOD]
     at = encoded.data.index(_NO_SEAL.encode(), start, end)
-    digest = hashlib.sha256(encoded.data).digest()
+    digest, of_pixels = _digests(encoded)
     encoded.data[at : at + len(_NO_SEAL)] = pseudonyms.seal(digest).encode()
+    return of_pixels
+
+
+def _digests(encoded: Encoded) -> tuple[bytes, bytes]:
+    """SHA-256 over everything but the value of pixel data, and over that value's SHA-256; and the latter."""
+    start, end = encoded.values[PIXEL_DATA]
+    with memoryview(encoded.data) as data:
+        of_pixels = hashlib.sha256(data[start:end]).digest()
+        rest = hashlib.sha256(data[:start])
+        rest.update(data[end:])
+    rest.update(of_pixels)
+    return rest.digest(), of_pixels
 
 
 def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
@@ -109,10 +124,10 @@ def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
 
 def seal_holds(encoded: Encoded, claimed: bytes, pseudonyms: Pseudonyms) -> bool:
     """Whether this site and project sealed exactly these bytes."""
-    data = bytearray(encoded.data)
-    at = data.index(claimed, *encoded.values[METHOD])
-    data[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
-    return pseudonyms.seal(hashlib.sha256(data).digest()).encode() == claimed
+    at = encoded.data.index(claimed, *encoded.values[METHOD])
+    unsealed = Encoded(bytearray(encoded.data), encoded.closed, encoded.values)
+    unsealed.data[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
+    return pseudonyms.seal(_digests(unsealed)[0]).encode() == claimed
 
 
 def _age_by_dates(dataset: Dataset) -> str | None:

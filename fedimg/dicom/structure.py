@@ -202,13 +202,18 @@ def without_unused_bits(values: Pixels, bits_stored: int) -> Pixels:
     return unsigned
 
 
-def digest(image: StoredImage, kept: Mapping[int, Element]) -> bytes:
-    """SHA-256 of the stored values with their size and place: equal for copies of one image."""
+def digest(image: StoredImage, kept: Mapping[int, Element], of_values: bytes | None = None) -> bytes:
+    """SHA-256 of the stored values with their size and place: equal for copies of one image.
+
+    Args:
+        of_values: SHA-256 of the values' little-endian bytes, where it is known.
+    """
     place = [kept[tag].value for tag in (0x00200032, 0x00200037) if tag in kept]
     header = repr((image.values.shape, str(image.values.dtype), image.photometric, place)).encode()
-    found = hashlib.sha256(header + b"\0")
-    found.update(np.ascontiguousarray(image.values).data)
-    return found.digest()
+    if of_values is None:
+        ordered = image.values.astype(image.values.dtype.newbyteorder("<"), copy=False)
+        of_values = hashlib.sha256(np.ascontiguousarray(ordered).data).digest()
+    return hashlib.sha256(header + b"\0" + of_values).digest()
 
 
 def written(
