@@ -54,6 +54,27 @@ def test_in_pixels_the_one_pass_search_agrees_for_needles_of_six(needles, data, 
     assert head | inside >= set(found) >= head | {hit for hit in inside if hit[0] >= start}
 
 
+@settings(max_examples=200)
+@given(
+    st.frozensets(words, max_size=6),
+    st.frozensets(words, max_size=6),
+    st.text(alphabet="abAB1 .", max_size=60).map(str.encode),
+    st.data(),
+)
+def test_needles_of_other_files_are_searched_for_alike(own, shared, data, draw):
+    pixels = draw.draw(st.none() | st.tuples(st.integers(0, len(data)), st.just(len(data))))
+    assert gate.search(data, own, pixels, shared) == gate.search(data, own | shared, pixels)
+
+
+def test_a_word_at_the_border_of_pixels_is_found_whichever_way_it_lies():
+    name = b"annabeth"
+    for start in range(4, 40):
+        for at in range(4, 40):
+            data = bytearray(b"\x07" * 60)
+            data[at : at + len(name)] = name.upper()
+            assert gate.search(bytes(data), [name], (start, 60)) == [(at, at + len(name))], (start, at)
+
+
 @pytest.mark.parametrize("codec", ["utf-8", "utf-16-le", "latin-1"])
 @pytest.mark.parametrize(
     "spelling", ["Kaufman^Scott", "SCOTT KAUFMAN", "kaufman", "Kaufman, Scott", "KaufmanScott"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fedimg.dicom import masks, pixels
-from fedimg.dicom.authoring import build_image, encoded
+from fedimg.dicom.authoring import build_image, encoded, write_image
+from fedimg.home import SiteHome
+from fedimg.intake import IntakeConfig, admitted, run_intake
+from fedimg.values import SourceItem
 
 SHAPE = (4, 12, 16)
 
@@ -44,3 +48,29 @@ def test_evidence_without_pixels_has_no_mask():
     assert masks.areas_of({}) == ()
     assert masks.areas_of({"pixels": {"layers": ["L0"]}}) == ()
     assert masks.areas_of({"masked": [[None, 1, 2, 3, 4]]}) == ((None, 1, 2, 3, 4),)
+
+
+@pytest.mark.parametrize("layers", ["all", "L0-L3"])
+def test_what_was_blanked_at_the_intake_is_masked_for_training(tmp_path, layers):
+    banner = np.full((60, 80), 50, np.uint8)
+    banner[:10] = 200
+    region = {
+        "RegionLocationMinX0": 5,
+        "RegionLocationMinY0": 12,
+        "RegionLocationMaxX1": 70,
+        "RegionLocationMaxY1": 55,
+    }
+    source = tmp_path / "1.dcm"
+    attributes = {"PatientID": "4711", "SequenceOfUltrasoundRegions": [region]}
+    write_image(source, modality="US", pixels=banner, attributes=attributes)
+    home = SiteHome.create(tmp_path / "home", simulated=True)
+    config = IntakeConfig(workers=0, pixel_layers=layers)
+    assert run_intake([SourceItem(source, "dicom", label=0)], home, config).quarantined == {}
+    (record,) = admitted(home)
+    image = pixels.decode(home.released / record.path, masked=record.masked)
+    inside = np.zeros((1, 60, 80), np.bool_)
+    inside[0, 12:56, 5:71] = True
+    assert image.mask_DHW is not None
+    assert np.array_equal(image.mask_DHW, ~inside)
+    assert (image.pixels_DHW[inside] == 50).all()
+    assert (image.pixels_DHW[~inside] == 0).all()
