@@ -9,6 +9,7 @@ that both files were put back to an earlier state together: an `Anchor`, kept el
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -46,7 +47,7 @@ class Anchor:
         try:
             noted = json.loads(self.path.read_bytes())
             lines, last = noted["lines"], noted["last"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError):
             lines, last = None, None
@@ -56,9 +57,18 @@ class Anchor:
         return lines, last
 
     def note(self, lines: int, last: str) -> None:
-        """Move forward. Raises OSError."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(self.path, json.dumps({"last": last, "lines": lines}).encode())
+        """Move forward. Raises OSError for a full disk, ReceiptError where nothing may be written."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _replace(self.path, json.dumps({"last": last, "lines": lines}).encode())
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+                raise
+            raise ReceiptError(
+                "a folder in which this machine notes the receipts it has seen",
+                error.strerror or "an error",
+                "set FEDIMG_STATE_DIR to one that can be written, outside of input and output",
+            ) from None
 
 
 class ChainLog:

@@ -20,6 +20,7 @@ from typing import Self
 from fedimg.crypto.keys import SiteKey
 from fedimg.intake.release import Releaser
 from fedimg.intake.task import Outcome, ReleaseConfig, Task
+from fedimg.processes import never_started
 from fedimg.values import Quarantine
 
 _CHUNK = 16
@@ -57,6 +58,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _ready() -> None:
+    """The least task: it shows that a child has started."""
+
+
 def _take(tasks: Sequence[Task]) -> list[Outcome]:
     if _child is None:
         raise RuntimeError("a child process that was not begun")
@@ -75,7 +80,7 @@ class ReleasePool:
         self._executor: ProcessPoolExecutor | None = None
 
     def outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """One outcome per task, in order. Raises OSError for a full disk."""
+        """One outcome per task, in order. Raises OSError for a full disk, ConfigError where no child starts."""
         if not self._workers:
             yield from ((task, self._local.take(task)) for task in tasks)
             return
@@ -113,15 +118,25 @@ class ReleasePool:
 
     def _one_by_one(self, chunk: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """After a child died (a codec's crash, the memory limit): find out on which task, and hold it back."""
-        self.close()
+        self._start_afresh()
         for task in chunk:
             try:
                 yield task, self._submit([task]).result()[0]
             except BrokenProcessPool:
-                self.close()
+                self._start_afresh()
                 found = "an input that ended the process which read it"
                 link = self._local.link_of(task)
                 yield task, Outcome(task.position, link, 0, Quarantine.UNREADABLE, found)
+
+    def _start_afresh(self) -> None:
+        """New children that have shown to start: without this a file would be blamed, and the next one, and so on."""
+        self.close()
+        self._executor = self._fresh()
+        try:
+            with _single_threaded():
+                self._executor.submit(_ready).result()
+        except BrokenProcessPool:
+            raise never_started() from None
 
     def close(self) -> None:
         """Stop the children; tasks not begun are dropped."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedimg.dicom import receipts
+from fedimg.dicom.chain import head_path, signed_lines
 from fedimg.dicom.receipts import Anchor, Standing
 from fedimg.errors import ConfigError, ReceiptError
 from fedimg.home import OutCard, SiteHome, anchor_path
-from fedimg.intake import index
+from fedimg.intake import index, reidentify
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Proof:
         anchored: whether this machine had noted earlier receipts, and they are all there.
         unfinished: a run is at work, or was interrupted and not started again: not every input has
             its decision yet.
+        lookups: re-identifications in the log of look-ups, whose chain holds too.
     """
 
     receipts: int
@@ -35,6 +37,7 @@ class Proof:
     key_given: bool
     anchored: bool
     unfinished: bool
+    lookups: int
 
 
 def prove(root: Path, public_key: bytes | None = None) -> Proof:
@@ -59,7 +62,14 @@ def prove(root: Path, public_key: bytes | None = None) -> Proof:
         public_key is not None,
         anchor is not None and anchor.seen() is not None,
         (root / "quarantine" / index.NAME).exists(),
+        _lookups(root / "audit.jsonl", key),
     )
+
+
+def _lookups(path: Path, key: bytes) -> int:
+    if not path.exists() and not head_path(path).exists():
+        return 0
+    return sum(1 for _ in signed_lines(path, key, reidentify.LABEL))
 
 
 def _card(root: Path) -> tuple[bytes, Path | None]:

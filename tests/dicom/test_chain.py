@@ -93,3 +93,9 @@ def test_an_anchor_that_does_not_parse_is_told(path, anchor):
     anchor.path.write_text("{}")
     with pytest.raises(ReceiptError, match="found one that does not parse"):
         bodies(path, anchor)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(path, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReceiptError, match="set FEDIMG_STATE_DIR to one that can be written"):
+        ChainLog(path, KEY, b"one", Anchor(tmp_path / "file" / "below" / "seen.json"))

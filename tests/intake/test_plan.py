@@ -32,4 +32,4 @@ def test_a_plan_agrees_with_the_run_and_writes_nothing(source, slice_of, out, co
     assert sum(entry.reason is None for entry in planned) == result.released == 4
     released = next(entry for entry in planned if entry.reason is None)
     assert released.route == "volume"
-    assert released.actions["X"] > 0
+    assert sum(released.actions.values()) > 10

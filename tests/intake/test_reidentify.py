@@ -9,8 +9,10 @@ import pytest
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.chain import signed_lines
 from fedimg.dicom.pseudonyms import Pseudonyms
+from fedimg.dicom.receipts import ReceiptLog
 from fedimg.errors import ConfigError, DataError, ReceiptError
 from fedimg.home import OutFolder
+from fedimg.intake.proof import prove
 from fedimg.intake.reidentify import LABEL, reidentify
 
 
@@ -26,6 +28,11 @@ def lookups(folder):
     return [body for _, _, body in lines]
 
 
+def prove_lookups(folder):
+    ReceiptLog(folder.receipts, folder.signing_key).close()
+    return prove(folder.root).lookups
+
+
 def test_the_patient_is_found_and_the_look_up_is_on_record(out, key, listed):
     pseudonyms = Pseudonyms(key, "trial")
     (found,) = reidentify(out, "trial", pseudonyms.subject("", "MRN2"), listed, "custodian 4")
@@ -39,6 +46,7 @@ def test_the_patient_is_found_and_the_look_up_is_on_record(out, key, listed):
         ("custodian 4", 3, 1),
         ("custodian 5", 3, 0),
     ]
+    assert prove_lookups(out) == 3
     assert b"MRN" not in out.audit.read_bytes().upper()
     assert stat.S_IMODE(out.audit.stat().st_mode) == 0o600
 

@@ -25,6 +25,10 @@ def verify(arguments: Any) -> int:
             f"{proof.receipts} receipts in an unbroken chain, signed {signer}; "
             f"{proof.released} released files, each as its receipt says\n"
         )
+        if proof.lookups:
+            sys.stdout.write(
+                f"  {proof.lookups} look-ups of patients behind pseudonyms, in a chain of their own\n"
+            )
         if not proof.key_given:
             sys.stdout.write(
                 f"  public key {proof.public_key}: compare it with the one noted when the folder was made, "
