@@ -28,6 +28,22 @@ _AnyElement = RawDataElement | DataElement
 _REPLACED = frozenset({"keyed", "registered", "date", "datetime", "time"})
 _SOP_CLASS, _PIXEL_REPRESENTATION = 0x00080016, 0x00280103
 _NAME_PART = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W_]+")
+_LONG_NUMBER = re.compile(rb"[0-9]{6,}")
+# Accession, patient, other and study numbers, medical record, admission, requested procedure, orders.
+_NUMBERS_OF_SOMEBODY = (
+    *(
+        0x00080050,
+        0x00100020,
+        0x00101000,
+        0x00101090,
+        0x00200010,
+        0x00380010,
+        0x00401001,
+        0x00402016,
+        0x00402017,
+    ),
+)
 
 
 class Walk:
@@ -42,6 +58,8 @@ class Walk:
         self._profile, self._pseudonyms = profile, pseudonyms
         self._notes, self._rules = Notes(), Rules(profile, pseudonyms, 0)
         self._signed = False
+        self._numbers: frozenset[bytes] = frozenset()  # of somebody, as they stand in the header
+        self._device_words: set[str] = set()
         self._descriptors: list[tuple[list[Element], Element, Row, str]] = []
 
     @property
@@ -70,8 +88,12 @@ class Walk:
             self._rules = Rules(self._profile, self._pseudonyms, weeks)
         self._signed = any(_raw(dataset, _PIXEL_REPRESENTATION))
         sop_class = _raw(dataset, _SOP_CLASS).strip(b" \0").decode("ascii", "replace")
+        self._numbers = frozenset(
+            run for tag in _NUMBERS_OF_SOMEBODY for run in _LONG_NUMBER.findall(_raw(dataset, tag))
+        )
         kept = self._dataset(dataset, self._profile.root(sop_class), "", 0, self.encodings)
         self._describe()
+        self.identifiers.texts -= self._device_words
         return kept
 
     def _dataset(
@@ -129,10 +151,14 @@ class Walk:
             return self._postponed(row, vr, raw, kept, encodings)
         if row.kind == "number":
             found = self._rules.released(row, vr, attributes.little_endian(element, raw, vr))
+            if found is not None and vr in ("IS", "DS") and self._of_somebody(raw):
+                found = None
             if found is None:
                 self._notes.value("LO", raw, encodings)
             return found or substitute(row)
         released = self._rules.released(row, vr, raw)
+        if row.kind == "device" and released is not None:
+            return self._device(row, released, raw)
         if released is None or row.kind in _REPLACED or (row.kind == "words" and _shorter(released, raw)):
             if vr in NOTED_VRS:
                 self._notes.value(vr, raw, encodings)
@@ -198,6 +224,18 @@ class Walk:
             *(element for element in kept if element.tag not in coded),
         ]
 
+    def _of_somebody(self, raw: bytes) -> bool:
+        """Whether a number is one of the patient's: exporters count series by the patient's number, too."""
+        return bool(self._numbers) and any(run in self._numbers for run in _LONG_NUMBER.findall(raw))
+
+    def _device(self, row: Row, released: Element, raw: bytes) -> Element | None:
+        """A device's number stays unless it is the patient's; elsewhere its words say nothing of a patient."""
+        if self._of_somebody(raw):
+            return substitute(row)
+        value = raw.decode("ascii", "replace").strip(" \0")
+        self._device_words.update({value, *_WORD.findall(value)})
+        return released
+
     def _postponed(
         self, row: Row, vr: str, raw: bytes, kept: list[Element], encodings: Sequence[str]
     ) -> Element:
@@ -239,9 +277,8 @@ class Walk:
 def _creator(dataset: Dataset, reserved: int) -> str:
     """The creator of a private block in this data set, padding off; empty where nobody reserved it."""
     element: Any = dataset.get_item(reserved)  # typed as never None, though it may be
-    if element is None or attributes.stored_vr(element) not in (None, "LO"):
-        return ""
-    return attributes.raw_value(element, ()).strip(b" \0").decode("ascii", "replace")
+    named = element is not None and attributes.stored_vr(element) in (None, "LO")
+    return attributes.raw_value(element, ()).strip(b" \0").decode("ascii", "replace") if named else ""
 
 
 def _raw(dataset: Dataset, tag: int) -> bytes:

@@ -214,6 +214,30 @@ def test_a_device_keeps_its_number_and_no_word(station, kept):
     assert "StationName" not in read(image(StationName=station), BASIC)
 
 
+@pytest.mark.parametrize(
+    "profile", [load_profile("train"), BASIC, RESEARCH], ids=lambda profile: profile.name
+)
+def test_a_patients_number_stays_no_number_either(profile):
+    found = read(image(PatientID="MRN 1234567", InstanceNumber="1234567", SliceLocation="1234567.0"), profile)
+    assert found.get("InstanceNumber") in (None, "") and found.get("SliceLocation") in (None, "")
+    assert "StationName" not in read(image(PatientID="A 777123", StationName="CT 777123"), RESEARCH)
+    other = read(image(PatientID="MRN 1234567", InstanceNumber="1234568"), profile)
+    assert other.InstanceNumber == 1234568
+
+
+def test_words_of_a_device_that_stays_are_not_searched_for():
+    def change(dataset):
+        dataset.StationName = "CT01_OC0"
+        dataset.add_new(0x00091002, "SH", "CT01")
+
+    walk = Walk(RESEARCH, PSEUDONYMS)
+    walk.run(planted(change), SUBJECT)
+    assert b"ct01" not in walk.identifiers.needles()
+    basic = Walk(BASIC, PSEUDONYMS)
+    basic.run(planted(change), SUBJECT)
+    assert b"ct01" in basic.identifiers.needles()
+
+
 def test_manufacturers_are_a_closed_list():
     assert read(image(Manufacturer="SIEMENS"), BASIC).Manufacturer == "SIEMENS"
     assert read(image(Manufacturer="Doe Imaging"), BASIC).Manufacturer == ""  # type 2
