@@ -53,26 +53,19 @@ def hits_left(
         if not np.array_equal(after.values, before.values):
             raise Quarantined(Quarantine.PIXELS_UNPROVEN, "written pixels that differ from the input's")
         return []
-    covered = masks.mask(areas, before.values.shape[:3])
-    for index, masked in enumerate(covered):  # frame by frame: a cine need not fit twice into memory
+    cover = masks.Cover(areas, before.values.shape[:3])
+    for index in range(len(before.values)):
+        masked = cover.frame(index)
         kept = ~masked
         if not np.array_equal(after.values[index][kept], before.values[index][kept]):
             raise Quarantined(Quarantine.PIXELS_UNPROVEN, "pixels that differ outside the mask")
         if not (after.values[index][masked] == constant).all():
             raise Quarantined(Quarantine.PIXELS_UNPROVEN, "a mask that is not one constant")
-    return [box for box in look(after) if not _within(box, covered)]
-
-
-def _within(box: Box, covered: masks.Mask) -> bool:
-    frame, x0, y0, x1, y1 = box
-    frames = slice(None) if frame is None else slice(frame, frame + 1)
-    return bool(covered[frames, y0 : y1 + 1, x0 : x1 + 1].all())
+    return [box for box in look(after) if not cover.holds(box)]
 
 
 def share(areas: Sequence[Box], shape: tuple[int, int, int], beside: Sequence[Box] = ()) -> float:
     """Of the pixels that are not in `beside` (regions known beforehand), the share that `areas` cover."""
-    if not areas:
-        return 0.0
-    candidates = ~masks.mask(beside, shape)
-    total = int(candidates.sum())
-    return float((masks.mask(areas, shape) & candidates).sum() / total) if total else 0.0
+    known = masks.Cover(beside, shape)
+    total = int(np.prod(shape)) - known.pixels()
+    return masks.Cover(areas, shape).pixels(known) / total if total else 0.0

@@ -127,3 +127,14 @@ def test_a_receipt_in_json_gives_the_mask_back(found):
         assert mask is not None
         assert np.array_equal(mask, blanking.mask(found, shape))
     assert masks.mask_of({}, shape) is None
+
+
+@given(areas, areas, boxes)
+def test_the_cover_frame_by_frame_is_the_mask(found, known, box):
+    shape = (FRAMES, ROWS, COLUMNS)
+    whole, beside = masks.mask(found, shape), masks.mask(known, shape)
+    cover = masks.Cover(found, shape)
+    assert all(np.array_equal(cover.frame(index), whole[index]) for index in range(FRAMES))
+    assert cover.pixels() == whole.sum()
+    assert cover.pixels(masks.Cover(known, shape)) == (whole & ~beside).sum()
+    assert cover.holds(box) == whole[masks.mask([box], shape)].all()

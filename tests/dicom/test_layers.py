@@ -69,7 +69,7 @@ def check(release: Deidentified, after: np.ndarray, before: np.ndarray, drawn: n
 @pytest.mark.parametrize("white", [True, False], ids=["light letters", "dark letters"])
 def test_letters_in_grey(deidentifier, photometric, white):
     drawn = strokes()
-    pixels = smooth(600, 2500)
+    pixels = smooth(1300, 2500)
     pixels[drawn] = 4000 if white else 0
     dataset = ct(pixels, PhotometricInterpretation=photometric)
     dataset.PhotometricInterpretation = photometric
