@@ -91,9 +91,13 @@ class ChainLog:
             self._offset = self._resume()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
             self._file: IO[bytes] = os.fdopen(os.open(path, flags, 0o600), "r+b")
-            self._file.truncate(self._offset)  # unsigned lines of an interrupted run
-            self._file.seek(self._offset)
-            self.checkpoint()
+            try:
+                self._file.truncate(self._offset)  # unsigned lines of an interrupted run
+                self._file.seek(self._offset)
+                self.checkpoint()
+            except BaseException:
+                self._file.close()
+                raise
         except BaseException:
             os.close(self._lock)
             raise
