@@ -60,10 +60,10 @@ def main() -> int:
     warm = source.with_name(source.name + "-warm")
     if warm.is_dir():
         take(warm, target.with_name(target.name + "-warm"))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     released = take(source, target)
-    seconds = time.perf_counter() - start
-    result.write_text(json.dumps({"seconds": seconds, "files": released}))
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    result.write_text(json.dumps({"wall": seconds, "cpu": cpu, "files": released}))
     return 0
 
 

@@ -166,7 +166,6 @@ _NUMBERS = [
     "MilitaryRank",
     "StudyIDIssuer",
     "InterpretationID",
-    "IssueTimeOfImagingServiceRequest",
 ]
 _TEXTS = [
     "InstitutionName",
