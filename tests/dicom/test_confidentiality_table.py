@@ -86,6 +86,17 @@ def test_the_option_columns_are_the_sources():
         assert row[4] == entry["basicProfile"]  # 2026c adds rows; it changes none of January 2025
 
 
+def test_the_table_is_what_its_script_makes_of_its_sources():
+    """Where the peers of the benchmark are installed, dicom-anonymizer's own file is at hand."""
+    pattern = (
+        ".venv*/lib/python*/site-packages/dicomanonymizer/dicom_anonymization_databases/dicomfields_2026c.py"
+    )
+    basic = next(iter(ROOT.glob(pattern)), None)
+    if basic is None or not SHARED.exists():
+        pytest.skip("needs shared/data/dicom/tables and dicom-anonymizer 2.1.0 in .venv-peers, not both here")
+    assert script("generate_confidentiality_table").table(SHARED, basic) == read_table("ps315_e1_1")
+
+
 def test_the_newer_column_is_read_as_data_and_never_run(tmp_path):
     source = tmp_path / "fields.py"
     source.write_text(
