@@ -32,9 +32,13 @@ def simulate(
         progress: called as `progress(stage, done, total)`.
 
     Raises:
-        ConfigError: an override that names no key, or a value that does not fit.
+        ConfigError: an override that names no key, or a value that does not fit; a script that calls
+            this outside `if __name__ == "__main__":`, which its worker processes would do again.
         FedimgError: whatever a station refuses; see `fedimg.errors`.
     """
+    from fedimg.processes import refuse_while_starting
+
+    refuse_while_starting()  # before anything heavy is imported: the answer comes at once
     from fedimg.config import Config, compose
     from fedimg.simulation import simulate as run
 

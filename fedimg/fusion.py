@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 
 from fedimg.errors import FederationError, FedimgError
+from fedimg.processes import never_started
 from fedimg.training import FusedTraining, LocalTraining
 from fedimg.training.local import Entropy, Network
 from fedimg.values import SiteDataset, Vector
@@ -126,6 +127,7 @@ class ClientPool:
 
         Raises:
             FederationError: a client could not be trained, or a worker ended; the pool is closed.
+        ConfigError: the workers never started, as in a script without `if __name__ == "__main__":`.
         """
         if self._alone is not None:
             total, weight = np.zeros(self._parameters), 0.0
@@ -176,6 +178,7 @@ class _Remote:
     connection: Connection
     sums: list[npt.NDArray[np.float32]]
     running: list[tuple[int, int]] = field(default_factory=list)
+    worked: bool = False
 
     def give(self, number: int, chunk: list[int], round_number: int) -> None:
         slot = 1 - self.running[0][1] if self.running else 0
@@ -195,11 +198,14 @@ class _Remote:
             raise FederationError(
                 "every virtual client to train", trouble, "correct it and run the round again"
             )
+        self.worked = True
         number, slot = self.running.pop(0)
         return number, self.sums[slot], float(mass)
 
-    def _lost(self) -> FederationError:
+    def _lost(self) -> FedimgError:
         self.process.join(timeout=5)
+        if not self.worked and (self.process.exitcode or 0) > 0:  # not by a signal: it never got to serve
+            return never_started()
         found = f"one that ended with exit code {self.process.exitcode}"
         return FederationError("every worker process to answer", found, "free memory or use fewer workers")
 

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from fedimg.cohort.config import CohortConfig
 from fedimg.cohort.identities import Person, Planted, person, phantom
 from fedimg.cohort.scanners import scanner_of
 from fedimg.cohort.studies import Study, Truth, Written, write_study
+from fedimg.processes import never_started
 from fedimg.values import Split
 
 PUBLIC = "public"
@@ -104,8 +106,11 @@ def _map(work: Callable[[Order], Written], orders: Sequence[Order], workers: int
         return [work(order) for order in orders]
     # Spawned, not forked: torch's threads are already running in this process.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(work, orders, chunksize=16))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            return list(pool.map(work, orders, chunksize=16))
+    except BrokenProcessPool:
+        raise never_started() from None
 
 
 def _generate_patient(order: Order) -> Written:

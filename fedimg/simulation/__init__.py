@@ -20,6 +20,7 @@ from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FederationError, FedimgError
 from fedimg.operator_log import tell_operator
+from fedimg.processes import refuse_while_starting
 from fedimg.simulation import closing, engines, participants, references, rounds, summary, virtual
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.virtual import Federation
@@ -47,6 +48,7 @@ def simulate(config: Config, progress: Progress | None = None) -> Run:
         FedimgError: what no site or coordinator could go on with. KeyboardInterrupt carries
             `run_path`, the folder to resume.
     """
+    refuse_while_starting()
     report = progress or (lambda _stage, _done, _total: None)
     torch.set_num_threads(config.engine.threads)
     folder = RunFolder.open(Path(config.resume)) if config.resume else RunFolder.create(Path(config.runs))

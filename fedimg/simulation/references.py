@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +28,7 @@ from fedimg.client_round import Loaded, Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
+from fedimg.processes import never_started
 from fedimg.simulation import rounds, virtual
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.rounds import Carrier
@@ -66,7 +68,12 @@ class Comparison:
         """Wait for all of them."""
         done = []
         for number, (_, future) in enumerate(self.pending, start=1):
-            done.append(future.result())
+            try:
+                done.append(future.result())
+            except BrokenProcessPool:
+                if done:
+                    raise
+                raise never_started() from None
             progress("references", number, len(self.pending))
         return done
 
