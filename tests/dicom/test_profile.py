@@ -41,6 +41,18 @@ def test_every_uid_keyword_has_a_reviewed_role():
     assert roles["CreatorVersionUID"] == "dropped" and roles["SOPClassUID"] == "registered"
 
 
+def test_uids_that_the_standard_replaces_are_keyed():
+    """E.1-1's U and its registered classes against the reviewed roles; what is registered is never keyed."""
+    roles = module.read_table("uid_roles")
+    replaced = {row[3] for row in module.read_table("ps315_e1_1")["rows"] if row[4] == "U"}
+    assert {roles[keyword] for keyword in replaced if keyword in roles} == {"keyed"}
+    assert replaced - set(roles) == set()
+    for keyword, role in roles.items():
+        assert role != "registered" or "Class" in keyword or "TransferSyntax" in keyword or keyword in {
+            "CodingSchemeUID", "ContextUID", "MappingResourceUID",
+        }, keyword  # fmt: skip
+
+
 def test_kept_uids_are_public_constants():
     assert "1.2.840.10008.5.1.4.1.1.2" in registered_uids()
     assert "1.2.3.4" not in registered_uids()
