@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from pydicom.charset import convert_encodings, decode_bytes
@@ -63,6 +64,19 @@ def raw_value(element: RawDataElement | DataElement, encodings: Sequence[str]) -
     write_data_element(buffer, element, list(encodings))
     buffer.seek(8)
     return buffer.read()
+
+
+def value_of(dataset: Dataset, tag: int) -> bytes:
+    """The raw value of an element of a data set; empty where it is absent."""
+    element: Any = dataset.get_item(tag)  # typed as never None, though it may be
+    return raw_value(element, ()) if element is not None else b""
+
+
+def private_creator(dataset: Dataset, reserved: int) -> str:
+    """The creator of a private block in this data set, padding off; empty where nobody reserved it (PS3.5 7.8)."""
+    element: Any = dataset.get_item(reserved)
+    named = element is not None and stored_vr(element) in (None, "LO")
+    return raw_value(element, ()).strip(b" \0").decode("ascii", "replace") if named else ""
 
 
 def little_endian(element: RawDataElement | DataElement, raw: bytes, vr: str) -> bytes:

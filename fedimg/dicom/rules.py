@@ -61,6 +61,24 @@ class Rules:
         return text(row.tag, "UI", "\\".join(keyed)) if keyed else None
 
 
+# Data of look-up tables and the descriptors that say how long they are (PS3.3 C.7.6.3.1.5, C.11.1.1.1).
+_TABLES = {0x00281201: 0x00281101, 0x00281202: 0x00281102, 0x00281203: 0x00281103, 0x00283006: 0x00283002}
+
+
+def drop_loose_tables(kept: list[Element]) -> None:
+    """Take look-up tables away that are not as long as their descriptor says: such bytes are no table."""
+    if any(element.tag in _TABLES for element in kept):
+        values = {element.tag: element.value for element in kept}
+        kept[:] = [e for e in kept if e.tag not in _TABLES or _fits(e.value, values.get(_TABLES[e.tag]))]
+
+
+def _fits(data: bytes | list[list[Element]], descriptor: bytes | list[list[Element]] | None) -> bool:
+    if not isinstance(data, bytes) or not isinstance(descriptor, bytes) or len(descriptor) != 6:
+        return False
+    entries = int.from_bytes(descriptor[:2], "little") or 1 << 16
+    return len(data) in (entries + entries % 2, 2 * entries)
+
+
 def _number(row: Row, vr: str, raw: bytes) -> Element | None:
     number = attributes.checked_number(raw, vr, row.maximum)
     return None if number is None else Element(row.tag, vr, number)

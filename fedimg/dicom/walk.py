@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -21,7 +20,14 @@ from fedimg.dicom.notes import MAXIMUM_DEPTH, NOTED_VRS, Notes, WalkRecord
 from fedimg.dicom.profile import Context, Profile, Row
 from fedimg.dicom.pseudonyms import Pseudonyms
 from fedimg.dicom.reader import Quarantined
-from fedimg.dicom.rules import CODE_MEANING, CODE_VALUE, CODING_SCHEME, Rules, substitute
+from fedimg.dicom.rules import (
+    CODE_MEANING,
+    CODE_VALUE,
+    CODING_SCHEME,
+    Rules,
+    drop_loose_tables,
+    substitute,
+)
 from fedimg.values import Quarantine
 
 _AnyElement = RawDataElement | DataElement
@@ -86,10 +92,12 @@ class Walk:
                 raise ValueError("a profile that moves dates needs the subject's pseudonym")
             weeks = self._pseudonyms.weeks_back(patient_key)
             self._rules = Rules(self._profile, self._pseudonyms, weeks)
-        self._signed = any(_raw(dataset, _PIXEL_REPRESENTATION))
-        sop_class = _raw(dataset, _SOP_CLASS).strip(b" \0").decode("ascii", "replace")
+        self._signed = any(attributes.value_of(dataset, _PIXEL_REPRESENTATION))
+        sop_class = attributes.value_of(dataset, _SOP_CLASS).strip(b" \0").decode("ascii", "replace")
         self._numbers = frozenset(
-            run for tag in _NUMBERS_OF_SOMEBODY for run in _LONG_NUMBER.findall(_raw(dataset, tag))
+            run
+            for tag in _NUMBERS_OF_SOMEBODY
+            for run in _LONG_NUMBER.findall(attributes.value_of(dataset, tag))
         )
         kept = self._dataset(dataset, self._profile.root(sop_class), "", 0, self.encodings)
         self._describe()
@@ -127,6 +135,7 @@ class Walk:
                 actions["D" if row.kind == "constant" else "X", here] += 1
         if self._profile.private:
             kept.sort(key=_tag)
+        drop_loose_tables(kept)
         return kept
 
     def _apply(
@@ -259,7 +268,7 @@ class Walk:
     def _safe(self, dataset: Dataset, element: _AnyElement, tag: int, kept: list[Element]) -> bool:
         """Keep a private element that is known to be safe (PS3.15 E.3.10), behind its creator (PS3.5 7.8)."""
         reserved = tag & 0xFFFF0000 | tag >> 8 & 0xFF
-        creator = _creator(dataset, reserved) if tag & 0xFFFF >= 0x1000 else ""
+        creator = attributes.private_creator(dataset, reserved) if tag & 0xFFFF >= 0x1000 else ""
         row = self._profile.private.get((tag >> 16, creator), {}).get(tag & 0xFF)
         if row is None or attributes.stored_vr(element) not in (None, row.vr):
             return False
@@ -272,18 +281,6 @@ class Walk:
         kept.append(number._replace(tag=tag))
         self.record.actions["C", f"private {creator}"] += 1
         return True
-
-
-def _creator(dataset: Dataset, reserved: int) -> str:
-    """The creator of a private block in this data set, padding off; empty where nobody reserved it."""
-    element: Any = dataset.get_item(reserved)  # typed as never None, though it may be
-    named = element is not None and attributes.stored_vr(element) in (None, "LO")
-    return attributes.raw_value(element, ()).strip(b" \0").decode("ascii", "replace") if named else ""
-
-
-def _raw(dataset: Dataset, tag: int) -> bytes:
-    element: Any = dataset.get_item(tag)
-    return attributes.raw_value(element, ()) if element is not None else b""
 
 
 def _shorter(released: Element, raw: bytes) -> bool:

@@ -238,6 +238,22 @@ def test_words_of_a_device_that_stays_are_not_searched_for():
     assert b"ct01" in basic.identifiers.needles()
 
 
+def test_bytes_that_are_no_table_of_the_stated_length_do_not_stay_as_one():
+    def change(dataset):
+        raw(dataset, 0x00281101, "US", struct.pack("<3H", 4, 0, 16))
+        raw(dataset, 0x00281201, "OW", b"QQSECRETQQQQ")
+        raw(dataset, 0x00281102, "US", struct.pack("<3H", 4, 0, 16))
+        raw(dataset, 0x00281202, "OW", bytes(range(8)))
+        raw(dataset, 0x00281203, "OW", b"QQSECRETQQ")
+
+    for profile in (load_profile("train"), BASIC):
+        found = read(planted(change), profile)
+        assert (
+            "RedPaletteColorLookupTableData" not in found and "BluePaletteColorLookupTableData" not in found
+        )
+        assert found.GreenPaletteColorLookupTableData == bytes(range(8))
+
+
 def test_manufacturers_are_a_closed_list():
     assert read(image(Manufacturer="SIEMENS"), BASIC).Manufacturer == "SIEMENS"
     assert read(image(Manufacturer="Doe Imaging"), BASIC).Manufacturer == ""  # type 2
