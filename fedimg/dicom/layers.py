@@ -114,14 +114,15 @@ class PixelLayers:
         else:
             areas = blanking.bounded((*areas, *self._look(masked, source)), frames)
             masked, written, areas = self._proven(source, before, areas, palette, write)
-        self._accept(source, areas, known, before)
+        share = recheck.share(areas, before.values.shape[:3], known)
+        self._accept(source, areas, share)
         evidence = PixelEvidence(
             (*layers, "L3", *(("L4", "L5") if self.proves else ())),
             source.route,
             routing.burned_in(source.dataset),
             kept_regions,
             tuple(tuple(area) for area in areas),  # type: ignore[misc]  # a Box is an Area
-            round(recheck.share(areas, before.values.shape[:3], known), 6),
+            round(share, 6),
             self._detector.version if self._detector is not None else "",
             self._boxes.digest,
             HeadEvidence(heads, self._policy),
@@ -196,16 +197,13 @@ class PixelLayers:
             areas = blanking.bounded((*areas, *left), len(before.values))
         raise Quarantined(Quarantine.BURNED_IN_TEXT, "text that is found again however much is masked")
 
-    def _accept(
-        self, source: Source, areas: tuple[Box, ...], known: tuple[Box, ...], image: structure.StoredImage
-    ) -> None:
+    def _accept(self, source: Source, areas: tuple[Box, ...], share: float) -> None:
         if source.reviewed:
             return
         if routing.burned_in(source.dataset) == "YES" and not areas:
             raise Quarantined(Quarantine.BURNED_IN_TEXT, "BurnedInAnnotation = YES, and no text found")
-        masked = recheck.share(areas, image.values.shape[:3], known)
         ultrasound = source.route == "ultrasound"
         limit = self._config.largest_mask_ultrasound if ultrasound else self._config.largest_mask
-        if masked > limit:
-            found = f"{masked:.0%} of the pixels to mask, limit {limit:.0%}"
+        if share > limit:
+            found = f"{share:.0%} of the pixels to mask, limit {limit:.0%}"
             raise Quarantined(Quarantine.BURNED_IN_TEXT, found)

@@ -66,6 +66,8 @@ def hits_left(
 
 def share(areas: Sequence[Box], shape: tuple[int, int, int], beside: Sequence[Box] = ()) -> float:
     """Of the pixels that are not in `beside` (regions known beforehand), the share that `areas` cover."""
+    if not areas:
+        return 0.0
     known = masks.Cover(beside, shape)
     total = int(np.prod(shape)) - known.pixels()
     return masks.Cover(areas, shape).pixels(known) / total if total else 0.0

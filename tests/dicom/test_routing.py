@@ -74,7 +74,7 @@ REFUSED = {
     "burned in": (lambda: image(BurnedInAnnotation="YES"), Quarantine.BURNED_IN_TEXT),
     "no instance": (lambda: without("SOPInstanceUID"), Quarantine.UNSAFE_STRUCTURE),
     "no rows": (lambda: without("Rows"), Quarantine.UNSAFE_STRUCTURE),
-    "high bit": (lambda: with_high_bit(15), Quarantine.UNSAFE_STRUCTURE),
+    "high bit": (lambda: with_high_bit(3), Quarantine.UNSAFE_STRUCTURE),
     "depth": (lambda: nested(14), Quarantine.UNSAFE_STRUCTURE),
 }
 
