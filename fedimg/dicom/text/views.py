@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,10 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 Plane = npt.NDArray[Any]
+_Table = npt.NDArray[np.uint16]
+Palette = tuple[_Table, _Table, _Table, int]
 
 # YBR_FULL to RGB (PS3.3 C.7.6.3.1.2); chroma is centred before.
-_FROM_YBR = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]])
-_COLOUR_STEP = 8  # of 255: channels nearer than this show nothing that another does not
+_FROM_YBR = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np.float32)
+_LUMA_AND_CHROMA = ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT")
+_COLOUR_STEP = 8  # of 255: what is nearer than this looks alike
+_INDEX_STEP, _MOST_INDICES = 16, 1024
 
 
 class Box(NamedTuple):
@@ -40,41 +43,70 @@ class Frames:
     values: npt.NDArray[Any]
     photometric: str
     bits_stored: int
-    palette: tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.NDArray[np.uint16], int] | None = None
+    palette: Palette | None = None
     windows: tuple[tuple[float, float], ...] = ()
 
 
-def planes(frames: Frames, index: int) -> Iterator[Plane]:
-    """Grey planes (rows, columns) of one frame in which all its text can be seen, the most telling first.
+def planes(frames: Frames, index: int) -> list[Plane]:
+    """Grey planes (rows, columns) of one frame in which all its text can be seen.
 
-    Colour gives one plane for each channel that differs from those before. Polarity stays as it
-    is: dark text on light is looked for as light on dark is.
+    One for monochrome values; polarity stays as it is, since dark text on light is looked for as
+    light on dark is. Colour gives red, green and blue, in 8 bits, without those that show nothing of
+    their own. A palette that gives one colour to indices far apart hides what another palette
+    would show: then the indices are looked at, too.
     """
     frame = frames.values[index]
     if frame.shape[-1] == 1 and frames.palette is None:
-        yield frame[..., 0]
-        return
-    seen: list[Plane] = []
-    for plane in _coloured(frames, frame):
-        if all(np.abs(plane - other).max() > _COLOUR_STEP for other in seen):
-            seen.append(plane)
-            yield plane
-
-
-def _coloured(frames: Frames, frame: npt.NDArray[Any]) -> Iterator[Plane]:
-    if frames.palette is not None and frame.shape[-1] == 1:
+        return [frame[..., 0]]
+    if frame.shape[-1] == 1:
         stored = frame[..., 0].astype(np.int32)
-        *tables, first = frames.palette
-        for table in tables:
-            deep = int(table.max()) > 255
-            shown = table[np.clip(stored - first, 0, len(table) - 1)].astype(np.int32)
-            yield shown >> 8 if deep else shown
-        # The indices themselves: two entries of one colour hide nothing from another palette.
-        yield stored & 0xFF if frames.bits_stored <= 8 else stored >> max(0, frames.bits_stored - 8)
-        return
-    full = (1 << frames.bits_stored) - 1
-    colour = frame.astype(np.float32) * (255 / full)
-    if frames.photometric.startswith("YBR") and "RCT" not in frames.photometric:
-        colour = (colour - (0, 127.5, 127.5)) @ _FROM_YBR.T
-    for channel in range(colour.shape[-1]):
-        yield np.clip(np.rint(colour[..., channel]), 0, 255).astype(np.int32)
+        colours = _looked_up(stored, frames.palette)
+    else:
+        stored = None
+        colours = _channels(frame, frames)
+    kept = [colours[0]]
+    for plane in colours[1:]:
+        if all(differs(plane, other).any() for other in kept):
+            kept.append(plane)
+    if stored is not None and _hides(stored, colours):
+        kept.append(stored)
+    return kept
+
+
+def differs(plane: Plane, other: Plane) -> npt.NDArray[np.bool_]:
+    """Where one plane of a frame shows what another does not."""
+    apart: npt.NDArray[np.bool_] = np.abs(plane - other) > _COLOUR_STEP
+    return apart
+
+
+def _looked_up(stored: Plane, palette: Palette | None) -> list[Plane]:
+    if palette is None:
+        return [stored]
+    *tables, first = palette
+    shown = []
+    for table in tables:
+        eight = table >> 8 if int(table.max(initial=0)) > 255 else table
+        shown.append(eight.astype(np.int32)[np.clip(stored - first, 0, len(table) - 1)])
+    return shown
+
+
+def _hides(stored: Plane, colours: list[Plane]) -> bool:
+    """Whether indices that are far apart look alike."""
+    _, places = np.unique(stored, return_index=True)
+    if len(places) > _MOST_INDICES:
+        return True
+    indices = stored.ravel()[places]
+    far = np.abs(indices[:, None] - indices) > _INDEX_STEP
+    alike = np.ones_like(far)
+    for plane in colours:
+        shown = plane.ravel()[places]
+        alike &= np.abs(shown[:, None] - shown) <= _COLOUR_STEP
+    return bool((far & alike).any())
+
+
+def _channels(frame: npt.NDArray[Any], frames: Frames) -> list[Plane]:
+    colour = frame.astype(np.float32) * np.float32(255 / ((1 << frames.bits_stored) - 1))
+    if frames.photometric in _LUMA_AND_CHROMA:
+        colour = (colour - np.array([0, 127.5, 127.5], np.float32)) @ _FROM_YBR.T
+    eight = np.clip(np.rint(colour), 0, 255).astype(np.int32)
+    return [eight[..., channel] for channel in range(eight.shape[-1])]
