@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,11 +40,31 @@ def tell_operator(root: Path, step: str, fault: BaseException) -> None:
     _append(root, line)
 
 
-def note_held_back(root: Path, step: str, held_back: Mapping[Quarantine, int]) -> None:
-    """Tell how many inputs a step held back, and why; nothing is written where there are none."""
+def note_held_back(
+    root: Path,
+    step: str,
+    held_back: Mapping[Quarantine, int],
+    positions: Mapping[Quarantine, Sequence[int]] | None = None,
+) -> None:
+    """Tell how many inputs a step held back, why, and where in the run; nothing where there are none."""
     counts = {reason.value: count for reason, count in sorted(held_back.items()) if count}
-    if counts:
-        _append(root, {"time": _now(), "step": step, "kind": "held back", "counts": counts})
+    if not counts:
+        return
+    line: dict[str, object] = {"time": _now(), "step": step, "kind": "held back", "counts": counts}
+    if positions:
+        line["positions"] = {reason.value: ranges(found) for reason, found in sorted(positions.items())}
+    _append(root, line)
+
+
+def ranges(positions: Sequence[int]) -> str:
+    """Ascending positions as text: "0-3, 7"."""
+    runs: list[list[int]] = []
+    for position in sorted(positions):
+        if runs and position == runs[-1][1] + 1:
+            runs[-1][1] = position
+        else:
+            runs.append([position, position])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def _now() -> str:

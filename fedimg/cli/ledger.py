@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
-from fedimg.errors import LedgerError
+from fedimg.errors import DataError, LedgerError
 
 if TYPE_CHECKING:
     from fedimg.privacy.ledger import Ledger, Statement
@@ -86,7 +86,7 @@ def _export(home: Path, out: Path) -> int:
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise LedgerError("a new file for the extract", "one that exists", "name another file") from None
+        raise DataError("a new file for the extract", "one that exists", "name another file") from None
     with os.fdopen(handle, "wb") as stream:
         stream.write(extract)
     sys.stdout.write(f"{out}\n")
@@ -104,6 +104,8 @@ def _described(statement: Statement, key: str, *, trusted: bool) -> dict[str, An
         "simulated": terms.scratch,
         "epsilon_max": terms.epsilon_max,
         "delta": terms.delta,
+        "epsilon_spent": statement.epsilon_spent,
+        "epsilon_left": statement.epsilon_left,
         "order": terms.order,
         "budget": terms.budget,
         "committed": statement.committed,
@@ -136,6 +138,7 @@ def _print(ledger: dict[str, Any], *, with_runs: bool) -> None:
     sys.stdout.write(f"key {ledger['key']}{whose}\nhead {ledger['head']}\n")
     sys.stdout.write(
         f"promise to each patient over all runs: ε ≤ {ledger['epsilon_max']:g} at δ = {ledger['delta']:g}\n"
+        f"ε spent or reserved {ledger['epsilon_spent']:.4g}, ε left {ledger['epsilon_left']:.4g}\n"
         f"budget at Rényi order {ledger['order']}: {ledger['budget']:.4g},"
         f" committed {ledger['committed']:.4g}, left {ledger['remaining']:.4g}\n"
     )

@@ -15,6 +15,7 @@ from fedimg.errors import ConfigError
 if TYPE_CHECKING:
     from fedimg.home import SiteHome
 
+_DELTA = 1e-5  # of a ledger whose site says nothing else
 # What a home holds only after its ledger was made.
 _OF_WORK = ("ledger.sqlite", "ledger.sqlite-wal", "plans", "outbox", "receipts.jsonl", "operator.log")
 
@@ -29,7 +30,11 @@ def run(argv: Sequence[str]) -> int:
         "--patients", type=int, required=True, help="this site's rounded number of patients; public"
     )
     init.add_argument("--epsilon-max", type=float, default=10.0, help="what all runs ever may cost a patient")
-    init.add_argument("--delta", type=float, help="of that promise; 1/(10 · patients) or 1e-5 if absent")
+    init.add_argument(
+        "--delta",
+        type=float,
+        help=f"of that promise; the smaller of 1/(10 · patients) and {_DELTA:g} if absent",
+    )
     log = actions.add_parser("log", help="refusals and faults, for the site's own operator")
     log.add_argument("home", type=Path, help="a site's home folder")
     log.add_argument("--json", action="store_true", help="a JSON list on stdout")
@@ -42,24 +47,39 @@ def _init(arguments: Any) -> int:
         raise ConfigError(
             "--patients of at least 1", str(arguments.patients), "declare the site's rounded size"
         )
+    import math
+
+    import yaml
+
     from fedimg.durable import write_durably
     from fedimg.privacy.events import Event
     from fedimg.privacy.ledger import Ledger, LedgerTerms
-    from fedimg.privacy.policy import SitePolicy
+    from fedimg.privacy.policy import SitePolicy, rounded_down
     from fedimg.privacy.renyi import best_order
 
-    delta = min(1e-5, 0.1 / arguments.patients) if arguments.delta is None else arguments.delta
+    template = (files("sites") / "policies" / "default.yaml").read_text("utf-8")
+    written = re.sub(
+        r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1
+    )
+    policy = SitePolicy.from_mapping(yaml.safe_load(written))
+    if policy.declared_patients != arguments.patients:
+        raise ConfigError("a shipped policy with declared_patients", "none", "install fedimg again")
+    if not (math.isfinite(arguments.epsilon_max) and arguments.epsilon_max > 0):
+        raise ConfigError("--epsilon-max above 0", f"{arguments.epsilon_max:g}", "give a positive number")
+    most = policy.largest_delta
+    delta = min(_DELTA, most) if arguments.delta is None else arguments.delta
+    if not 0 < delta <= most * (1 + 1e-9):
+        raise ConfigError(
+            f"--delta above 0 and at most {most:.3g}: the smaller of the policy's max_delta = "
+            f"{policy.max_delta:g} and 1/(10 · patients) = {0.1 / arguments.patients:.3g}",
+            f"{delta:g}",
+            f"leave --delta out, or give {rounded_down(most):g} or less",
+        )
     # The order is fixed for the ledger's life: best for steps at σ = 1 that sample a tenth.
     order = best_order(arguments.epsilon_max, delta, [Event(1.0, 0.1, 1)])
     terms = LedgerTerms(arguments.epsilon_max, delta, order)
     home = _home(arguments.home)
-    template = (files("sites") / "policies" / "default.yaml").read_text("utf-8")
-    policy = re.sub(
-        r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1
-    )
-    write_durably(home.policy, policy)
-    if SitePolicy.load(home.policy).declared_patients != arguments.patients:
-        raise ConfigError("a shipped policy with declared_patients", "none", "install fedimg again")
+    write_durably(home.policy, written)
     Ledger.create(home.ledger, home.signing_key, terms).disconnect()
     sys.stdout.write(
         f"home {arguments.home}\nledger: ε ≤ {terms.epsilon_max:g} at δ = {delta:g} for all runs together\n"
@@ -90,5 +110,26 @@ def _log(arguments: Any) -> int:
     if arguments.json:
         print_json(lines)
     else:
-        print_table(lines, ("time", "step", "kind", "expected", "found", "remedy"))
+        rows = [row for line in lines for row in _rows(line)]
+        print_table(rows, ("time", "step", "kind", "expected", "found", "remedy"))
     return 0
+
+
+def _rows(line: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A line of the log as rows of a table: what was held back is one row a reason."""
+    row = {name: line.get(name) for name in ("time", "step", "kind", "expected", "found", "remedy")}
+    if "counts" not in line:
+        if "where" in line:  # an unexpected fault: its kind and place are all that may be told
+            row["found"] = " ".join([str(line.get("errno", "")), f"at {line['where'][-1]}"]).strip()
+        return [row]
+    from fedimg.intake.report import REMEDIES
+    from fedimg.values import Quarantine
+
+    positions = line.get("positions", {})
+    rows = []
+    for reason, count in line["counts"].items():
+        at = f" (inputs {positions[reason]})" if reason in positions else ""
+        remedy = REMEDIES[Quarantine(reason)] if reason in set(Quarantine) else ""
+        found = f"{count} {str(reason).replace('_', ' ')}{at}"
+        rows.append(row | {"expected": "inputs fit for training", "found": found, "remedy": remedy})
+    return rows

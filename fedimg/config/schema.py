@@ -131,6 +131,12 @@ class Config:
         _at_least("rounds", self.rounds, 1)
         for derived, source in SAID_ONCE.items():
             _agree(self, derived, source)
+        if self.model.name == "scattering" and self.imaging.dimensions != 2:
+            raise ConfigError(
+                "a model for volumes with imaging.dimensions=3",
+                "model=scattering, which takes images of two dimensions",
+                "choose model=cnn, or imaging=default",
+            )
 
 
 def _at_least(key: str, value: int, least: int) -> None:

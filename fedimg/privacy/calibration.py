@@ -30,6 +30,8 @@ FILTER_HEADROOM = 1.15
 HELD_OUT_SHARE = 0.5
 # A scratch ledger opens with so much more than one run's ε, so that the filter never moves its noise.
 SCRATCH_HEADROOM = 1.25
+# Halvings of the interval (0, ε) when a refusal names the ε that would fit: to 1 % of what was asked.
+_SEARCH_STEPS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,12 @@ def federation_epsilon(plans: Sequence[PrivacyPlan]) -> float:
 
 
 def _calibrated(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
+    plan = _with_noise(request, declared_patients)
+    return plan if request.mode == "none" else _accounted(plan)
+
+
+def _with_noise(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
+    """The plan whose ε is not yet stated: infinite."""
     rate = request.rate_at(declared_patients)
     if request.mode == "none":
         return PrivacyPlan(request, declared_patients, rate, 0.0, 0.0, math.inf, math.inf)
@@ -218,7 +226,7 @@ def _calibrated(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
             others = (Event(evaluation, 1.0, count),)
     steps = request.steps + request.retries
     noise = accounting.calibrate(request.epsilon, request.delta, rate, steps, others)
-    return _accounted(PrivacyPlan(request, declared_patients, rate, noise, evaluation, math.inf, math.inf))
+    return PrivacyPlan(request, declared_patients, rate, noise, evaluation, math.inf, math.inf)
 
 
 def _accounted(plan: PrivacyPlan) -> PrivacyPlan:
@@ -230,30 +238,45 @@ def _accounted(plan: PrivacyPlan) -> PrivacyPlan:
 
 
 def _raised_to_fit(plan: PrivacyPlan, ledger: Ledger) -> PrivacyPlan:
-    order, left = ledger.terms.order, ledger.remaining
-
-    def fits(factor: float) -> bool:
-        def cost(role: tuple[Event, ...]) -> float:
-            raised = (replace(e, noise_multiplier=e.noise_multiplier * factor) for e in role)
-            return math.fsum(rdp(event, order) for event in raised)
-
-        return max(map(cost, plan.roles)) <= left
-
-    if fits(1.0):
+    if _fits(plan, ledger):
         return plan
-    if not fits(FILTER_HEADROOM):
+    if not _fits(plan, ledger, FILTER_HEADROOM):
+        largest = _largest_epsilon(plan, ledger)
         raise BudgetExhausted(
             f"room for ε = {plan.epsilon:.3g} in this site's ledger",
-            f"{max(0.0, left):.4g} left at Rényi order {order}",
-            "ask for a smaller ε, or open a study within the site's remaining budget",
+            f"{max(0.0, ledger.remaining):.4g} left at Rényi order {ledger.terms.order}",
+            f"ask for privacy.epsilon={largest:g} or less: the largest that still fits"
+            if largest
+            else "no run of this kind fits any more: end it here, or ask for fewer rounds",
         )
     low, high = 1.0, FILTER_HEADROOM
     while high - low > 1e-4:
         middle = (low + high) / 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
+        low, high = (low, middle) if _fits(plan, ledger, middle) else (middle, high)
     raised = replace(
         plan,
         noise_multiplier=plan.noise_multiplier * high,
         evaluation_noise_multiplier=plan.evaluation_noise_multiplier * high,
     )
     return _accounted(raised)
+
+
+def _fits(plan: PrivacyPlan, ledger: Ledger, factor: float = 1.0) -> bool:
+    """Whether the plan, with `factor` times its noise, costs no more than the ledger has left."""
+
+    def cost(role: tuple[Event, ...]) -> float:
+        raised = (replace(e, noise_multiplier=e.noise_multiplier * factor) for e in role)
+        return math.fsum(rdp(event, ledger.terms.order) for event in raised)
+
+    return max(map(cost, plan.roles)) <= ledger.remaining
+
+
+def _largest_epsilon(plan: PrivacyPlan, ledger: Ledger) -> float:
+    """The largest ε, to two digits, with which the same run would fit; 0 where none does."""
+    low, high = 0.0, plan.request.epsilon
+    for _ in range(_SEARCH_STEPS):
+        middle = (low + high) / 2
+        smaller = _with_noise(replace(plan.request, epsilon=middle), plan.declared_patients)
+        low, high = (middle, high) if _fits(smaller, ledger, FILTER_HEADROOM) else (low, middle)
+    digits = 1 - math.floor(math.log10(low)) if low else 0
+    return math.floor(low * 10.0**digits) / 10.0**digits

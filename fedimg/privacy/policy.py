@@ -112,20 +112,27 @@ class SitePolicy:
         if request.epsilon > self.max_epsilon:
             _refuse("max_epsilon", f"ε at most {self.max_epsilon:g}", f"{request.epsilon:g}")
         largest = 1 / (10 * self.declared_patients)
+        remedy = f"set privacy.delta to at most {rounded_down(self.largest_delta):g}"
         if request.delta > largest * (1 + 1e-9):
-            _refuse(
-                "declared_patients",
-                f"δ at most 1/(10 · declared patients) = {largest:.3g}",
-                f"{request.delta:g}",
+            # Never advise another size: δ has to suit the patients that there are.
+            raise PolicyRefused(
+                f"δ at most 1/(10 · declared patients) = {largest:.3g}", f"{request.delta:g}", remedy
             )
         if request.delta > self.max_delta:
-            _refuse("max_delta", f"δ at most {self.max_delta:g}", f"{request.delta:g}")
+            raise PolicyRefused(
+                f"δ at most {self.max_delta:g} (this site's policy, max_delta)", f"{request.delta:g}", remedy
+            )
         if request.max_sites_per_patient > self.max_sites_per_patient:
             _refuse(
                 "max_sites_per_patient",
                 f"at most {self.max_sites_per_patient}",
                 request.max_sites_per_patient,
             )
+
+    @property
+    def largest_delta(self) -> float:
+        """The most δ that one run, or the ledger, may have here."""
+        return min(self.max_delta, 1 / (10 * self.declared_patients))
 
     def check_noise(self, noise_multiplier: float) -> None:
         """Refuse a plan whose training releases carry less noise than this site wants."""
@@ -135,6 +142,12 @@ class SitePolicy:
                 f"a noise multiplier of at least {self.min_noise_multiplier:g}",
                 f"{noise_multiplier:.3f}",
             )
+
+
+def rounded_down(value: float) -> float:
+    """To three digits, so that what a remedy names is allowed."""
+    exponent = math.floor(math.log10(value))
+    return float(f"{math.floor(value / 10.0 ** (exponent - 2) + 1e-9)}e{exponent - 2}")
 
 
 def _refuse(rule: str, expected: str, found: object) -> None:

@@ -110,6 +110,18 @@ class Statement:
         """The Σρ that a further run may cost."""
         return self.terms.budget - self.committed
 
+    @property
+    def epsilon_spent(self) -> float:
+        """ε at the ledger's δ of all that is spent or reserved; 0 before the first run."""
+        # budget = ε_max − conv(α, δ), so Σρ + conv = Σρ + ε_max − budget
+        committed = self.committed
+        return committed + self.terms.epsilon_max - self.terms.budget if committed else 0.0
+
+    @property
+    def epsilon_left(self) -> float:
+        """What is left of ε_max."""
+        return max(0.0, self.terms.epsilon_max - self.epsilon_spent)
+
 
 def verify(extract: bytes, public_key: bytes) -> Statement:
     """Check an extract offline and add it up.

@@ -135,6 +135,8 @@ class ReportData:
         config: rows of (key, value). classes: names by class index.
         rounds: in ascending order. evaluation: global model on the public set.
         site_evaluation: from the sites' noised histograms.
+        kept_intake: for data of patients, whose counts stay at the sites: rows of (site, declared number of
+            patients, the command that shows the counts there).
         compression: rows of (what, ratio ≥ 0), original ÷ stored size.
         data_card: what the data source is and how it was admitted.
         data_generated: the images show no person; only then may `images` be given.
@@ -155,6 +157,7 @@ class ReportData:
     site_evaluation: EvaluationReport | None = None
     comparison: tuple[ComparisonRow, ...] = ()
     intake: tuple[IntakeRow, ...] = ()
+    kept_intake: tuple[tuple[str, int, str], ...] = ()
     compression: tuple[tuple[str, float], ...] = ()
     data_card: str = ""
     data_generated: bool = False

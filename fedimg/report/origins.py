@@ -36,7 +36,7 @@ REASONS: Final = {
 
 def intake(data: ReportData) -> Markup:
     """What came in, what was released and what was held back."""
-    if not data.intake and not data.data_card:
+    if not data.intake and not data.kept_intake and not data.data_card:
         return Markup("")
     content = []
     if data.intake:
@@ -60,6 +60,15 @@ def intake(data: ReportData) -> Markup:
             for r in data.intake
         ]
         content.append(table(columns, rows))
+    if data.kept_intake:
+        columns = [
+            Column("site", numeric=False),
+            Column("declared patients"),
+            Column("what was held back, and why", numeric=False),
+        ]
+        caption = "How many files a site accepted depends on its patients, so the counts stay in its home."
+        kept = [[site, f"{declared:,}", command] for site, declared, command in data.kept_intake]
+        content.append(table(columns, kept, caption=caption))
     side = [box for box in (_quarantine(data), _compression(data)) if box]
     if side:
         content.append(element("div", side, class_="columns"))

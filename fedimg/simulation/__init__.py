@@ -18,10 +18,20 @@ from fedimg import config as configuration
 from fedimg import training
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
-from fedimg.errors import FederationError, FedimgError
+from fedimg.errors import DataError, FedimgError
 from fedimg.operator_log import tell_operator
 from fedimg.processes import refuse_while_starting
-from fedimg.simulation import closing, engines, participants, references, rounds, summary, virtual
+from fedimg.simulation import (
+    asking,
+    closing,
+    engines,
+    participants,
+    references,
+    remarks,
+    rounds,
+    summary,
+    virtual,
+)
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.virtual import Federation
 
@@ -66,11 +76,11 @@ def simulate(config: Config, progress: Progress | None = None) -> Run:
 def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     device = training.select_device(config.device)
     terms = terms_of(config, folder.run_id)
+    network = virtual.own_network(terms)  # a model that cannot take these images says so before the intake
     federation = virtual.fill(config, terms, folder, device, progress)
     public = virtual.load_public(federation, terms)
     sites = _join(federation, progress)
     left = participants.departed(folder, terms, sites)
-    network = virtual.own_network(terms)
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
     server = rounds.make_server(config, terms, network, declared, public)
     names = tuple(site.name for site in sites)
@@ -125,16 +135,22 @@ def terms_of(config: Config, run_id: str) -> Terms:
 def _join(federation: Federation, progress: Progress) -> list[Site]:
     """Every site that can takes part; one that cannot tells its operator, and the others go on."""
     sites: list[Site] = []
-    refusals: list[FedimgError] = []
+    refusals: list[tuple[str, FedimgError]] = []
     for number, setup in enumerate(federation.setups, start=1):
         try:
             sites.append(virtual.open_site(setup))
         except FedimgError as refusal:
             tell_operator(Path(setup.root), "joining", refusal)
-            refusals.append(refusal)
+            refusals.append((setup.name, refusal))
+        else:
+            remarks.after_loading(sites[-1], federation.classes)
         progress("sites joining", number, len(federation.setups))
     if not sites:
-        if len({type(refusal) for refusal in refusals}) == 1:
-            raise refusals[0]  # all for the same reason: say it, with its remedy and exit code
-        raise FederationError("at least one site that joins", "none", "read operator.log in the sites' homes")
+        raise asking.nobody_joins(refusals)
+    if not any(len(site.data.train.labels) for site in sites):
+        raise DataError(
+            "at least one site with examples to train on",
+            "none at any site",
+            "`fedimg site log` on a site's home says what was held back, and what to do",
+        )
     return sites

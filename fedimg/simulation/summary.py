@@ -21,7 +21,7 @@ from fedimg.report import (
     RoundPoint,
     SitePrivacy,
 )
-from fedimg.simulation import closing, pictures
+from fedimg.simulation import closing, pictures, settings
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
 from fedimg.simulation.references import Compared
@@ -165,7 +165,7 @@ def report_data(
         privacy=privacy,
         simulated=True,
         classes=federation.classes,
-        config=_config_rows(config),
+        config=settings.rows(config),
         rounds=tuple(_points(history)),
         evaluation=history.final,
         site_evaluation=at_sites,
@@ -173,6 +173,9 @@ def report_data(
         intake=tuple(_intake_row(federation, name) for name in federation.intake)
         if federation.public_data
         else (),
+        kept_intake=()
+        if federation.public_data
+        else tuple(_kept_row(config, federation, name) for name in federation.intake),
         compression=_compression(federation, sites),
         data_card=" ".join([*federation.cards, note]).strip(),
         data_generated=generated,
@@ -234,6 +237,12 @@ def _intake_row(federation: Federation, name: str) -> IntakeRow:
     return IntakeRow(name, inputs, len(result.records), quarantined, result.bytes_in, result.bytes_released)
 
 
+def _kept_row(config: Config, federation: Federation, name: str) -> tuple[str, int, str]:
+    """For data of patients: the declared size and where the counts are, since a count depends on patients."""
+    home = f"<this run>/sites/{name}" if config.state is None else f"<state>/{name}"
+    return name, federation.declared[name], f"fedimg site log {home}"
+
+
 def _compression(federation: Federation, sites: Sequence[Site]) -> tuple[tuple[str, float], ...]:
     if not federation.public_data:
         return ()  # file sizes depend on patients
@@ -244,27 +253,3 @@ def _compression(federation: Federation, sites: Sequence[Site]) -> tuple[tuple[s
     if federation.intake and after and ratios:
         rows.append(("cache of decoded volumes", sum(ratios) / len(ratios)))
     return tuple(rows)
-
-
-def _config_rows(config: Config) -> tuple[tuple[str, str], ...]:
-    """The settings that a reader looks for first; the rest stands in config.yaml."""
-    p, t, a = config.privacy, config.training, config.aggregation
-    rows = [
-        ("data", config.data.name),
-        ("model", config.model.name),
-        ("image size", " × ".join(map(str, config.imaging.image_size))),
-        ("rounds", str(config.rounds)),
-        ("aggregation", f"{a.name}, learning rate {a.learning_rate:g}"),
-        ("secure aggregation", config.secagg.name),
-        ("engine", config.engine.name),
-        ("seed (weights, partition, cohort)", str(config.seed)),
-    ]
-    if p.mode != "none":
-        rows += [
-            ("local steps a round", str(p.local_steps)),
-            ("clip norm C", f"{p.l2_clip_norm:g}"),
-            ("images per patient and step", str(p.images_per_patient)),
-        ]
-    else:
-        rows += [("local epochs", str(t.local_epochs)), ("batch size", str(t.batch_size))]
-    return (*rows, ("local learning rate", f"{t.learning_rate:g}"))

@@ -25,6 +25,7 @@ from fedimg.models.losses import loss_digests
 from fedimg.operator_log import note_held_back
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
+from fedimg.simulation import asking, remarks
 from fedimg.simulation.folder import RunFolder
 from fedimg.sources import SourceManifest
 from fedimg.values import SiteDataset
@@ -93,9 +94,11 @@ def fill(
     if not names:
         raise DataError("at least one site in the data source", "none", "check the manifest's site column")
     for name in names:
+        _make_home(states / name, name, manifests[name], config)
+        _bind(states / name, config)
+    asking.ask([(name, states / name) for name in names], terms)
+    for name in names:
         root = states / name
-        _make_home(root, name, manifests[name], config)
-        _bind(root, config)
         intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
     public_home = None
     if PUBLIC in manifests:
@@ -219,10 +222,12 @@ def _take_in(
             home.signing_key,
         )
     result = client_round.admit(
-        manifest.items, home, config.deid, lambda done, total: progress(f"intake at {name}", done, total)
+        manifest.items, home, config.deid, lambda done, total: progress(f"reading at {name}", done, total)
     )
     refused = {reason: len(items) for reason, items in manifest.held_back.items()}
     note_held_back(home.root, "dividing the source among sites", refused)
-    note_held_back(home.root, "intake", result.quarantined)
+    note_held_back(home.root, "intake", result.quarantined, result.positions)
     together = Counter(result.quarantined) + Counter(refused)
-    return replace(result, quarantined=together)
+    taken = replace(result, quarantined=together)
+    remarks.after_intake(name, home.root, len(manifest.items) + sum(refused.values()), taken)
+    return taken

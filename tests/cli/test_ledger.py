@@ -11,9 +11,11 @@ import sites
 from fedimg.cli import main
 from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
-from fedimg.operator_log import tell_operator
+from fedimg.intake.report import REMEDIES
+from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.privacy.ledger import Allowance, Ledger
 from fedimg.privacy.policy import SitePolicy
+from fedimg.values import Quarantine
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,39 @@ def test_show_counts_what_was_charged(home, capsys):
     assert shown["entries"] == 1 + 1 + 3  # opening, reservation, charges
     assert shown["remaining"] == pytest.approx(shown["budget"] - shown["committed"])
     assert main(["ledger", "show", str(home)]) == 0
-    assert "promise to each patient over all runs: ε ≤ 10 at δ = 1e-05" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "promise to each patient over all runs: ε ≤ 10 at δ = 1e-05" in printed
+    assert f"ε spent or reserved {shown['epsilon_spent']:.4g}, ε left {shown['epsilon_left']:.4g}" in printed
+    # Two ways to the same number: what is left of ε_max is what is left of the filter's budget.
+    assert shown["epsilon_left"] == pytest.approx(shown["remaining"])
+    assert shown["epsilon_spent"] + shown["epsilon_left"] == pytest.approx(10)
+
+
+def test_a_fresh_ledger_has_spent_nothing(home, capsys):
+    assert main(["ledger", "show", str(home)]) == 0
+    assert "ε spent or reserved 0, ε left 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("patients", "delta"), [("200", "1e-2"), ("20000", "1e-5"), ("200", "0"), ("200", "nan")]
+)
+def test_a_delta_that_the_policy_forbids_is_refused(tmp_path, patients, delta, capsys):
+    root = tmp_path / "h"
+    assert main(["site", "init", str(root), "--patients", patients, "--delta", delta]) == 2
+    assert "1/(10 · patients)" in capsys.readouterr().err
+    assert not root.exists()
+
+
+def test_what_was_held_back_is_read_by_reason_with_its_remedy_and_place(home, capsys):
+    held = {Quarantine.UNREADABLE: (0, 1, 2, 7), Quarantine.NO_LABEL: (4,)}
+    note_held_back(home, "intake", {reason: len(at) for reason, at in held.items()}, held)
+    assert main(["site", "log", str(home)]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["time", "step", "kind", "expected", "found", "remedy"]
+    assert any(
+        "4 unreadable (inputs 0-2, 7)" in row and REMEDIES[Quarantine.UNREADABLE] in row for row in rows
+    )
+    assert any("1 no label (inputs 4)" in row and REMEDIES[Quarantine.NO_LABEL] in row for row in rows)
 
 
 def test_an_extract_verifies_without_the_home_and_a_changed_one_does_not(home, tmp_path, capsys):
@@ -131,7 +165,7 @@ def test_an_extract_of_another_site_is_not_taken_for_this_one(home, tmp_path, ca
 
 def test_export_overwrites_nothing(home, tmp_path):
     (tmp_path / "x.json").write_text("kept")
-    assert main(["ledger", "export", str(home), str(tmp_path / "x.json")]) == 3
+    assert main(["ledger", "export", str(home), str(tmp_path / "x.json")]) == 4
     assert (tmp_path / "x.json").read_text() == "kept"
 
 

@@ -134,7 +134,7 @@ def test_one_sites_trouble_is_told_to_its_operator_and_the_others_go_on(small_ru
     """A policy that allows less than is asked: the site is missing from the run, the wire says no more."""
 
     def progress(stage, done, total):
-        if stage == "intake at hospital-2" and done == total:
+        if stage == "reading at hospital-2" and done == total:
             (home,) = tmp_path.glob("runs/*/sites/hospital-2")
             (home / "policy.yaml").write_text("declared_patients: 100\nmax_epsilon: 0.5\n")
 

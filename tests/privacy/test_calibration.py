@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -76,8 +77,15 @@ def test_a_scratch_ledger_holds_its_run_and_not_a_second_one(ledger):
     ledger.reserve("one", plan)
     with pytest.raises(
         BudgetExhausted, match=r"room for ε = 3 .*in this site's ledger; found 0\.\d+ left at Rényi order"
-    ):
+    ) as refusal:
         make_plan(REQUEST, POLICY, ledger)
+    # What the remedy names fits, and a tenth more does not.
+    named = re.search(r"privacy\.epsilon=([\d.e-]+) or less", refusal.value.remedy)
+    assert named is not None
+    largest = float(named.group(1))
+    make_plan(replace(REQUEST, epsilon=largest), POLICY, ledger)
+    with pytest.raises(BudgetExhausted):
+        make_plan(replace(REQUEST, epsilon=1.15 * largest), POLICY, ledger)
 
 
 def test_noise_is_raised_a_little_so_that_the_filter_holds_too(tmp_path, signing_key):
@@ -98,7 +106,7 @@ def test_noise_is_raised_a_little_so_that_the_filter_holds_too(tmp_path, signing
     ("policy", "rule"),
     [
         ({"max_epsilon": 1.0}, "max_epsilon"),
-        ({"declared_patients": 5001}, "declared_patients"),
+        ({"declared_patients": 5001}, r"declared patients.*set privacy\.delta to at most 1.99e-05"),
         ({"min_noise_multiplier": 50.0}, "min_noise_multiplier"),
     ],
 )

@@ -1,0 +1,64 @@
+"""The settings that a report prints: of each pair of keys the one that this run has used."""
+
+from __future__ import annotations
+
+from fedimg.config import Config
+
+
+def rows(config: Config) -> tuple[tuple[str, str], ...]:
+    """What a reader looks for first; the rest stands in config.yaml."""
+    a, engine = config.aggregation, config.engine
+    return (
+        ("data", config.data.name),
+        ("model", config.model.name),
+        ("image size", " × ".join(map(str, config.imaging.image_size))),
+        ("rounds", str(config.rounds)),
+        ("aggregation", f"{a.name}, learning rate {a.learning_rate:g}"),
+        ("secure aggregation", config.secagg.name),
+        ("engine", f"{engine.name}, fused" if engine.fused else engine.name),
+        ("seed (weights, partition, cohort)", str(config.seed)),
+        *(_open(config) if config.privacy.mode == "none" else _private(config)),
+        *_both(config),
+    )
+
+
+def _private(config: Config) -> list[tuple[str, str]]:
+    p, t = config.privacy, config.training
+    sampled = (
+        f"{p.expected_batch_size:g} patients expected in a step"
+        if p.sampling_rate is None
+        else f"each patient with probability {p.sampling_rate:g} in a step"
+    )
+    return [
+        ("local steps a round", str(p.local_steps)),
+        ("sampling", sampled),
+        ("clip norm C", f"{p.l2_clip_norm:g}"),
+        ("images per patient and step", f"at most {p.images_per_patient}"),
+        ("local learning rate", f"{t.private_learning_rate or t.learning_rate:g}"),
+    ]
+
+
+def _open(config: Config) -> list[tuple[str, str]]:
+    t = config.training
+    shown = [
+        ("local epochs", str(t.local_epochs)),
+        ("batch size", f"{t.batch_size} images"),
+        ("local learning rate", f"{t.learning_rate:g}"),
+    ]
+    if t.images_per_patient:
+        shown.append(("images per patient and epoch", f"at most {t.images_per_patient}"))
+    return shown
+
+
+def _both(config: Config) -> list[tuple[str, str]]:
+    t = config.training
+    shown = []
+    if t.momentum:
+        shown.append(("local momentum", f"{t.momentum:g}"))
+    if t.proximal_mu:
+        shown.append(("FedProx μ", f"{t.proximal_mu:g}"))
+    if t.loss != "cross_entropy":
+        shown.append(("loss", t.loss))
+    if t.class_weights is not None:
+        shown.append(("class weights", ", ".join(f"{w:g}" for w in t.class_weights)))
+    return shown

@@ -1,0 +1,49 @@
+"""What stands under "Settings" in a report, against what the run is given to use."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fedimg.config import compose
+from fedimg.simulation import settings
+from fedimg.training import train_private
+from fedimg.values import NoisedSum
+
+
+class Session:
+    """A session whose noised gradient is all ones, so that one step moves by the learning rate."""
+
+    class plan:
+        expected_batch_size = 1.0
+
+    def gradient_step(self, params, dataset, network):
+        return NoisedSum(torch.ones(2, dtype=torch.float64).numpy(), 1.0, "1-0")
+
+
+@pytest.mark.parametrize("private_rate", ["0.3", "null"])
+def test_a_private_run_prints_the_rate_that_its_steps_take(private_rate):
+    config = compose([f"training.private_learning_rate={private_rate}", "training.local_steps=1"])
+    moved = train_private(None, torch.zeros(2), None, Session(), config.training)
+    assert float(dict(settings.rows(config))["local learning rate"]) == pytest.approx(-float(moved[0]))
+
+
+def test_an_open_run_prints_what_open_training_uses():
+    shown = dict(settings.rows(compose(["privacy=none", "training.batch_size=7", "training.local_epochs=3"])))
+    assert shown["local learning rate"] == "0.02"
+    assert (shown["batch size"], shown["local epochs"]) == ("7 images", "3")
+    assert not {"clip norm C", "local steps a round", "sampling"} & shown.keys()
+
+
+def test_a_private_run_prints_its_sampling_and_no_batch_of_open_training():
+    shown = dict(settings.rows(compose(["privacy.sampling_rate=0.25"])))
+    assert shown["sampling"] == "each patient with probability 0.25 in a step"
+    assert not {"batch size", "local epochs"} & shown.keys()
+    config = compose([])
+    by_size = dict(settings.rows(replace(config, privacy=replace(config.privacy, sampling_rate=None))))
+    assert by_size["sampling"] == "64 patients expected in a step"
+
+
+def test_the_term_of_fedprox_is_named_where_it_acts():
+    assert dict(settings.rows(compose(["training=fedprox"])))["FedProx μ"] == "0.01"
+    assert "FedProx μ" not in dict(settings.rows(compose([])))
