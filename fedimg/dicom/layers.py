@@ -112,6 +112,7 @@ class PixelLayers:
         if not self.proves:
             written = write(masked)
         else:
+            # Looked at without what is known already: its letters would join others into large boxes.
             areas = blanking.bounded((*areas, *self._look(masked, source)), frames)
             masked, written, areas = self._proven(source, before, areas, palette, write)
         share = recheck.share(areas, before.values.shape[:3], known)
