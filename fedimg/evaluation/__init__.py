@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fedimg.evaluation.histograms import histogram_bins, report_from_histograms, score_histograms
+from fedimg.evaluation.cells import histogram_bins
+from fedimg.evaluation.histograms import report_from_histograms, score_histograms
 from fedimg.evaluation.scores import evaluate_scores
 
 __all__ = ["evaluate_scores", "histogram_bins", "report_from_histograms", "score_histograms"]
