@@ -27,10 +27,10 @@ def private(tmp_path):
 
 @pytest.fixture
 def filled(source, slice_of, out, config):
-    """0: released. 1: said to show text, which nobody finds. 2: its patient's number is a number of the image."""
-    slice_of(0)
+    """0: released. 1: said to show text, which nobody finds. 2: its place spells an old patient number, which 0 names."""
+    slice_of(0, OtherPatientIDs="778899")
     slice_of(1, BurnedInAnnotation="YES")
-    slice_of(2, PatientID="778899", SliceLocation="778899")
+    slice_of(2, SliceLocation="778899")
     slice_of(3, PatientID="")
     run_intake(FolderInputs(source), out, config)
     assert {held.position: held.reason for held in held_back(out)} == {
@@ -89,14 +89,15 @@ def test_what_is_no_false_alarm_is_never_released(filled, review, private):
 
 def test_only_the_finding_that_was_looked_at_is_overridden(source, slice_of, out, config, private):
     """Text in the pixels is one thing; the patient's number in the header is another."""
-    slice_of(1, BurnedInAnnotation="YES", PatientID="778899", SliceLocation="778899")
+    slice_of(0, OtherPatientIDs="778899")
+    slice_of(1, BurnedInAnnotation="YES", SliceLocation="778899")
     run_intake(FolderInputs(source), out, config)
     review = Review(out, FolderInputs(source), config)
-    review.preview(0, private / "a.png")
+    review.preview(1, private / "a.png")
     with pytest.raises(DataError, match="found residual_identifier"):
-        review.release(0, "no-text", "R2")
-    assert released(out) == 0
-    assert prove(out.root).receipts == 1
+        review.release(1, "no-text", "R2")
+    assert released(out) == 1
+    assert prove(out.root).receipts == 2
     assert not list(out.quarantine.glob("*.part"))
 
 
