@@ -11,8 +11,8 @@ from scipy import ndimage
 
 Mask = npt.NDArray[np.bool_]
 
-# Connected cells above GROW are a line if FEWEST of them lie above SURE. Set on images of other seeds
-# than training and evaluation.
+# Connected cells above GROW are a line if FEWEST of them lie above SURE. Set on 400 lines and 400 clean
+# images of the evaluation's generator, with other seeds than the figures that are reported.
 SURE, GROW, FEWEST = 0.8, 0.1, 5
 _MARGIN_CELLS = 1
 _BEYOND, _MOST_BEYOND = 1.0, 6  # heights of the line, cells: the ends of a line are seen last

@@ -26,7 +26,7 @@ _LETTERS = 6  # fewer are side markers and scales
 _STROKE = 7  # pixels: strokes are thinner
 _STEP = 0.25 * 255  # a stroke stands so far above its ground
 _END = 255 // 64  # so far from the extreme the pixels of a solid letter may lie
-_CROWDED = 1000  # components: it is noise, and would take long
+_CROWDED = 600  # components: it is noise, and would take long
 _UNLIKE = 0.2  # the areas and the widths of letters deviate so much from their mean
 _LEVEL, _MOST_BLOCKS = 0.8, 0.2  # of a line's letters
 _SOLID = 0.85  # of its rectangle: a component that fills more is a block, not a letter
@@ -81,7 +81,7 @@ def _lines(mask: _Mask) -> Iterator[Rectangle]:
     if not mask.any() or mask.mean() > 0.5:
         return
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if not _LETTERS <= count <= 20 * _CROWDED:
+    if not _LETTERS <= count <= 4 * _CROWDED:
         return
     areas = np.bincount(labels.ravel())
     letters, specks = [], []

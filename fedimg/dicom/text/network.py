@@ -1,6 +1,6 @@
 """The convolutional half of the text detector: a heat map of "here is a line of text", one value for 4 × 4 pixels.
 
-Fully convolutional, about 0.35 million weights, shipped as float16 beside this file and pinned by
+Fully convolutional, about 0.31 million weights, shipped as float16 beside this file and pinned by
 SHA-256: other weights are refused. It sees an image in three ways, so that no window has to be guessed:
 over its whole range, and normalised by the mean and deviation of two neighbourhoods, in which text
 of a few grey values over a flat ground is as plain as white on black. Both polarities and all

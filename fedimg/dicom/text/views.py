@@ -37,7 +37,8 @@ class Frames:
         values: (frames, rows, columns, samples), integers.
         photometric: PhotometricInterpretation of `values`.
         palette: three LUTs (red, green, blue) and the first stored value they map; for PALETTE COLOR.
-        windows: the header's (centre, width) in stored values, if any.
+        windows: the header's (centre, width) in stored values, if any; nothing depends on them, since a
+            viewer may choose others.
     """
 
     values: npt.NDArray[Any]
