@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.dicom.masks import mask, mask_of
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.structure import StoredImage
 from fedimg.dicom.text import Box
 from fedimg.values import Quarantine

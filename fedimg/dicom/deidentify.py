@@ -12,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
-from fedimg.dicom import attributes, marks, routing, structure, subjects
+from fedimg.dicom import attributes, gate, marks, routing, structure, subjects
 from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.graphics import Graphics
 from fedimg.dicom.layers import DeidConfig, PixelLayers, Source
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key
-from fedimg.dicom.reader import Quarantined, contained, transfer_syntax
+from fedimg.dicom.reader import transfer_syntax
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.dicom.walk import Walk
 from fedimg.values import Quarantine
 
@@ -97,7 +99,7 @@ class Deidentifier:
         """One data set → its release. `dataset` is left as it is, but for elements pydicom decodes.
 
         Raises Quarantined: NO_PATIENT_ID, OBJECT_TYPE, NOT_AN_IMAGE, UNSAFE_STRUCTURE,
-        PIXELS_UNDECODABLE, BURNED_IN_TEXT.
+        PIXELS_UNDECODABLE, BURNED_IN_TEXT, RESIDUAL_IDENTIFIER.
         """
         with contained():
             own = self._own_output(dataset)
@@ -133,11 +135,14 @@ class Deidentifier:
         if hints.patient_id:
             walk.identifiers.texts.add(hints.patient_id)
         codecs = [codec for codec in walk.encodings if codec != "iso8859"]
+        needles = walk.identifiers.needles(codecs) | hints.needles
+        if not _holds_values(encoded, cleaned.image):
+            _refuse_spelled_pixels(cleaned.image, needles)
         return Deidentified(
             bytes(encoded.data),
             encoded.values[PIXEL_DATA],
             tuple(encoded.closed),
-            walk.identifiers.needles(codecs) | hints.needles,
+            needles,
             patient_key,
             _text(kept, _STUDY),
             _text(kept, _SERIES),
@@ -181,6 +186,17 @@ def _holds_values(encoded: Encoded, image: structure.StoredImage) -> bool:
     """Whether the value of pixel data is the image's values, byte for byte: then they need not be hashed twice."""
     start, end = encoded.values[PIXEL_DATA]
     return encoded.data[start - 4 : start] != _UNDEFINED_LENGTH and end - start == image.values.nbytes
+
+
+def _refuse_spelled_pixels(image: structure.StoredImage, needles: frozenset[bytes]) -> None:
+    """Raise RESIDUAL_IDENTIFIER where stored values spell an identifier: compressed, the gate cannot read them."""
+    values = np.ascontiguousarray(image.values)
+    planes = [values.tobytes()]
+    if values.dtype.itemsize == 2:  # one letter a pixel
+        planes.append((values & 0xFF).astype(np.uint8).tobytes())
+    hits = sum(len(gate.search(plane, needles, (0, len(plane)))) for plane in planes)
+    if hits:
+        raise Quarantined(Quarantine.RESIDUAL_IDENTIFIER, f"{hits} places where pixels spell an identifier")
 
 
 def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> Element:

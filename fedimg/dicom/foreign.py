@@ -21,7 +21,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fedimg.dicom.authoring import write_image
 from fedimg.dicom.elements import derived_uid
 from fedimg.dicom.nifti import clean_bytes, read_nifti
-from fedimg.dicom.reader import DEFAULT_LIMITS, Quarantined, ReadLimits, contained, read_capped
+from fedimg.dicom.reader import DEFAULT_LIMITS, ReadLimits, read_capped
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.values import Quarantine
 
 _FORMATS = ("PNG", "JPEG", "TIFF")

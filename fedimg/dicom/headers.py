@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pydicom.charset import convert_encodings
 
 from fedimg.dicom.attributes import dictionary_vr, text_value
-from fedimg.dicom.reader import contained
+from fedimg.dicom.refusal import contained
 
 PATIENT_ID, ISSUER, CHARACTER_SET = 0x00100020, 0x00100021, 0x00080005
 STUDY, SERIES, FRAME_OF_REFERENCE, INSTANCE = 0x0020000D, 0x0020000E, 0x00200052, 0x00080018

@@ -17,7 +17,7 @@ from fedimg.dicom import blanking, display, graphics, head, recheck, recompress,
 from fedimg.dicom.blanking import Rectangle
 from fedimg.dicom.encoder import Element, Encoded
 from fedimg.dicom.evidence import HeadEvidence, PixelEvidence
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.subjects import MissingPatient
 from fedimg.dicom.text import Box, TextDetector
 from fedimg.values import Quarantine

@@ -15,7 +15,8 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from fedimg.dicom.reader import Quarantined, ReadLimits, contained
+from fedimg.dicom.reader import ReadLimits
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.values import Quarantine
 
 _SPACING_MM = (1e-3, 1e3)

@@ -16,7 +16,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 
 from fedimg.dicom import attributes
 from fedimg.dicom.identifiers import Identifiers
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 MAXIMUM_DEPTH = 12

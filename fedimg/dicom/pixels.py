@@ -27,14 +27,13 @@ from fedimg.dicom.reader import (
     DEFAULT_LIMITS,
     PIXEL_KEYWORDS,
     PixelShape,
-    Quarantined,
     ReadLimits,
-    contained,
     parse,
     pixel_shape,
     read_capped,
     transfer_syntax,
 )
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.values import Area, DecodedImage, FloatArray, Quarantine
 
 # One decoder for each syntax. GDCM alone has lossless JPEG; elsewhere it is not tried, because a C++

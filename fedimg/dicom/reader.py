@@ -16,8 +16,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +31,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from fedimg.errors import DataError
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.values import Quarantine
 
 # Parsers log values that they read, codecs log what they stumble over: none of it may reach an
@@ -45,40 +44,6 @@ for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibab
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-
-_ADVICE: dict[Quarantine, tuple[str, str]] = {
-    Quarantine.UNREADABLE: ("a complete file", "export it again from the archive"),
-    Quarantine.NOT_AN_IMAGE: ("an image", "leave this file out of the input folder"),
-    Quarantine.NO_PATIENT_ID: ("a patient number", "add it in the archive, or name it in the label file"),
-    Quarantine.OBJECT_TYPE: ("an image object", "only images are taken in; leave other objects out"),
-    Quarantine.UNSAFE_STRUCTURE: (
-        "sizes and structure within the limits",
-        "raise the limit if the file is genuine",
-    ),
-    Quarantine.PIXELS_UNDECODABLE: ("pixels that decode to the stated size", "export it again, uncompressed"),
-    Quarantine.PIXELS_NOT_FINITE: ("finite pixel values", "repair the image at its source"),
-    Quarantine.WRONG_SHAPE: ("an image of one channel or colour, 2-D or 3-D", "convert the image first"),
-}
-
-
-class Quarantined(DataError):
-    """One input held back.
-
-    Args:
-        reason: the closed code.
-        detail: what was found, in words that hold nothing read from the file but sizes,
-            keywords and codes of the standard.
-    """
-
-    def __init__(self, reason: Quarantine, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        expected, remedy = _ADVICE.get(
-            reason, ("an input that can be used", "see the reason code in the manual")
-        )
-        super().__init__(expected, f"{detail} ({reason.value})", remedy)
-
-    def __reduce__(self) -> tuple[type[Quarantined], tuple[Quarantine, str]]:
-        return type(self), (self.reason, self.detail)  # crosses process pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +75,6 @@ class PixelShape:
     @property
     def values(self) -> int:
         return self.frames * self.rows * self.columns * self.samples
-
-
-@contextmanager
-def contained() -> Iterator[list[warnings.WarningMessage]]:
-    """Run pydicom with its warnings kept in a list: their text quotes values of the file."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
 
 
 def read_dataset(path: Path, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:

@@ -13,7 +13,8 @@ import numpy as np
 
 from fedimg.dicom import attributes, masks
 from fedimg.dicom.encoder import Element
-from fedimg.dicom.reader import Quarantined, parse
+from fedimg.dicom.reader import parse
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.structure import StoredImage, decode
 from fedimg.dicom.text import Box
 from fedimg.values import Quarantine

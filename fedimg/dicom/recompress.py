@@ -17,7 +17,7 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
-from fedimg.dicom.reader import contained
+from fedimg.dicom.refusal import contained
 
 Method = Literal["jpeg-ls", "none"]
 

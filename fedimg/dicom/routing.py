@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from fedimg.dicom import attributes
 from fedimg.dicom.profile import Profile
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 Route = Literal["volume", "projection", "ultrasound", "capture"]

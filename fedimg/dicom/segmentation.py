@@ -14,7 +14,8 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 
 from fedimg.dicom.elements import derived_uid, encode_file
-from fedimg.dicom.reader import Quarantined, contained, read_dataset, transfer_syntax
+from fedimg.dicom.reader import read_dataset, transfer_syntax
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.errors import DataError
 from fedimg.values import Quarantine
 

@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from fedimg.dicom import recompress
 from fedimg.dicom.encoder import PIXEL_DATA, Element, text
 from fedimg.dicom.pixels import decoded_array
-from fedimg.dicom.reader import DEFAULT_LIMITS, Quarantined, transfer_syntax
+from fedimg.dicom.reader import DEFAULT_LIMITS, transfer_syntax
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 Pixels = npt.NDArray[Any]

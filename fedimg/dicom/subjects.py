@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from fedimg.dicom import attributes, routing
 from fedimg.dicom.pseudonyms import Pseudonyms, normalise_id
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 MissingPatient = Literal["quarantine", "study"]

@@ -19,7 +19,7 @@ from fedimg.dicom.identifiers import Identifiers
 from fedimg.dicom.notes import MAXIMUM_DEPTH, NOTED_VRS, Notes, WalkRecord
 from fedimg.dicom.profile import Context, Profile, Row
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.rules import (
     CODE_MEANING,
     CODE_VALUE,

@@ -10,7 +10,8 @@ from fedimg.dicom import attributes, graphics, structure
 from fedimg.dicom.deidentify import Hints
 from fedimg.dicom.encoder import Element
 from fedimg.dicom.graphics import Graphics
-from fedimg.dicom.reader import contained, parse, read_capped
+from fedimg.dicom.reader import parse, read_capped
+from fedimg.dicom.refusal import contained
 from fedimg.dicom.structure import StoredImage
 from fedimg.intake.index import SubjectHints
 

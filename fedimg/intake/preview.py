@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.dicom import gate
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.structure import StoredImage
 from fedimg.errors import DataError
 from fedimg.intake.hints import stored_image

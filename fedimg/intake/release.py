@@ -22,7 +22,8 @@ from fedimg.dicom.deidentify import Deidentified, Deidentifier
 from fedimg.dicom.identifiers import Identifiers
 from fedimg.dicom.profile import Profile
 from fedimg.dicom.pseudonyms import normalise_id
-from fedimg.dicom.reader import DEFAULT_LIMITS, Quarantined, parse, read_capped
+from fedimg.dicom.reader import DEFAULT_LIMITS, parse, read_capped
+from fedimg.dicom.refusal import Quarantined
 from fedimg.intake.hints import InputHints
 from fedimg.intake.task import Outcome, ReleaseConfig, Task
 from fedimg.values import Quarantine

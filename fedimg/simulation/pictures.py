@@ -6,11 +6,12 @@ from pathlib import Path
 
 from fedimg.dicom import pixels
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.reader import Quarantined, read_dataset
+from fedimg.dicom.reader import read_dataset
+from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import DataError
 from fedimg.home import SiteHome
 from fedimg.report import ImagePair
-from fedimg.report.png import png_of
+from fedimg.report.png import png_of, window_of
 from fedimg.values import DeidentifiedRecord
 
 
@@ -42,10 +43,14 @@ def before_and_after(
             record = released.get(names.uid(uid))
             if record is None or record.modality in pairs:
                 continue
+            before = pixels.decode(path).pixels_DHW[0]
+            after = pixels.decode(home.released / record.path).pixels_DHW[0]
+            # One window for both: what was burnt in and is gone would else make the rest brighter.
+            window = window_of(after)
             pairs[record.modality] = ImagePair(
                 f"{record.modality}, generated: as acquired, and as released",
-                png_of(pixels.decode(path).pixels_DHW[0]),
-                png_of(pixels.decode(home.released / record.path).pixels_DHW[0]),
+                png_of(before, window),
+                png_of(after, window),
             )
         except Quarantined:
             continue  # one of the files that the generator breaks on purpose

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedimg.dicom.reader import Quarantined, contained, read_dataset
+from fedimg.dicom.reader import read_dataset
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.dicom.segmentation import segmentation_masks
 from fedimg.errors import DataError
 from fedimg.sources.config import DataConfig

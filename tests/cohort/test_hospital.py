@@ -13,7 +13,8 @@ import pytest
 from fedimg.cohort import CohortConfig, generate_cohort, generate_hospital
 from fedimg.cohort.hospital import COLUMNS
 from fedimg.dicom import pixels
-from fedimg.dicom.reader import Quarantined, read_dataset
+from fedimg.dicom.reader import read_dataset
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 SMALL = CohortConfig(hospitals=2, patients_per_hospital=5, phantom_public_patients=3, broken_files=0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedimg.dicom import blanking, masks
 from fedimg.dicom.blanking import MOST_AREAS
 from fedimg.dicom.evidence import PixelEvidence
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.structure import StoredImage
 from fedimg.dicom.text import Box
 

@@ -19,7 +19,7 @@ from pydicom.tag import Tag
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.profile import load_profile, read_table
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.walk import Walk
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from fedimg.dicom.foreign import decode_picture, image_to_dicom
 from fedimg.dicom.pixels import decode
-from fedimg.dicom.reader import Quarantined, ReadLimits
+from fedimg.dicom.reader import ReadLimits
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 NAME = b"Featherstonehaugh"

@@ -9,7 +9,7 @@ from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import head
 from fedimg.dicom.deidentify import DeidConfig, Deidentifier
 from fedimg.dicom.encoder import Element, text
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import ConfigError
 from fedimg.values import Quarantine
 from tests.dicom.test_structure import image

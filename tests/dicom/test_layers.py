@@ -16,7 +16,8 @@ from fedimg.dicom import masks
 from fedimg.dicom.authoring import build_image, encoded
 from fedimg.dicom.deidentify import DeidConfig, Deidentified, Deidentifier, Hints
 from fedimg.dicom.graphics import Graphics
-from fedimg.dicom.reader import Quarantined, parse
+from fedimg.dicom.reader import parse
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 KEY = SiteKey.from_bytes(b"k" * 32)

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from fedimg.dicom.foreign import clean_nifti
 from fedimg.dicom.nifti import is_nifti, read_nifti
-from fedimg.dicom.reader import Quarantined, ReadLimits
+from fedimg.dicom.reader import ReadLimits
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 NAME = b"Feathersto"

@@ -20,7 +20,8 @@ from pydicom.pixels.processing import apply_modality_lut
 from fedimg.dicom import authoring, pixels
 from fedimg.dicom.authoring import build_image, write_image
 from fedimg.dicom.pixels import decode, decode_dataset
-from fedimg.dicom.reader import Quarantined, ReadLimits, read_dataset
+from fedimg.dicom.reader import ReadLimits, read_dataset
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 LUMA = (0.299, 0.587, 0.114)

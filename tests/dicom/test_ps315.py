@@ -22,7 +22,8 @@ from fedimg.dicom.conformity import structure_fault
 from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
 from fedimg.dicom.profile import load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.reader import contained, parse
+from fedimg.dicom.reader import parse
+from fedimg.dicom.refusal import contained
 from fedimg.dicom.walk import Walk
 from fedimg.errors import ConfigError
 

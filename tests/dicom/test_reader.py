@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
 from fedimg.dicom import authoring
-from fedimg.dicom.reader import Quarantined, ReadLimits, parse, pixel_shape, read_dataset, whole_number
+from fedimg.dicom.reader import ReadLimits, parse, pixel_shape, read_dataset, whole_number
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "dicom"

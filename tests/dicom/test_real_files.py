@@ -12,7 +12,8 @@ from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import gate
 from fedimg.dicom.deidentify import Deidentifier, Hints
 from fedimg.dicom.profile import registered_uids
-from fedimg.dicom.reader import Quarantined, parse, read_dataset
+from fedimg.dicom.reader import parse, read_dataset
+from fedimg.dicom.refusal import Quarantined
 
 KEY = SiteKey.from_bytes(b"k" * 32)
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "dicom"

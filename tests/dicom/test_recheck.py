@@ -10,7 +10,7 @@ import pytest
 
 from fedimg.dicom import blanking, recheck
 from fedimg.dicom.authoring import build_image, encoded
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.structure import StoredImage
 from fedimg.dicom.text import Box
 from fedimg.values import Quarantine

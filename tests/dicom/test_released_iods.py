@@ -15,7 +15,8 @@ from fedimg.dicom import marks
 from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
 from fedimg.dicom.profile import PROFILES, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.reader import contained, pixel_shape, read_dataset
+from fedimg.dicom.reader import pixel_shape, read_dataset
+from fedimg.dicom.refusal import contained
 from fedimg.dicom.walk import Walk
 
 PSEUDONYMS = Pseudonyms(SiteKey.from_bytes(b"k" * 32), "p")

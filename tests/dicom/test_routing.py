@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.authoring import build_image
 from fedimg.dicom.deidentify import Deidentifier
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 KEY = SiteKey.from_bytes(b"k" * 32)

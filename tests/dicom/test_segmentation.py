@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from fedimg.dicom import authoring
 from fedimg.dicom.authoring import build_image, segmentation_label, segmentation_masks, write_segmentation
-from fedimg.dicom.reader import Quarantined, read_dataset
+from fedimg.dicom.reader import read_dataset
+from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import DataError
 from fedimg.values import Quarantine
 

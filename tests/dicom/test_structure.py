@@ -13,7 +13,8 @@ from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import blanking
 from fedimg.dicom.authoring import build_image, encoded
 from fedimg.dicom.deidentify import DeidConfig, Deidentifier
-from fedimg.dicom.reader import Quarantined, parse
+from fedimg.dicom.reader import parse
+from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 
 KEY = SiteKey.from_bytes(b"k" * 32)

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.subjects import patient_key
 from fedimg.values import Quarantine
 

@@ -20,7 +20,7 @@ from fedimg.dicom.conformity import structure_fault
 from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
 from fedimg.dicom.profile import PROFILES, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.reader import Quarantined, contained
+from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.dicom.walk import Walk
 
 PSEUDONYMS = Pseudonyms(SiteKey.from_bytes(b"k" * 32), "p")

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from fedimg.cohort import CohortConfig
-from fedimg.dicom.reader import Quarantined, read_dataset
+from fedimg.dicom.reader import read_dataset
+from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import DataError
 from fedimg.sources import DataConfig, load
 
