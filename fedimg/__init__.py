@@ -39,7 +39,13 @@ def simulate(
     from fedimg.processes import refuse_while_starting
 
     refuse_while_starting()  # before anything heavy is imported: the answer comes at once
+    from fedimg.config import keys
+
+    if isinstance(config, Sequence):
+        keys.check(config)
     from fedimg.config import Config, compose
     from fedimg.simulation import simulate as run
 
-    return run(config if isinstance(config, Config) else compose(config), progress)
+    if isinstance(config, Config):
+        return run(config, progress)
+    return run(compose(config), progress, config)

@@ -84,3 +84,27 @@ def read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], ..
         else:
             problems.append(f"{path.name}, line {number}, is not the JSON object of a round")
     return tuple(rounds[number] for number in sorted(rounds))
+
+
+def read_overrides(path: Path, problems: list[str]) -> tuple[str, ...]:
+    """What the run was asked for; none where that was not written."""
+    if not path.is_file():
+        return ()
+    try:
+        value = _json(_text(path))
+    except (ValueError, OSError, RecursionError):
+        value = None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        problems.append(f"{path.name} is not a list of texts")
+        return ()
+    return tuple(value)
+
+
+def read_failure(path: Path, problems: list[str]) -> str:
+    """Why a run could not go on, as one sentence; "" where it did not fail."""
+    said = read_mapping(path, problems, required=False)
+    if said is None:
+        return ""
+    if isinstance(said.get("expected"), str):
+        return f"expected {said['expected']}; found {said.get('found')}; {said.get('remedy')}"
+    return f"an unexpected {said.get('kind')}"

@@ -18,7 +18,14 @@ from typing import Any
 import yaml
 
 from fedimg.errors import DataError
-from server.run_files import file_names, is_number, read_mapping, read_metrics
+from server.run_files import (
+    file_names,
+    is_number,
+    read_failure,
+    read_mapping,
+    read_metrics,
+    read_overrides,
+)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MARKS = ("config.yaml", "summary.json", "metrics.jsonl")
@@ -26,10 +33,13 @@ _MODE = re.compile(r"[a-z_]{1,32}")
 
 
 class RunState(StrEnum):
-    """Finished: has a sound summary. Unfinished: stopped or still running. Damaged: see `problems`."""
+    """Finished: has a sound summary. Unfinished: stopped or still running. Failed: could not go on, and says
+    why in failure.json. Damaged: see `problems`.
+    """
 
     FINISHED = "finished"
     UNFINISHED = "unfinished"
+    FAILED = "failed"
     DAMAGED = "damaged"
 
 
@@ -43,6 +53,7 @@ class RunInfo:
         privacy: the mode; "insecure test mode" where the noise was seeded, so that no listing
             takes such a run for a private one; None if unknown.
         epsilon: the largest over the sites; None without a guarantee. auroc: on the public test set.
+        overrides: what the run was asked for. failure: why it could not go on; "" otherwise.
     """
 
     run_id: str
@@ -52,6 +63,8 @@ class RunInfo:
     privacy: str | None
     epsilon: float | None
     auroc: float | None
+    overrides: tuple[str, ...] = ()
+    failure: str = ""
 
     def row(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -62,6 +75,8 @@ class RunInfo:
             "privacy": self.privacy,
             "epsilon": self.epsilon,
             "auroc": self.auroc,
+            "overrides": list(self.overrides),
+            "failure": self.failure,
             "problems": list(self.problems),
         }
 
@@ -87,9 +102,13 @@ class RunRecord:
 
 
 def list_runs(root: Path) -> tuple[RunInfo, ...]:
-    """Every run below `root`, by name; a folder without any of a run's files is none."""
+    """Every run below `root`, by name; a folder without any of a run's files is none.
+
+    Raises:
+        DataError: no such folder.
+    """
     if not root.is_dir():
-        return ()
+        raise DataError("a folder of runs", "no such folder", "name the folder in which runs were made")
     names = sorted(p.name for p in root.iterdir() if _is_run(p))
     return tuple(open_run(root / name).info for name in names)
 
@@ -120,7 +139,10 @@ def open_run(path: Path) -> RunRecord:
     summary = read_mapping(path / "summary.json", problems, required=False)
     metrics = read_metrics(path / "metrics.jsonl", problems)
     privacy, epsilon, auroc = _headline(summary, problems)
-    state = RunState.FINISHED if summary is not None else RunState.UNFINISHED
+    failure = read_failure(path / "failure.json", problems)
+    state = RunState.FAILED if failure else RunState.UNFINISHED
+    if summary is not None:
+        state = RunState.FINISHED
     info = RunInfo(
         path.name,
         RunState.DAMAGED if problems else state,
@@ -129,6 +151,8 @@ def open_run(path: Path) -> RunRecord:
         privacy,
         epsilon,
         auroc,
+        read_overrides(path / "overrides.json", problems),
+        failure if summary is None else "",
     )
     return RunRecord(
         path,
@@ -214,11 +238,11 @@ def _numbers(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, float(item)
 
 
-def export_tensorboard(run: RunRecord, out: Path) -> int:
+def export_tensorboard(run: RunRecord, out: Path, *, overwrite: bool = False) -> int:
     """Write the run as TensorBoard events: every scalar by round, and config.yaml as text.
 
     Args:
-        out: a folder without events; made (0700) if absent.
+        out: a folder without events; made (0700) if absent. overwrite: events in it are deleted first.
 
     Returns:
         The number of scalars written.
@@ -232,8 +256,13 @@ def export_tensorboard(run: RunRecord, out: Path) -> int:
     from tensorboard.compat.proto.types_pb2 import DT_STRING
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    if out.is_dir() and any(out.glob("*tfevents*")):
-        raise DataError("a folder without TensorBoard events", "events in it", "name another folder")
+    earlier = sorted(out.glob("*tfevents*")) if out.is_dir() else []
+    if earlier and not overwrite:
+        raise DataError(
+            "a folder without TensorBoard events", "events in it", "add --overwrite, or name another folder"
+        )
+    for events in earlier:
+        events.unlink()
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     marks = [run.path / name for name in _MARKS]
     # The events carry the time of the run's own files: exporting later moves nothing.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedimg.config import Config, EvaluationConfig, compose, composition, dump, load, strict, sweep
-from fedimg.errors import ConfigError
+from fedimg.config import Config, EvaluationConfig, compose, composition, dump, keys, load, strict, sweep
+from fedimg.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ def test_every_option_of_every_group_composes():
     for group, options in composition.groups().items():
         for option in options:
             overrides = [f"{group}={option}"]
+            if group == "imaging":
+                overrides.append("model=cnn")  # which takes images of two and of three dimensions
             try:
                 assert isinstance(compose(overrides), Config)
             except ConfigError as error:  # an option may ask for a path that only the caller knows
@@ -202,6 +206,12 @@ def test_overrides_set_values_of_any_section():
         ("privacy.epsilom=3", "found privacy.epsilom, which is none; did you mean privacy.epsilon?"),
         ("epsilon=3", "found epsilon, which is none; did you mean privacy.epsilon?"),
         ("+privacy.typo=1", "found privacy.typo, which is none"),
+        ("+privacy.foo=1", "found privacy.foo, which is none; `fedimg config` shows every key"),
+        ("patients=4", "found patients, which is none; did you mean data.cohort.patients_per_hospital?"),
+        ("aggregation=fedprox", "did you mean training=fedprox?"),
+        ("rounds=0", "expected rounds to be at least 1; found 0"),
+        ("evaluation.site_evaluations=-1", "expected evaluation.site_evaluations to be at least 0"),
+        ("imaging=volume", "found model=scattering, which takes images of two dimensions"),
         ("++sitse=1", "found sitse, which is none; did you mean sites?"),
         ("hydra.run.dir=x", "found hydra.run.dir, which is none"),
         ("data._target_=os.system", "found data._target_, which is none"),
@@ -227,6 +237,39 @@ def test_an_override_that_cannot_be_used_says_what_was_meant(override, found):
         compose([override])
     assert found in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("override", ["privacy.epsilom=3", "data=cohrot", "+privacy.foo=1"])
+def test_a_typo_is_answered_before_the_stations_are_imported(override):
+    """The same words as the full check's, in a process that has loaded neither torch nor Hydra."""
+    code = (
+        "import sys\nfrom fedimg.cli import main\n"
+        f"code = main(['simulate', {override!r}])\n"
+        "assert not {'torch', 'monai', 'hydra'} & set(sys.modules), 'something heavy was loaded'\n"
+        "sys.exit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    with pytest.raises(ConfigError) as caught:
+        compose([override])
+    assert ended.stderr == (
+        f"error: expected {caught.value.expected}\n       found {caught.value.found}\n       {caught.value.remedy}\n"
+    )
+
+
+def test_the_copy_of_the_keys_is_that_of_the_tree():
+    """After a change of a section: python -m fedimg.config.keys"""
+    assert keys.COPY.read_text("utf-8").split() == list(keys.lines(Config))
+
+
+def test_every_shipped_key_and_option_passes_the_first_check():
+    named = {"experiment=quick", "+data.options.anything=1", "privacy.epsilon=1,3", "state=null", "sites"}
+    keys.check([*named, *(f"{group}={option}" for group, of in keys.groups().items() for option in of)])
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path):
+    with pytest.raises(DataError, match="found no such run"):
+        compose([f"resume={tmp_path / 'nope'}"])
 
 
 def test_what_dump_writes_load_reads_back(tmp_path: Path):

@@ -32,6 +32,9 @@ def run(argv: Sequence[str]) -> int:
     folder: Path = arguments.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError("a folder that is new or empty", "one with files in it", "name another folder")
+    from fedimg.config import keys
+
+    keys.check(arguments.overrides)  # before anything heavy is imported
     from fedimg.cohort import generate_cohort, generate_hospital
     from fedimg.config import compose
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
 
-COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "auroc")
+COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "auroc", "overrides")
+_DEFAULT = Path("runs")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -23,13 +24,14 @@ def run(argv: Sequence[str]) -> int:
         action = actions.add_parser(name, help=about, description=about)
         action.add_argument("--json", action="store_true", help="JSON on stdout")
         if name == "list":
-            action.add_argument("folder", nargs="?", type=Path, default=Path("runs"))
+            action.add_argument("folder", nargs="?", type=Path)
         else:
-            action.add_argument("run", type=Path, help="a run's folder, runs/<id>")
+            action.add_argument("run", type=Path, help="a run's folder, or its name in runs/")
         if name == "export":
             action.add_argument(
                 "out", nargs="?", type=Path, help="folder for the events; <run>/tensorboard if absent"
             )
+            action.add_argument("--overwrite", action="store_true", help="delete events that are there")
     arguments = parser.parse_args(argv)
     return {"list": _list, "show": _show, "export": _export}[arguments.action](arguments)
 
@@ -37,51 +39,86 @@ def run(argv: Sequence[str]) -> int:
 def _list(arguments: Any) -> int:
     from server.runs import list_runs
 
-    rows = [info.row() for info in list_runs(arguments.folder)]
+    folder = arguments.folder or _DEFAULT
+    # Before the first run there is no runs/ yet; a folder that was named has to be there.
+    found = list_runs(folder) if arguments.folder or folder.is_dir() else ()
+    rows = [info.row() for info in found]
     if arguments.json:
         print_json(rows)
     else:
-        print_table(rows, COLUMNS)
+        print_table([_shown(row) for row in rows], COLUMNS)
     return 0
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "overrides": " ".join(row["overrides"])}
+
+
+def _named(run: Path) -> Path:
+    """The folder that is meant: a path, or the name that `runs list` prints."""
+    inside = _DEFAULT / run
+    return inside if not run.exists() and len(run.parts) == 1 and inside.is_dir() else run
 
 
 def _show(arguments: Any) -> int:
     from server.runs import open_run
 
-    record = open_run(arguments.run)
+    folder = _named(arguments.run)
+    record = open_run(folder)
     row = record.info.row()
     if arguments.json:
         print_json({**row, "summary": record.summary})
         return 0
-    print_table([row], COLUMNS)
+    print_table([_shown(row)], COLUMNS)
     for problem in record.info.problems:
         sys.stdout.write(f"damaged: {problem}\n")
+    if record.info.failure:
+        sys.stdout.write(f"failed: {record.info.failure}\n")
     if record.summary is None:
-        sys.stdout.write(f"not finished; go on with: fedimg simulate resume={arguments.run}\n")
+        sys.stdout.write(f"not finished; go on with: fedimg simulate resume={folder}\n")
     else:
-        sys.stdout.writelines(f"{name} = {value}\n" for name, value in _leaves(record.summary))
+        _print_summary(record.summary)
+        if record.has_report:
+            sys.stdout.write(f"\nreport: {folder}/report.html\n")
     return 0
+
+
+def _print_summary(summary: Mapping[str, Any]) -> None:
+    """What a reader asks for first; the release records and the rest are --json's."""
+    test, intervals = _section(summary, "test"), _section(summary, "test_intervals")
+    if test:
+        sys.stdout.write("\non the public test set\n")
+        rows = []
+        for name, value in test.items():
+            low, high = intervals.get(name, (None, None))
+            rows.append({"metric": name, "value": value, "from": low, "to": high})
+        print_table(rows, ("metric", "value", "from", "to"))
+    elif "test" in summary:
+        sys.stdout.write(f"\n{summary.get('test_absent') or 'nothing was measured on a public test set'}\n")
+    sites = _section(summary, "sites")
+    columns = ("epsilon", "delta", "noise_multiplier", "sampling_rate", "steps")
+    if any(isinstance(site, Mapping) and site for site in sites.values()):
+        sys.stdout.write("\n")
+        print_table([{"site": name, **site} for name, site in sites.items()], ("site", *columns))
+    compared = summary.get("comparison")
+    if isinstance(compared, list) and compared:
+        sys.stdout.write("\n")
+        print_table(compared, ("arrangement", "name", "privacy", "auroc", "note"))
+
+
+def _section(summary: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = summary.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _export(arguments: Any) -> int:
     from server.runs import export_tensorboard, open_run
 
-    out = arguments.out or arguments.run / "tensorboard"
-    written = export_tensorboard(open_run(arguments.run), out)
+    folder = _named(arguments.run)
+    out = arguments.out or folder / "tensorboard"
+    written = export_tensorboard(open_run(folder), out, overwrite=arguments.overwrite)
     if arguments.json:
         print_json({"events": str(out), "scalars": written})
     else:
         sys.stdout.write(f"{written} scalars in {out}; look at them with: tensorboard --logdir {out}\n")
     return 0
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings and lists as (dotted name, plain value)."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _leaves(item, f"{path}.{i}")
-    else:
-        yield path, value

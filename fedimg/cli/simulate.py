@@ -19,6 +19,9 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("-m", "--multirun", action="store_true", help="one run for each point of a sweep")
     parser.add_argument("--json", action="store_true", help="the summaries as JSON on stdout")
     arguments = parser.parse_intermixed_args(argv)
+    from fedimg.config import keys
+
+    keys.check(arguments.overrides)  # before anything heavy is imported
     from fedimg.config import compose, sweep
     from fedimg.simulation import simulate
 
@@ -29,13 +32,30 @@ def run(argv: Sequence[str]) -> int:
         if len(points) > 1:
             say(f"run {number} of {len(points)}: {' '.join(point)}")
         with progress() as report:
-            outcome = simulate(config, report)
+            outcome = simulate(config, report, point)
         results.append({"run": str(outcome.path), "overrides": point, "summary": dict(outcome.summary)})
         if not arguments.json:
             _print_summary(results[-1])
     if arguments.json:
         print_json(results if arguments.multirun else results[0])
+    elif len(points) > 1:
+        _print_sweep(results, points)
     return 0
+
+
+def _print_sweep(results: Sequence[Mapping[str, Any]], points: Sequence[Sequence[str]]) -> None:
+    """One line a point, named by what differs between the points."""
+    alike = set.intersection(*(set(point) for point in points))
+    rows = []
+    for result, point in zip(results, points, strict=True):
+        summary = result["summary"]
+        spent = [site.get("epsilon") for site in (summary.get("sites") or {}).values()]
+        epsilon = None if not spent or None in spent else max(spent)
+        named = " ".join(override for override in point if override not in alike)
+        auroc = (summary.get("test") or {}).get("auroc")
+        rows.append({"point": named, "epsilon": epsilon, "auroc": auroc, "run": result["run"]})
+    sys.stdout.write("\n")
+    print_table(rows, ("point", "epsilon", "auroc", "run"))
 
 
 def _print_summary(result: Mapping[str, Any]) -> None:
@@ -45,7 +65,9 @@ def _print_summary(result: Mapping[str, Any]) -> None:
     sys.stdout.write(f"\n{result['run']}\n")
     if numbers:
         sys.stdout.write(f"test: {', '.join(numbers)}\n")
+    elif summary.get("test_absent"):
+        sys.stdout.write(f"no test: {summary['test_absent']}\n")
     rows = [{"site": name, **spent} for name, spent in (summary.get("sites") or {}).items()]
-    if rows:
+    if any(spent.get("noise_multiplier") for spent in rows):
         print_table(rows, ("site", "epsilon", "delta", "noise_multiplier", "sampling_rate", "steps"))
     sys.stdout.write(f"report: {result['run']}/report.html\n")

@@ -23,35 +23,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedimg.config import strict
-from fedimg.config.schema import Config
-from fedimg.errors import ConfigError
+from fedimg.config import keys, strict
+from fedimg.config.keys import conf_folder, groups
+from fedimg.config.schema import Config, check_counts
+from fedimg.errors import ConfigError, DataError
 
 MAY_CHANGE_ON_RESUME = ("device", "resume", "runs")
 _RESOLVER = re.compile(r"\$\{[^}]*:")
-
-
-def conf_folder() -> Path:
-    """Where the YAML is: inside an installed package, or beside it in a checkout.
-
-    Raises:
-        ConfigError: in neither place.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise ConfigError("the shipped configuration beside the package", "none", "install fedimg again")
-
-
-def groups(folder: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Every config group and its options."""
-    root = folder or conf_folder()
-    return {
-        part.name: tuple(sorted(f.stem for f in part.glob("*.yaml")))
-        for part in sorted(root.iterdir())
-        if part.is_dir() and any(part.glob("*.yaml"))
-    }
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -74,7 +52,9 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     resume = [o for o in parsed if o.key_or_group == "resume" and o.value() is not None]
     if resume:
         return _resumed(Path(str(resume[-1].value())), parsed)
-    return strict.build(Config, compose_mapping(Config, overrides, conf_folder()))
+    mapping = compose_mapping(Config, overrides, conf_folder())
+    check_counts(mapping)
+    return strict.build(Config, mapping)
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -135,7 +115,7 @@ def compose_mapping(schema: type, overrides: Sequence[str], folder: Path) -> dic
                 "leave it out, or set the key",
             )
         if key in options:
-            choices[key] = _option(key, override.value(), options[key])
+            choices[key] = keys.option(key, override.value(), options)
             lines.append(f"{key}={choices[key]}" if choices[key] is not None else f"{key}=null")
         elif strict.is_key(schema, key):
             lines.append("++" + (override.input_line or "").lstrip("+"))
@@ -167,16 +147,6 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _option(group: str, value: object, options: Sequence[str]) -> str | None:
-    if value is None and group == "experiment":
-        return None
-    if isinstance(value, str) and value in options:
-        return value
-    near = strict.nearest(value, options) if isinstance(value, str) else None
-    hint = f"; did you mean {group}={near}?" if near else ""
-    raise ConfigError(f"{group} to be one of {', '.join(options)}", f"{value}", f"choose one of these{hint}")
-
-
 def _resumed(folder: Path, overrides: Sequence[Override]) -> Config:
     """A stopped run's own configuration: going on with another one would be another run."""
     changed = [o.key_or_group for o in overrides if o.key_or_group not in MAY_CHANGE_ON_RESUME]
@@ -186,6 +156,8 @@ def _resumed(folder: Path, overrides: Sequence[Override]) -> Config:
             f"an override of {changed[0]}",
             "leave it out, or start a new run",
         )
+    if not folder.is_dir():
+        raise DataError("the folder of a stopped run", "no such run", "`fedimg runs list` names the runs")
     stored = load(folder / "config.yaml")
     given = {o.key_or_group: o.value() for o in overrides} | {"resume": str(folder)}
     return strict.build(Config, {**_listed(dataclasses.asdict(stored)), **given})

@@ -5,6 +5,7 @@ Each station owns its own section; only what belongs to no station is declared h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Literal
@@ -28,6 +29,8 @@ SAID_ONCE = {
     "model.channels": "imaging.channels",
     "model.image_size": "imaging.image_size",
 }
+
+_LEAST = {"sites": 1, "seed": 0, "rounds": 1}
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,14 @@ class Config:
     deid: IntakeConfig = field(default_factory=IntakeConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: LocalTraining = field(default_factory=LocalTraining)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     privacy: PrivacyRequest = field(default_factory=PrivacyRequest)
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     secagg: SecaggConfig = field(default_factory=SecaggConfig)
 
     def __post_init__(self) -> None:
-        _at_least("sites", self.sites, 1)
-        _at_least("seed", self.seed, 0)
-        _at_least("rounds", self.rounds, 1)
+        check_counts({name: getattr(self, name) for name in _LEAST})
         for derived, source in SAID_ONCE.items():
             _agree(self, derived, source)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
@@ -137,6 +138,14 @@ class Config:
                 "model=scattering, which takes images of two dimensions",
                 "choose model=cnn, or imaging=default",
             )
+
+
+def check_counts(values: Mapping[str, object]) -> None:
+    """Judge what is said once before what is derived from it, so that an error names what was said."""
+    for key, least in _LEAST.items():
+        value = values.get(key)
+        if type(value) is int:
+            _at_least(key, value, least)
 
 
 def _at_least(key: str, value: int, least: int) -> None:

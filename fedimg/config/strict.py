@@ -73,14 +73,22 @@ def unknown_key(path: str, known: Sequence[str]) -> ConfigError:
 
 
 def nearest(path: str, known: Sequence[str]) -> str | None:
-    """The valid key path closest to a mistyped one: the same last name first, then by spelling."""
-    leaf = path.rpartition(".")[2]
+    """The valid key path closest to a mistyped one: the same last name first, then one that it begins, then by
+    spelling; None where nothing is near.
+    """
+    section, _, leaf = path.rpartition(".")
     same = [k for k in known if k.rpartition(".")[2] == leaf]
+    if not same and len(leaf) > 3:
+        same = [k for k in known if k.rpartition(".")[2].startswith(f"{leaf}_")]
     if same:
         return max(same, key=lambda k: difflib.SequenceMatcher(None, k, path).ratio())
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
-    if close:
-        return close[0]
+    for close in difflib.get_close_matches(path, known, n=len(known) or 1, cutoff=0.7):
+        # A long section that is right makes any last name look near: that is judged by itself.
+        own, _, name = close.rpartition(".")
+        if section.startswith(close):
+            continue
+        if own != section or difflib.SequenceMatcher(None, name, leaf).ratio() >= 0.6:
+            return close
     leaves = {k.rpartition(".")[2]: k for k in reversed(known)}
     by_leaf = difflib.get_close_matches(leaf, list(leaves), n=1, cutoff=0.6)
     return leaves[by_leaf[0]] if by_leaf else None

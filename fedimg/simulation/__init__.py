@@ -7,7 +7,8 @@ works (`client_round`, `server_round`) or how bytes travel (`engines`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,12 @@ class Run:
     summary: Mapping[str, Any]
 
 
-def simulate(config: Config, progress: Progress | None = None) -> Run:
+def simulate(config: Config, progress: Progress | None = None, overrides: Sequence[str] = ()) -> Run:
     """Run a federation to its end, or go on with one that was stopped (`config.resume`).
 
     Args:
         progress: called as (stage, done, total).
+        overrides: what `config` was composed from, to be named in listings of runs.
 
     Raises:
         FedimgError: what no site or coordinator could go on with. KeyboardInterrupt carries
@@ -64,12 +66,16 @@ def simulate(config: Config, progress: Progress | None = None) -> Run:
     folder = RunFolder.open(Path(config.resume)) if config.resume else RunFolder.create(Path(config.runs))
     if not config.resume:
         folder.write("config.yaml", configuration.dump(config))
+        folder.write("overrides.json", json.dumps(list(overrides)) + "\n")
     if config.resume and (folder.path / "summary.json").exists():
         return Run(folder.path, closing.closed_again(config, folder))
     try:
         return _simulate(config, folder, report)
     except KeyboardInterrupt as interrupt:
         interrupt.run_path = folder.path  # type: ignore[attr-defined] # read by the command line
+        raise
+    except Exception as fault:
+        folder.note_failure(fault)
         raise
 
 

@@ -5,6 +5,8 @@ metrics.jsonl    one JSON object a round, fsynced
 checkpoints/     round-0001.safetensors …: the server's whole state after a round
 ledgers/         a signed extract of each site's ledger
 receipts/        each site's intake receipts (keyed paths and counts, never values)
+overrides.json   what the run was asked for, as override strings
+failure.json     why a run could not go on, until it is resumed
 participants.json  every site that has joined, with the plan that its ledger reserved
 sites/           the virtual sites' homes (unless `state` puts them elsewhere)
 summary.json, report.html
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from fedimg.durable import write_durably
-from fedimg.errors import DataError
+from fedimg.errors import DataError, FedimgError
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,16 @@ class RunFolder:
         """An existing run, to resume it; raises DataError where there is none."""
         if not (path / "config.yaml").is_file():
             raise DataError("a run folder with a config.yaml", "none there", "name a folder below runs/")
+        (path / "failure.json").unlink(missing_ok=True)
         return cls(path)
+
+    def note_failure(self, fault: Exception) -> None:
+        """Why the run could not go on; of a fault that is not of this program only its kind, which quotes nothing."""
+        said: dict[str, Any] = {"kind": type(fault).__name__}
+        if isinstance(fault, FedimgError):
+            said |= {"expected": fault.expected, "found": fault.found, "remedy": fault.remedy}
+        with suppress(OSError):  # a full disk is one of the reasons, and is told already
+            self.write_json("failure.json", said)
 
     @property
     def run_id(self) -> str:

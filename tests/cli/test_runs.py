@@ -43,17 +43,57 @@ def test_list_has_one_line_a_run_and_the_largest_epsilon_of_its_sites(folder, ca
         "privacy",
         "epsilon",
         "auroc",
+        "overrides",
     ]
 
 
-def test_an_absent_folder_holds_no_runs(tmp_path, capsys):
-    assert main(["runs", "list", str(tmp_path / "none"), "--json"]) == 0
+def test_an_absent_folder_that_was_named_is_a_data_error(tmp_path, capsys, monkeypatch):
+    assert main(["runs", "list", str(tmp_path / "none")]) == 4
+    assert "no such folder" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)  # before the first run nothing is wrong
+    assert main(["runs", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_show_prints_the_summary_or_how_to_go_on(folder, capsys):
+def test_a_run_is_shown_by_the_name_that_the_list_prints(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert main(["runs", "show", "20260131-1"]) == 0
+    assert "report" not in capsys.readouterr().out  # there is none
+    assert main(["runs", "export", "20260131-1"]) == 0
+    assert (folder / "20260131-1" / "tensorboard").is_dir()
+
+
+def test_overrides_and_failures_are_listed(folder, capsys):
+    stopped = folder / "20260131-2"
+    (stopped / "overrides.json").write_text('["sites=8", "privacy.epsilon=3"]')
+    failure = {"kind": "BudgetExhausted", "expected": "room", "found": "none", "remedy": "ask for less"}
+    (stopped / "failure.json").write_text(json.dumps(failure))
+    assert main(["runs", "list", str(folder)]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert row.split() == ["20260131-2", "failed", "1", "sites=8", "privacy.epsilon=3"]
+    assert main(["runs", "show", str(stopped)]) == 0
+    assert "failed: expected room; found none; ask for less" in capsys.readouterr().out
+
+
+def test_a_second_export_says_how_to_overwrite(folder, capsys):
+    assert main(["runs", "export", str(folder / "20260131-1")]) == 0
+    assert main(["runs", "export", str(folder / "20260131-1")]) == 4
+    assert "add --overwrite" in capsys.readouterr().err
+    assert main(["runs", "export", str(folder / "20260131-1"), "--overwrite"]) == 0
+    assert len(list((folder / "20260131-1" / "tensorboard").iterdir())) == 1
+
+
+def test_show_prints_a_short_summary_or_how_to_go_on(folder, capsys):
+    summary = json.loads((folder / "20260131-1" / "summary.json").read_text())
+    summary["privacy"]["release_records"] = {"a": {"plan": "f" * 64}}
+    (folder / "20260131-1" / "summary.json").write_text(json.dumps(summary))
     assert main(["runs", "show", str(folder / "20260131-1")]) == 0
-    assert "sites.b.epsilon = 2.75" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "b     2.75" in shown
+    assert "auroc   0.75" in shown
+    assert "f" * 64 not in shown
+    assert main(["runs", "show", str(folder / "20260131-1"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["summary"] == summary
     assert main(["runs", "show", str(folder / "20260131-2")]) == 0
     assert f"fedimg simulate resume={folder / '20260131-2'}" in capsys.readouterr().out
 

@@ -34,7 +34,7 @@ def simulated(monkeypatch):
     """The library's `simulate` replaced by one that notes what it was asked to run."""
     asked = []
 
-    def simulate(config, progress=None):
+    def simulate(config, progress=None, overrides=()):
         asked.append(config)
         if progress is not None:
             progress("rounds", config.rounds, config.rounds)
@@ -62,6 +62,16 @@ def test_a_sweep_is_one_run_a_point(simulated, capsys):
     outcomes = json.loads(capsys.readouterr().out)
     assert [o["run"] for o in outcomes] == ["runs/1", "runs/2", "runs/3"]
     assert outcomes[1]["overrides"] == ["privacy.epsilon=3", "sites=4"]
+
+
+def test_a_sweep_ends_with_a_table_that_names_each_point(simulated, capsys):
+    assert main(["simulate", "-m", "privacy.epsilon=1,3", "sites=4"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()[-3:]
+    assert head.split() == ["point", "epsilon", "auroc", "run"]
+    assert [row.split() for row in rows] == [
+        ["privacy.epsilon=1", "2.5", "0.9", "runs/1"],
+        ["privacy.epsilon=3", "2.5", "0.9", "runs/2"],
+    ]
 
 
 def test_a_typo_anywhere_in_a_sweep_stops_before_the_first_run(simulated, capsys):

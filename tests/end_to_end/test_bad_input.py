@@ -10,7 +10,7 @@ from fedimg import durable
 from fedimg.cohort import CohortConfig, generate_hospital
 from fedimg.config import compose
 from fedimg.dicom.authoring import write_image
-from fedimg.errors import ConfigError, DataError
+from fedimg.errors import ConfigError, DataError, PolicyRefused
 from fedimg.operator_log import read_operator_log
 from fedimg.simulation import simulate
 
@@ -100,14 +100,28 @@ def run_on(folder, tmp_path, *overrides):
     )
 
 
-def test_every_site_goes_on_and_each_operator_learns_what_was_wrong(folder, tmp_path):
+def test_every_site_goes_on_and_each_operator_learns_what_was_wrong(folder, tmp_path, capsys):
     run = run_on(folder, tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    home = run.path / "sites" / "broken"
+    taken_in, loaded = [line for line in said if line.startswith("broken:")]
+    assert "1 unreadable" in taken_in
+    assert "1 pixels blank" in loaded
+    assert all(line.endswith(f"see `fedimg site log {home}`") for line in (taken_in, loaded))
+    assert any(line.startswith("error: expected at least one example to train on at broken") for line in said)
+    assert "one-class: all of its examples are negative; alone it could learn nothing" in said
+    assert not any(line.startswith("good: all of") for line in said)
     # An empty and a one-class site send noise like any other: that they are does not show.
     assert list(run.summary["sites"]) == ["broken", "good", "one-class"]
     assert len({site["noise_multiplier"] for site in run.summary["sites"].values()}) == 1
     assert "auroc" in run.summary["test"]
     counts = {}
-    for line in read_operator_log(run.path / "sites" / "broken"):
+    for line in read_operator_log(home):
+        if "counts" not in line:
+            assert line["expected"] == "at least one example to train on at broken"
+            continue
+        if line["step"] == "intake":
+            assert line["positions"].keys() == line["counts"].keys()
         for reason, count in line["counts"].items():
             counts[reason] = counts.get(reason, 0) + count
     del counts["no_label"]  # files that no row of the table names
@@ -123,7 +137,7 @@ def test_no_patient_stands_in_anything_that_is_written(folder, tmp_path):
             assert b"Dr Nobody" not in content, path.name
 
 
-def test_a_patient_at_two_sites_trains_at_one(folder, tmp_path):
+def test_a_patient_at_two_sites_trains_at_one(folder, tmp_path, capsys):
     with (folder / "labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     moved = next(row for row in rows if row["site"] == "good")
@@ -132,10 +146,12 @@ def test_a_patient_at_two_sites_trains_at_one(folder, tmp_path):
     with (folder / "labels.csv").open("a", newline="") as stream:
         csv.DictWriter(stream, rows[0]).writerow(moved | {"path": "again.dcm", "site": "one-class"})
     run = run_on(folder, tmp_path)
+    assert "patient at two sites" in capsys.readouterr().err
     held = {
         site: sum(
             line["counts"].get("patient_at_two_sites", 0)
             for line in read_operator_log(run.path / "sites" / site)
+            if "counts" in line
         )
         for site in ("good", "one-class")
     }
@@ -165,3 +181,38 @@ def test_a_full_disk_at_one_site_ends_its_part_and_not_the_run(folder, tmp_path,
     assert run.summary["missing"] == {"1": ["good"], "2": ["good"]}
     told = read_operator_log(run.path / "sites" / "good")
     assert told[-1]["errno"] == "No space left on device"
+
+
+def test_data_of_patients_have_a_row_a_site_without_a_count(folder, tmp_path):
+    """`privacy.md` §1: how many files a site could use depends on its patients."""
+    run = run_on(folder, tmp_path, "data.declared_public=false")
+    page = (run.path / "report.html").read_text()
+    assert "intake" not in run.summary
+    assert "fedimg site log &lt;this run&gt;/sites/broken" in page
+    assert "Quarantined, by reason" not in page
+
+
+def test_a_run_without_a_single_usable_example_is_an_error(folder, tmp_path):
+    with (folder / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["site"] == "broken")
+    with pytest.raises(DataError, match="at least one site with examples to train on"):
+        run_on(folder, tmp_path)
+
+
+def test_a_model_that_cannot_take_the_images_says_so_before_a_file_is_read(folder, tmp_path):
+    with pytest.raises(ConfigError, match="model=scattering, which takes images of two dimensions"):
+        run_on(folder, tmp_path, "imaging=volume", "imaging.image_size=[16,32,32]")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_delta_that_no_site_allows_is_refused_before_a_file_is_read(folder, tmp_path):
+    with pytest.raises(
+        PolicyRefused, match=r"asked at broken and 2 more.*set privacy\.delta to at most 0\.001"
+    ):
+        run_on(folder, tmp_path, "privacy.delta=0.1")
+    (run,) = (tmp_path / "runs").iterdir()
+    assert not list(run.glob("sites/*/receipts.jsonl"))

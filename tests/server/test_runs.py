@@ -77,6 +77,8 @@ def test_a_finished_run_is_read_whole(tmp_path):
         "privacy": "per_site",
         "epsilon": 7.99,
         "auroc": 0.91,
+        "overrides": [],
+        "failure": "",
         "problems": [],
     }
     assert (record.config, record.summary, list(record.metrics)) == (CONFIG, SUMMARY, METRICS)
@@ -195,7 +197,8 @@ def test_only_run_folders_are_listed(tmp_path):
     (tmp_path / "link").symlink_to(path)
     make_run(tmp_path, ".hidden")
     assert [info.run_id for info in list_runs(tmp_path)] == [path.name]
-    assert list_runs(tmp_path / "absent") == ()
+    with pytest.raises(DataError, match="no such folder"):
+        list_runs(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("name", ["../outside", "..", ".", "", "a/b", "/etc", "a\nb", "-x"])
@@ -268,5 +271,5 @@ def test_a_damaged_or_unfinished_run_exports_what_is_readable(tmp_path):
 def test_events_are_not_mixed_with_older_ones(tmp_path):
     record = open_run(make_run(tmp_path / "runs"))
     export_tensorboard(record, tmp_path / "events")
-    with pytest.raises(DataError, match="found events in it; name another folder"):
+    with pytest.raises(DataError, match="found events in it; add --overwrite, or name another folder"):
         export_tensorboard(record, tmp_path / "events")
