@@ -21,8 +21,13 @@ def section(title: str, lead: str, *content: Markup) -> Markup:
 
 
 def bullets(sentences: Sequence[str]) -> Markup:
-    """A list of sentences."""
-    return element("ul", [element("li", sentence) for sentence in sentences])
+    """A list of sentences; e^ε is set as a power."""
+    power = Markup(f"e{element('sup', 'ε')}")
+    return element("ul", [element("li", _with(power, sentence.split("e^ε"))) for sentence in sentences])
+
+
+def _with(between: Markup, parts: Sequence[str]) -> list[str]:
+    return [piece for part in parts for piece in (between, part)][1:]
 
 
 @dataclass(frozen=True, slots=True)

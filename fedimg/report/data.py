@@ -138,6 +138,7 @@ class ReportData:
         kept_intake: for data of patients, whose counts stay at the sites: rows of (site, declared number of
             patients, the command that shows the counts there).
         compression: rows of (what, ratio ≥ 0), original ÷ stored size.
+        test_absent: why there is no `evaluation`; "" where there is one.
         data_card: what the data source is and how it was admitted.
         data_generated: the images show no person; only then may `images` be given.
         created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
@@ -159,6 +160,7 @@ class ReportData:
     intake: tuple[IntakeRow, ...] = ()
     kept_intake: tuple[tuple[str, int, str], ...] = ()
     compression: tuple[tuple[str, float], ...] = ()
+    test_absent: str = ""
     data_card: str = ""
     data_generated: bool = False
     images: tuple[ImagePair, ...] = ()

@@ -61,7 +61,9 @@ def comparison(
     shown = [Series(called[k], (), k) for k in (0, 1) if any(r.noised == bool(k) for r, _ in drawable)]
     said = "; ".join(f"{_label(r.arrangement, r.name)} {called[r.noised]} {a.value:.3f}" for r, a in drawable)
     left_out = len({(r.arrangement, r.name) for r in rows}) - len(names)
-    caption = "AUROC on the public test set with 95 % intervals. Dashed: mean of the sites each alone."
+    caption = "AUROC on the public test set with 95 % intervals."
+    if any(row.arrangement == "site" for row, _ in drawable):
+        caption += " Dashed: mean of the sites each alone."
     if left_out:
         caption += f" {left_out} more sites stand in the table only."
     return Chart(

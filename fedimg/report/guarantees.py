@@ -58,7 +58,11 @@ def key_figures(data: ReportData) -> Markup:
         under = f"{which}, δ = {scientific(privacy.federation_delta)}, add or remove one {unit}"
         name = "nominal ε, void" if privacy.insecure else f"ε of one {unit}"
         tiles.append((name, epsilon_text(privacy.federation_epsilon), under, privacy.insecure))
-    sites = len(privacy.sites) or len({s for point in data.rounds for s in point.epsilon}) or len(data.intake)
+    sites = (
+        len(privacy.sites)
+        or len({s for point in data.rounds for s in point.epsilon})
+        or len(data.intake or data.kept_intake)
+    )
     if sites:
         tiles.append(("Sites", f"{sites:,}", "each with its own data and keys", False))
     if data.rounds:
@@ -119,9 +123,19 @@ def privacy_table(data: ReportData) -> Markup:
         if void
         else f"Neighbouring data sets differ by adding or removing one {unit}, with everything that belongs to "
         f"it. At most {privacy.max_sites_per_patient} "
-        f"site{'s' if privacy.max_sites_per_patient > 1 else ''} per patient, as declared. ε is rounded up."
+        f"site{'s' if privacy.max_sites_per_patient > 1 else ''} per {privacy.unit}, as declared."
     )
-    return section("Nominal noise by site" if void else "Privacy by site", lead, table(columns, rows))
+    said = [] if void else [element("p", _WHICH_EPSILON)]
+    return section("Nominal noise by site" if void else "Privacy by site", lead, table(columns, rows), *said)
+
+
+# 7.996, 8.00, 7.59 and 8.01 can all be read on one page: this says which is which.
+_WHICH_EPSILON: Final = (
+    "The stated ε is the first accountant's and is rounded up to three digits. It covers the retries that were set "
+    "aside for interrupted rounds, so the curve by round, which counts only what was released, may end below it. "
+    "The second accountant is an independent check with an error bound of its own and may lie a little above or "
+    "below; it is not the promise."
+)
 
 
 def _privacy_row(site: SitePrivacy, left: int | None) -> list[str]:

@@ -56,10 +56,10 @@ def path(points: Sequence[Point]) -> str:
     return "M" + "L".join(f"{number(x)},{number(y)}" for x, y in points)
 
 
-def marker(style: int, x: float, y: float, radius: float, label: str = "") -> Markup:
+def marker(style: int, x: float, y: float, radius: float, label: str = "", *, faint: bool = False) -> Markup:
     """A marker whose shape, too, tells the series apart; `label` appears on hovering."""
     name = element("title", label) if label else ""
-    classes = f"mark s{style % COLOURS}"
+    classes = f"mark s{style % COLOURS}{' faint' if faint else ''}"
     corners: tuple[Point, ...]
     match style % 4:
         case 1:

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.report.axes import Frame, shortened, text_width, ticks
-from fedimg.report.lines import COLOURS, Chart, Series, draw_series, legend, path, picture
+from fedimg.report.lines import COLOURS, Chart, Series, draw_series, legend, marker, path, picture
 from fedimg.report.markup import Markup, element
 from fedimg.values import EvaluationReport
 
 SIZE = (440.0, 420.0)
 SOURCES = {"public": "public test set", "sites": "sites (from noised histograms)"}
 _STRIP = 30.0
+# A bin of fewer says next to nothing of a rate: it is drawn faint and no line leads to it.
+FEW = 10
 # Steps of a drawn curve; finer ones cannot be seen and would swell the file.
 _CURVE_POINTS = 400
 
@@ -101,9 +103,13 @@ def reliability(reports: Sequence[EvaluationReport], key: str = "reliability") -
     content = [*frame.draw(), _diagonal(frame)]
     series = []
     for k, report in shown:
-        points = tuple((float(p), float(o)) for p, o, _ in report.reliability)
+        enough = report.reliability[:, 2] >= FEW
+        points = tuple((float(p), float(o)) for p, o, _ in report.reliability[enough])
         series.append(Series(SOURCES[report.source], points, k))
-    content.extend(draw_series(frame, series))
+        for p, o, weight in report.reliability[~enough]:
+            x, y, label = frame.x(float(p)), frame.y(float(o)), f"{weight:.0f} only, near {p:.2f}: {o:.2f}"
+            content.append(marker(k, x, y, 2.6, label, faint=True))
+    content.extend(draw_series(frame, [one for one in series if one.points]))
     for place, (k, report) in enumerate(shown):
         content.extend(_weights(frame, report, k, SIZE[1] - 2 - (len(shown) - 1 - place) * _STRIP))
     said = "; ".join(f"{s.name}: " + ", ".join(f"{p:.2f}→{o:.2f}" for p, o in s.points) for s in series)
@@ -111,7 +117,7 @@ def reliability(reports: Sequence[EvaluationReport], key: str = "reliability") -
         picture(key, "Reliability", f"Observed rate by predicted probability. {said}.", SIZE, content),
         legend(series),
         "Reliability. On the diagonal, what is predicted comes true as often as predicted; bars show where "
-        "the examples are.",
+        f"the examples are. Faint: fewer than {FEW} of them, too few for a rate.",
     )
 
 
@@ -124,7 +130,8 @@ def _weights(frame: Frame, report: EvaluationReport, style: int, floor: float) -
     for (predicted, _, weight), share in zip(report.reliability, weights / weights.sum(), strict=True):
         height = float(weight / weights.max()) * (_STRIP - 5)
         name = element("title", f"{share:.1%} of the examples near {predicted:.2f}")
-        x = frame.x(float(predicted)) - width / 2
+        # The first and the last bar stay within the axis.
+        x = min(max(frame.x(float(predicted)) - width / 2, frame.x.start), frame.x.end - width)
         drawn.append(
             element(
                 "rect",
@@ -139,8 +146,10 @@ def _weights(frame: Frame, report: EvaluationReport, style: int, floor: float) -
     return drawn
 
 
-def confusion(report: EvaluationReport, classes: Sequence[str], key: str = "confusion") -> Chart:
-    """The confusion matrix, rows true; the tint is the share of the row."""
+def confusion(
+    report: EvaluationReport, classes: Sequence[str], key: str = "confusion", counted: str = "examples"
+) -> Chart:
+    """The confusion matrix of `counted` things, rows true; the tint is the share of the row."""
     counts = report.confusion
     n = len(counts)
     names = [classes[k] if k < len(classes) else str(k) for k in range(n)]
@@ -198,9 +207,8 @@ def confusion(report: EvaluationReport, classes: Sequence[str], key: str = "conf
     )
     right = int(np.trace(counts))
     said = f"{right} of {int(counts.sum())} on the diagonal."
-    noisy = " Noisy counts of patients." if report.source == "sites" else ""
     svg = picture(key, f"Confusion matrix, {SOURCES[report.source]}", said, (SIZE[0], height), content)
-    return Chart(svg, Markup(""), f"Confusion matrix, {SOURCES[report.source]}.{noisy}")
+    return Chart(svg, Markup(""), f"Confusion matrix, {SOURCES[report.source]}: counts of {counted}.")
 
 
 def _cell(x: float, y: float, side: float, count: int, share: float, names: tuple[str, str]) -> list[Markup]:

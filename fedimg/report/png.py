@@ -11,10 +11,16 @@ from PIL import Image
 _SIDE_PX = 192
 
 
-def png_of(image_HW: npt.NDArray[np.float32]) -> bytes:
-    """A grey PNG between the 0.5th and 99.5th percentile, enlarged in whole steps to about 192 pixels."""
+def window_of(image_HW: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """The 0.5th and the 99.5th percentile: what is shown black and what white."""
     low, high = np.percentile(image_HW, (0.5, 99.5))
-    grey = np.clip((image_HW - low) / max(float(high - low), 1e-6), 0, 1)
+    return float(low), float(high)
+
+
+def png_of(image_HW: npt.NDArray[np.float32], window: tuple[float, float] | None = None) -> bytes:
+    """A grey PNG within `window`, or its own `window_of`, enlarged in whole steps to about 192 pixels."""
+    low, high = window or window_of(image_HW)
+    grey = np.clip((image_HW - low) / max(high - low, 1e-6), 0, 1)
     picture = Image.fromarray((255 * grey).astype(np.uint8))
     scale = max(1, _SIDE_PX // max(picture.size))
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

@@ -79,8 +79,14 @@ def training(data: ReportData) -> Markup:
 def performance_of_model(data: ReportData) -> Markup:
     """Metrics with intervals, curves and confusion matrices of the global model."""
     reports = [r for r in (data.evaluation, data.site_evaluation) if r is not None]
+    absent = (
+        [element("p", f"No measurement on a public test set: {data.test_absent}.")]
+        if data.test_absent
+        else []
+    )
     if not reports:
-        return Markup("")
+        return section("Performance", "", *absent) if absent else Markup("")
+    unit = data.privacy.unit
     heads = {"public": "public test set", "sites": "at the sites"}
     columns = [Column("metric", numeric=False), *(Column(heads[r.source]) for r in reports)]
     rows = [
@@ -88,13 +94,18 @@ def performance_of_model(data: ReportData) -> Markup:
         for name, label in _METRICS.items()
         if any(name in r.metrics for r in reports)
     ]
-    units = {"public": "examples", "sites": "patients (a noisy count)"}
+    noisy = " (a noisy count)" if data.privacy.mode != "none" else ""
+    units = {"public": "examples", "sites": f"{unit}s{noisy}"}
     rows.append(["number", *(f"{r.examples:,} {units[r.source]}" for r in reports)])
     charts = [performance.roc(reports), performance.reliability(reports)]
     charts += [
-        performance.confusion(r, data.classes, f"confusion-{r.source}") for r in reports if r.confusion.any()
+        performance.confusion(r, data.classes, f"confusion-{r.source}", f"{units[r.source]}")
+        for r in reports
+        if r.confusion.any()
     ]
-    lead = "The global model, with 95 % intervals from resampling patients."
+    lead = f"The global model, with 95 % intervals from resampling {unit}s."
+    if unit == "patient" and len(reports) > 1:
+        lead += " On the public set every example counts, at the sites every patient counts once."
     if data.site_evaluation is not None:
         lead += (
             " At the sites everything derives from one release of noised score histograms; its intervals "
@@ -103,7 +114,7 @@ def performance_of_model(data: ReportData) -> Markup:
             else " At the sites everything derives from score histograms."
         )
     drawn = element("div", [figure(chart) for chart in charts if chart], class_="figures")
-    return section("Performance", lead, table(columns, rows), *_omissions(reports), drawn)
+    return section("Performance", lead, *absent, table(columns, rows), *_omissions(reports), drawn)
 
 
 def _omissions(reports: Sequence[EvaluationReport]) -> list[Markup]:

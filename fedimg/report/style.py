@@ -67,7 +67,7 @@ section{background:var(--panel);border:1px solid var(--rule);border-radius:12px;
 .figures>figure{display:grid;grid-template-rows:subgrid;grid-row:span 3;row-gap:0}
 .figures .chart{max-width:520px}
 .figures.three .chart{max-width:400px;min-width:280px}
-*+.columns,*+.figures,figure+.scroll,.scroll+details,details+*,.scroll+.figures{margin-top:20px}
+*+.columns,*+.figures,figure+.scroll,.scroll+details,details+*,.scroll+.figures,.scroll+p{margin-top:20px}
 .promise{border-radius:10px;padding:14px 18px;border:1px solid var(--rule);background:var(--soft)}
 .promise.yes{background:var(--good-soft);border-color:var(--good)}
 .promise.yes h3{color:var(--good)}
@@ -75,7 +75,8 @@ section{background:var(--panel);border:1px solid var(--rule);border-radius:12px;
 .promise li{margin:0 0 6px}
 figure{margin:0;break-inside:avoid}
 figcaption{color:var(--muted);font-size:13px;margin-top:6px}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;overflow-y:hidden}
+sup{line-height:0}
 .chart{display:block;width:100%;height:auto;min-width:340px}
 .chart.wide{min-width:720px}
 .chart text{font-size:12px;fill:var(--ink)}
@@ -91,6 +92,7 @@ figcaption{color:var(--muted);font-size:13px;margin-top:6px}
 .line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .line.crowd{stroke:var(--muted);stroke-width:1;opacity:.45}
 .mark{fill:var(--c);stroke:var(--panel);stroke-width:1}
+.mark.faint{opacity:.35}
 .area{fill:var(--c);opacity:.1}
 .ring{fill:var(--panel);stroke:var(--c);stroke-width:2.5}
 .bar{fill:var(--c);opacity:.55}

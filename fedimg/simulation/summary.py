@@ -55,6 +55,7 @@ def write(
         "simulated": True,
         "test": _values(history.final),
         "test_intervals": _intervals(history.final),
+        "test_absent": _test_absent(federation, history),
         "sites": {
             name: (_site(plans[name], config) if name in plans else {})
             | ({"left": gone[name]} if name in gone else {})
@@ -169,6 +170,7 @@ def report_data(
         rounds=tuple(_points(history)),
         evaluation=history.final,
         site_evaluation=at_sites,
+        test_absent=_test_absent(federation, history),
         comparison=tuple(rows) if comparison or note else (),
         intake=tuple(_intake_row(federation, name) for name in federation.intake)
         if federation.public_data
@@ -177,7 +179,7 @@ def report_data(
         if federation.public_data
         else tuple(_kept_row(config, federation, name) for name in federation.intake),
         compression=_compression(federation, sites),
-        data_card=" ".join([*federation.cards, note]).strip(),
+        data_card=" ".join(_sentence(text) for text in (*federation.cards, note) if text),
         data_generated=generated,
         images=_pictures(config, federation, sites) if generated else (),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -202,6 +204,19 @@ def _site(plan: PrivacyPlan, config: Config) -> dict[str, Any]:
         "sampling_rate": plan.sampling_rate,
         "steps": plan.steps,
     }
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+
+
+def _test_absent(federation: Federation, history: History) -> str:
+    """Why there is no measurement on a public test set; "" where there is one."""
+    if history.final is not None:
+        return ""
+    if federation.public_home is None:
+        return "the source has no public examples (rows of split=public in its table)"
+    return "none of the public examples was usable"
 
 
 def _points(history: History) -> list[RoundPoint]:

@@ -249,3 +249,17 @@ def test_one_value_at_its_ceiling_still_has_an_axis():
     svg = ET.fromstring(forest.comparison(rows, PRIVATE).svg)
     (circle,) = svg.iter("circle")
     assert axes_of(svg)(float(circle.get("cx")), 0)[0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_bins_of_few_examples_are_faint_and_every_bar_is_within_its_axis():
+    table = np.array([[0.01, 0.0, 40.0], [0.5, 1.0, 2.0], [0.99, 0.9, 30.0]])
+    report = EvaluationReport("public", 72, {}, np.zeros((2, 2), np.int64), np.zeros((0, 2)), table, {})
+    svg = ET.fromstring(performance.reliability([report]).svg)
+    (faint,) = [e for e in svg.iter() if "faint" in (e.get("class") or "")]
+    assert "2 only" in faint.find("title").text
+    (line,) = [e for e in svg.iter("path") if (e.get("class") or "").startswith("line")]
+    assert len(path_points(line)) == 2  # from the first bin to the last, not by way of the faint one
+    (axis,) = [e for e in svg.iter("line") if e.get("class") == "axis" and e.get("y1") == e.get("y2")][-1:]
+    for bar in (e for e in svg.iter("rect") if (e.get("class") or "").startswith("bar")):
+        left, right = float(bar.get("x")), float(bar.get("x")) + float(bar.get("width"))
+        assert float(axis.get("x1")) - 0.01 <= left < right <= float(axis.get("x2")) + 0.01

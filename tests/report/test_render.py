@@ -338,3 +338,35 @@ def test_long_tables_are_folded_away():
     sites = tuple(SitePrivacy(f"s{k}", 1.0, 1e-5, 1.0, 0.1, 10, 0.1, "PLD") for k in range(1000))
     page = render(ReportData("t", "r", PrivacySummary("per_site", sites), simulated=True))
     assert "all 1,000 rows" in words(page)
+
+
+def test_the_factor_is_set_as_a_power(complete):
+    page = render(complete())
+    assert "factor e<sup>ε</sup>, but" in page
+    assert "e^ε" not in page
+
+
+def test_every_epsilon_on_the_page_is_told_apart(complete):
+    assert "it is not the promise" in words(render(complete()))
+
+
+def test_a_mean_is_explained_only_where_it_is_drawn(complete):
+    alone = tuple(row for row in complete().comparison if row.arrangement != "site")
+    assert "dashed" in words(render(complete()))
+    assert "dashed" not in words(render(dataclasses.replace(complete(), comparison=alone)))
+
+
+def test_a_missing_public_set_is_explained(complete):
+    bare = dataclasses.replace(complete(), evaluation=None, test_absent="the source has no public examples")
+    for data in (bare, dataclasses.replace(bare, site_evaluation=None)):
+        assert "no measurement on a public test set: the source has no public examples." in words(
+            render(data)
+        )
+
+
+def test_counts_that_stay_at_a_site_are_pointed_to(complete):
+    kept = (("alder", 250, "fedimg site log <this run>/sites/alder"),)
+    text = words(render(dataclasses.replace(complete(), intake=(), compression=(), kept_intake=kept)))
+    assert "fedimg site log <this run>/sites/alder" in text
+    assert "250" in text
+    assert "the counts stay in its home" in text

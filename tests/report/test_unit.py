@@ -1,5 +1,9 @@
 """Where the source knows of no patients, no sentence promises anything to one."""
 
+import re
+from dataclasses import replace
+
+from fedimg.report import render
 from fedimg.report.data import PrivacySummary, SitePrivacy
 from fedimg.report.promises import notices, promised
 
@@ -18,3 +22,18 @@ def test_a_patient_unit_stays_one():
     summary = PrivacySummary("per_site", (SITE,))
     assert "one patient, with all of their images and studies" in " ".join(promised(summary))
     assert "The unit is the image" not in [notice.title for notice in notices(summary, simulated=True)]
+
+
+def test_the_tables_of_images_count_images(complete):
+    page = render(replace(complete(), privacy=replace(complete().privacy, unit="image")))
+    assert "images (a noisy count)" in page
+    assert "from resampling images" in page
+    assert "per image, as declared" in page
+    assert not re.search(r"patients \(a noisy count\)|resampling patients|per patient, as declared", page)
+
+
+def test_what_is_counted_on_which_side_is_said(complete):
+    page = render(complete())
+    assert "On the public set every example counts, at the sites every patient counts once." in page
+    assert "public test set: counts of examples." in page
+    assert "counts of patients (a noisy count)." in page
