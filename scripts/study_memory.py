@@ -26,7 +26,7 @@ import numpy as np
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.authoring import write_image
 from fedimg.home import OutFolder
-from fedimg.intake import FolderInputs, IntakeConfig, run_intake
+from fedimg.intake import FolderInputs, MeasuredIntakeConfig, run_intake
 
 _KEY = SiteKey.from_bytes(bytes(range(32)))
 _PER_SERIES, _PER_PATIENT = 100, 200
@@ -63,7 +63,7 @@ def take_in(source: Path, out: Path, workers: int, layers: Any) -> dict[str, Any
     """In the process that is measured."""
     folder = OutFolder.create(out, _KEY, "study")
     began = time.monotonic()
-    result = run_intake(FolderInputs(source), folder, IntakeConfig(workers=workers, pixel_layers=layers))
+    result = run_intake(FolderInputs(source), folder, MeasuredIntakeConfig(workers=workers, layers=layers))
     seconds = time.monotonic() - began
     return {
         "released": result.released,

@@ -3,7 +3,7 @@
 from fedimg.intake.admission import Admission, admission, admitted
 from fedimg.intake.folder import FolderInputs
 from fedimg.intake.report import REMEDIES, report_text
-from fedimg.intake.station import IntakeConfig, IntakeResult, run_intake
+from fedimg.intake.station import IntakeConfig, IntakeResult, MeasuredIntakeConfig, run_intake
 
 __all__ = [
     "REMEDIES",
@@ -11,6 +11,7 @@ __all__ = [
     "FolderInputs",
     "IntakeConfig",
     "IntakeResult",
+    "MeasuredIntakeConfig",
     "admission",
     "admitted",
     "report_text",

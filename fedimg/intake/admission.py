@@ -43,10 +43,15 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
     )
 
 
-def _masked(receipt: Receipt) -> dict[str, Any]:
-    """Of the evidence what training needs; the rest would fill memory."""
+def _needed(receipt: Receipt) -> dict[str, Any]:
+    """Of the evidence what is asked here and in training; the rest would fill memory."""
     areas = areas_of(receipt.evidence)
-    return {"masked": areas} if areas else {}
+    needed: dict[str, Any] = {"masked": areas} if areas else {}
+    layers = receipt.evidence.get("pixels", {}).get("layers", ())
+    # A NIfTI file's route ends with L0, and what this site wrote before comes in without layers.
+    if receipt.kind == "dicom" and layers and "L5" not in layers:
+        needed["unproven"] = True
+    return needed
 
 
 def admission(home: SiteHome, profile: str | None = None) -> Admission:
@@ -67,7 +72,7 @@ def admission(home: SiteHome, profile: str | None = None) -> Admission:
         latest.pop(outputs.pop(receipt.link, ""), None)
         if receipt.decision == "released":
             outputs[receipt.link] = receipt.output or ""
-            latest[receipt.output or ""] = replace(receipt, evidence=_masked(receipt), gate={}, versions={})
+            latest[receipt.output or ""] = replace(receipt, evidence=_needed(receipt), gate={}, versions={})
     one_basis(latest.values())
     labels = read_labels(home.labels)
     records, refused = [], []
@@ -75,6 +80,7 @@ def admission(home: SiteHome, profile: str | None = None) -> Admission:
         receipt = latest[path]
         try:
             _check_profile(receipt, profile)
+            _check_proof(receipt)
             receipts.check_file(receipt, path, home.released)
             records.append(record_of(receipt, _label(receipt, labels)))
         except ReceiptError as error:
@@ -98,6 +104,12 @@ def _check_profile(receipt: Receipt, profile: str | None) -> None:
         raise ReceiptError(
             where, "another profile", "take the input in under the profile that the terms name"
         )
+
+
+def _check_proof(receipt: Receipt) -> None:
+    if receipt.evidence.get("unproven"):
+        where = f"pixels proven free of text (L5) in the file of run position {receipt.position}"
+        raise ReceiptError(where, "a release made to measure without them", "take the input in again")
 
 
 def _label(receipt: Receipt, labels: dict[str, Label]) -> Label:

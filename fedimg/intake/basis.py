@@ -22,17 +22,20 @@ def key_digest(site_key: SiteKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Attributes: profile: name, digest, edition. origin: project, key digest. versions: of software."""
+    """Attributes: profile: name, digest, edition. origin: project, key digest, and the pixel layers if
+    some were left out. versions: of software.
+    """
 
     profile: Mapping[str, Any]
     origin: Mapping[str, str]
     versions: Mapping[str, str]
 
     @classmethod
-    def of(cls, profile: Profile, project: str, site_key: SiteKey) -> Self:
+    def of(cls, profile: Profile, project: str, site_key: SiteKey, layers: str = "all") -> Self:
         return cls(
             {"name": profile.name, "digest": profile.digest, "edition": profile.edition},
-            {"project": project, "key": key_digest(site_key)},
+            {"project": project, "key": key_digest(site_key)}
+            | ({} if layers == "all" else {"layers": layers}),
             {name: version(name) for name in ("fedimg", "pydicom")},
         )
 

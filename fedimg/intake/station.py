@@ -42,8 +42,8 @@ class IntakeConfig:
     """What an intake may be told.
 
     Attributes:
-        profile, missing_patient_id, keep_times, recompress, head, largest_mask, vendor_boxes,
-            pixel_layers: see `DeidConfig`.
+        profile, missing_patient_id, keep_times, recompress, head, largest_mask, vendor_boxes:
+            see `DeidConfig`.
         project, allow_secondary_capture: see `ReleaseConfig`. workers: child processes;
             0: this process, which a decoder's crash would end.
     """
@@ -56,13 +56,18 @@ class IntakeConfig:
     head: Literal["quarantine", "deface", "allow-local"] | None = None
     largest_mask: float = 0.2
     vendor_boxes: str | None = None
-    pixel_layers: Literal["all", "L0-L3"] = "all"
     missing_patient_id: Literal["quarantine", "study"] = "quarantine"
     keep_times: bool = False
 
+    @property
+    def pixel_layers(self) -> Literal["all", "L0-L3"]:
+        """All of them: no configuration leaves one out."""
+        return "all"
+
     def basis(self, site_key: SiteKey) -> Basis:
         """What receipts name as the ground of a release."""
-        return Basis.of(load_profile(self.profile, keep_times=self.keep_times), self.project, site_key)
+        profile = load_profile(self.profile, keep_times=self.keep_times)
+        return Basis.of(profile, self.project, site_key, self.pixel_layers)
 
     def release(self, *, labelled: bool, root: Path | None = None) -> ReleaseConfig:
         """The same for one input. Below `root`, the input folder, links are not followed."""
@@ -78,6 +83,17 @@ class IntakeConfig:
             pixel_layers=self.pixel_layers,
         )
         return ReleaseConfig(self.project, deid, self.allow_secondary_capture, root is None, labelled, root)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredIntakeConfig(IntakeConfig):
+    """To measure what text detection and its proof cost: without them. What it releases is not admitted to training."""
+
+    layers: Literal["all", "L0-L3"] = "L0-L3"
+
+    @property
+    def pixel_layers(self) -> Literal["all", "L0-L3"]:
+        return self.layers
 
 
 @dataclass(frozen=True, slots=True)

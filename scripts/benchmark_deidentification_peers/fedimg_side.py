@@ -19,7 +19,7 @@ import torch
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.deidentify import DeidConfig
 from fedimg.home import SiteHome
-from fedimg.intake import IntakeConfig, run_intake
+from fedimg.intake import MeasuredIntakeConfig, run_intake
 from fedimg.intake.release import Releaser
 from fedimg.intake.task import ReleaseConfig, Task
 from fedimg.values import SourceItem
@@ -40,7 +40,7 @@ def engine(source: Path, target: Path, layers: Layers, codec: Codec) -> int:
     return sum(outcome.reason is None for outcome in outcomes)
 
 
-def intake(source: Path, target: Path, config: IntakeConfig) -> int:
+def intake(source: Path, target: Path, config: MeasuredIntakeConfig) -> int:
     home = SiteHome.create(target / "home", simulated=True, insecure_seed="benchmark")
     return len(run_intake(items_of(source), home, config).records)
 
@@ -55,7 +55,7 @@ def main() -> int:
         into.mkdir(parents=True)
         if kind == "engine":
             return engine(folder, into, layers, codec)
-        return intake(folder, into, IntakeConfig(pixel_layers=layers, recompress=codec, workers=int(workers)))
+        return intake(folder, into, MeasuredIntakeConfig(layers=layers, recompress=codec, workers=int(workers)))
 
     warm = source.with_name(source.name + "-warm")
     if warm.is_dir():

@@ -25,7 +25,7 @@ def hospital(tmp_path_factory):
     return folder
 
 
-FAST = ["deid.workers=0", "deid.pixel_layers=L0-L3"]
+FAST = ["deid.workers=0"]
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from fedimg.dicom import masks, pixels
 from fedimg.dicom.authoring import build_image, encoded, write_image
+from fedimg.errors import ConfigError
 from fedimg.home import SiteHome
-from fedimg.intake import IntakeConfig, admitted, run_intake
+from fedimg.intake import IntakeConfig, MeasuredIntakeConfig, admission, admitted, run_intake
 from fedimg.values import SourceItem
 
 SHAPE = (4, 12, 16)
@@ -50,8 +50,8 @@ def test_evidence_without_pixels_has_no_mask():
     assert masks.areas_of({"masked": [[None, 1, 2, 3, 4]]}) == ((None, 1, 2, 3, 4),)
 
 
-@pytest.mark.parametrize("layers", ["all", "L0-L3"])
-def test_what_was_blanked_at_the_intake_is_masked_for_training(tmp_path, layers):
+def blanked_ultrasound(tmp_path):
+    """One ultrasound whose banner lies outside its region."""
     banner = np.full((60, 80), 50, np.uint8)
     banner[:10] = 200
     region = {
@@ -63,9 +63,12 @@ def test_what_was_blanked_at_the_intake_is_masked_for_training(tmp_path, layers)
     source = tmp_path / "1.dcm"
     attributes = {"PatientID": "4711", "SequenceOfUltrasoundRegions": [region]}
     write_image(source, modality="US", pixels=banner, attributes=attributes)
-    home = SiteHome.create(tmp_path / "home", simulated=True)
-    config = IntakeConfig(workers=0, pixel_layers=layers)
-    assert run_intake([SourceItem(source, "dicom", label=0)], home, config).quarantined == {}
+    return SourceItem(source, "dicom", label=0), SiteHome.create(tmp_path / "home", simulated=True)
+
+
+def test_what_was_blanked_at_the_intake_is_masked_for_training(tmp_path):
+    item, home = blanked_ultrasound(tmp_path)
+    assert run_intake([item], home, IntakeConfig()).quarantined == {}
     (record,) = admitted(home)
     image = pixels.decode(home.released / record.path, masked=record.masked)
     inside = np.zeros((1, 60, 80), np.bool_)
@@ -74,3 +77,13 @@ def test_what_was_blanked_at_the_intake_is_masked_for_training(tmp_path, layers)
     assert np.array_equal(image.mask_DHW, ~inside)
     assert (image.pixels_DHW[inside] == 50).all()
     assert (image.pixels_DHW[~inside] == 0).all()
+
+
+def test_what_was_released_without_proof_of_its_pixels_is_not_admitted(tmp_path):
+    item, home = blanked_ultrasound(tmp_path)
+    assert run_intake([item], home, MeasuredIntakeConfig()).quarantined == {}
+    found = admission(home)
+    assert found.records == ()
+    assert "pixels proven free of text (L5)" in str(found.refused[0])
+    with pytest.raises(ConfigError, match="that this folder was filled under"):
+        run_intake([item], home, IntakeConfig())

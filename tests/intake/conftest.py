@@ -56,7 +56,7 @@ def key() -> SiteKey:
 @pytest.fixture
 def config() -> IntakeConfig:
     """Without the text detector, which none of these tests is about."""
-    return IntakeConfig(project="trial", pixel_layers="L0-L3")
+    return IntakeConfig(project="trial")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from fedimg.errors import ConfigError, ReceiptError
 from fedimg.home import SiteHome
-from fedimg.intake import IntakeConfig, admission, admitted, run_intake
+from fedimg.intake import MeasuredIntakeConfig, admission, admitted, run_intake
 from fedimg.values import SourceItem
 
 
@@ -85,7 +85,7 @@ def test_receipts_put_back_admit_nothing_on_this_machine(home, items, config):
 def test_the_receipt_names_project_and_key_without_the_key(home, items):
     from fedimg.dicom import receipts
 
-    run_intake(items[:1], home, IntakeConfig(pixel_layers="L0-L3"))
+    run_intake(items[:1], home, MeasuredIntakeConfig())
     (receipt,) = receipts.read(home.receipts, home.signing_key.public_bytes)
     assert receipt.origin["project"] == "fedimg"
     assert len(receipt.origin["key"]) == 16

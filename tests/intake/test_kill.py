@@ -115,10 +115,10 @@ def limited(source, root, size):
     code = (
         "import resource, sys; from pathlib import Path; from fedimg.crypto.keys import SiteKey\n"
         "from fedimg.errors import FedimgError; from fedimg.home import OutFolder\n"
-        "from fedimg.intake import FolderInputs, IntakeConfig, run_intake\n"
+        "from fedimg.intake import FolderInputs, MeasuredIntakeConfig, run_intake\n"
         "out = OutFolder.open(Path(sys.argv[2]), SiteKey.from_bytes(bytes(range(32))))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))\n"
-        "try: run_intake(FolderInputs(Path(sys.argv[1])), out, IntakeConfig(project='trial', pixel_layers='L0-L3'))\n"
+        "try: run_intake(FolderInputs(Path(sys.argv[1])), out, MeasuredIntakeConfig(project='trial'))\n"
         "except FedimgError as error: print(error); sys.exit(error.exit_code)\n"
     )
     return subprocess.run(
