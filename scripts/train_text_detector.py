@@ -138,7 +138,7 @@ def train(
     if start is not None:
         net.load_state_dict({name: value.float() for name, value in load(start.read_bytes()).items()})
         rate = LEARNING_RATE * CONTINUED
-    net = net.to(memory_format=torch.channels_last)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.08)
     figures, started, running = [], time.monotonic(), 0.0

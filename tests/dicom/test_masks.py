@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fedimg.dicom import masks, pixels
 from fedimg.dicom.authoring import build_image, encoded, write_image
