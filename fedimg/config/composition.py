@@ -32,9 +32,10 @@ MAY_CHANGE_ON_RESUME = ("device", "resume", "runs")
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 
 
-def compose(overrides: Sequence[str] = ()) -> Config:
+def compose(overrides: Sequence[str] = (), also: Sequence[str] = ()) -> Config:
     """The configuration of one run.
 
+    `also` names keys that the caller takes for itself: an unknown one may have meant them.
     `resume=runs/<id>` takes that run's own configuration and lets only the device change.
 
     Raises:
@@ -52,7 +53,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     resume = [o for o in parsed if o.key_or_group == "resume" and o.value() is not None]
     if resume:
         return _resumed(Path(str(resume[-1].value())), parsed)
-    mapping = compose_mapping(Config, overrides, conf_folder())
+    mapping = compose_mapping(Config, overrides, conf_folder(), also)
     check_counts(mapping)
     return strict.build(Config, mapping)
 
@@ -101,10 +102,12 @@ def dump(config: Config) -> str:
     return text
 
 
-def compose_mapping(schema: type, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+def compose_mapping(
+    schema: type, overrides: Sequence[str], folder: Path, also: Sequence[str] = ()
+) -> dict[str, Any]:
     """Compose `folder`/config.yaml with overrides whose keys `schema` has; plain values come back."""
     options = groups(folder)
-    known = tuple(strict.key_paths(schema))
+    known = (*strict.key_paths(schema), *also)
     lines, choices = [], {}
     for override in _parse(overrides):
         key = override.key_or_group

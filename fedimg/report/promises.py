@@ -81,6 +81,15 @@ def _of_images(text: str) -> str:
         (", with all of their images and studies,", ""),
         ("every other patient's record", "every other image"),
         ("the patient's own site", "the image's own site"),
+        ("The patient's own site sees the patient's data", "The image's own site sees it"),
+        (
+            "any one patient. Membership of a patient, and sometimes whole images,",
+            "any one image. Membership of an image, and sometimes all of it,",
+        ),
+        ("No patient is assumed", "No image is assumed"),
+        (", since each site uses its own pseudonyms", ""),
+        ("A patient is protected", "An image is protected"),
+        ("on the same patients", "on the same images"),
         ("Each patient", "Each image"),
         ("one patient", "one image"),
     ):
@@ -90,6 +99,11 @@ def _of_images(text: str) -> str:
 
 def not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
     """What a reader may not conclude from the run."""
+    said = _not_promised(privacy)
+    return tuple(map(_of_images, said)) if privacy.unit == "image" else said
+
+
+def _not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
     if not privacy.protects:
         return (
             (
@@ -168,7 +182,8 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
             Notice(
                 "danger",
                 "No differential privacy",
-                "The sites' updates carried no noise. They, and the model, may reveal single patients.",
+                "The sites' updates carried no noise. They, and the model, may reveal single "
+                + ("images." if privacy.unit == "image" else "patients."),
             )
         )
     elif not privacy.protects and not privacy.insecure:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fedimg.config import Config
 
 
-def rows(config: Config) -> tuple[tuple[str, str], ...]:
-    """What a reader looks for first; the rest stands in config.yaml."""
+def rows(config: Config, unit: str = "patient") -> tuple[tuple[str, str], ...]:
+    """What a reader looks for first; the rest stands in config.yaml. `unit` is what ε is for."""
     a, engine = config.aggregation, config.engine
     return (
         ("data", config.data.name),
@@ -17,23 +17,24 @@ def rows(config: Config) -> tuple[tuple[str, str], ...]:
         ("secure aggregation", config.secagg.name),
         ("engine", f"{engine.name}, fused" if engine.fused else engine.name),
         ("seed (weights, partition, cohort)", str(config.seed)),
-        *(_open(config) if config.privacy.mode == "none" else _private(config)),
+        *(_open(config) if config.privacy.mode == "none" else _private(config, unit)),
         *_both(config),
     )
 
 
-def _private(config: Config) -> list[tuple[str, str]]:
+def _private(config: Config, unit: str) -> list[tuple[str, str]]:
     p, t = config.privacy, config.training
     sampled = (
-        f"{p.expected_batch_size:g} patients expected in a step"
+        f"{p.expected_batch_size:g} {unit}s expected in a step"
         if p.sampling_rate is None
-        else f"each patient with probability {p.sampling_rate:g} in a step"
+        else f"each {unit} with probability {p.sampling_rate:g} in a step"
     )
+    several = [("images per patient and step", f"at most {p.images_per_patient}")]
     return [
         ("local steps a round", str(p.local_steps)),
         ("sampling", sampled),
         ("clip norm C", f"{p.l2_clip_norm:g}"),
-        ("images per patient and step", f"at most {p.images_per_patient}"),
+        *(several if unit == "patient" else []),
         ("local learning rate", f"{t.private_learning_rate or t.learning_rate:g}"),
     ]
 

@@ -166,7 +166,7 @@ def report_data(
         privacy=privacy,
         simulated=True,
         classes=federation.classes,
-        config=settings.rows(config),
+        config=settings.rows(config, federation.unit),
         rounds=tuple(_points(history)),
         evaluation=history.final,
         site_evaluation=at_sites,

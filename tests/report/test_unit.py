@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fedimg.report import render
 from fedimg.report.data import PrivacySummary, SitePrivacy
-from fedimg.report.promises import notices, promised
+from fedimg.report.promises import not_promised, notices, promised
 
 SITE = SitePrivacy("a", 1.0, 1e-5, 1.0, 0.1, 10, 1.0, "dp-accounting")
 
@@ -13,6 +13,9 @@ SITE = SitePrivacy("a", 1.0, 1e-5, 1.0, 0.1, 10, 1.0, "dp-accounting")
 def test_an_image_unit_is_never_called_a_patient():
     summary = PrivacySummary("per_site", (SITE,), unit="image")
     text = " ".join(promised(summary))
+    for other in (summary, replace(summary, sites=(), mode="none")):
+        left = " ".join(not_promised(other))
+        assert not re.search("No patient|any one patient|same patients|patient's", left)
     assert "patient" not in text
     assert "Adding or removing one image changes" in text
     assert "The unit is the image" in [notice.title for notice in notices(summary, simulated=True)]

@@ -27,7 +27,7 @@ def configuration(overrides: Sequence[str], workers: int | None = None) -> Intak
     foreign = [o for o in overrides if not o.lstrip("+").startswith(("deid.", "deid="))]
     if foreign:
         raise ConfigError("overrides of deid", foreign[0], "see `fedimg deidentify run --help`")
-    config = compose([o for o in overrides if not o.startswith(KEY)]).deid
+    config = compose([o for o in overrides if not o.startswith(KEY)], [KEY[:-1]]).deid
     return config if workers is None else replace(config, workers=workers)
 
 
