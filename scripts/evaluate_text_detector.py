@@ -21,7 +21,7 @@ import numpy as np
 import pydicom
 
 from fedimg.dicom.pixels import stored_frames
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.text import Frames, TextDetector
 from fedimg.dicom.text.evaluation import CAPITALS_PX, Share, as_frames, by_condition, clean_image, measure
 from fedimg.dicom.text.held_out import KINDS, anatomy

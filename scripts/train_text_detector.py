@@ -111,7 +111,10 @@ def folded(net: TextNet) -> TextNet:
     }
     for name, module in plain.named_modules():
         if isinstance(module, nn.Sequential):
-            fused = fuse_conv_bn_eval(source[name][0], source[name][1])
+            convolution, batch_norm = source[name][0], source[name][1]
+            if not (isinstance(convolution, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d)):
+                raise TypeError(f"expected a convolution and its batch norm in {name}")
+            fused = fuse_conv_bn_eval(convolution, batch_norm)
             module[0].load_state_dict(fused.state_dict())
     plain.head.load_state_dict(net.head.state_dict())
     return plain.eval()
