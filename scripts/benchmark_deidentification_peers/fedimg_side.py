@@ -55,7 +55,9 @@ def main() -> int:
         into.mkdir(parents=True)
         if kind == "engine":
             return engine(folder, into, layers, codec)
-        return intake(folder, into, MeasuredIntakeConfig(layers=layers, recompress=codec, workers=int(workers)))
+        return intake(
+            folder, into, MeasuredIntakeConfig(layers=layers, recompress=codec, workers=int(workers))
+        )
 
     warm = source.with_name(source.name + "-warm")
     if warm.is_dir():
