@@ -77,11 +77,17 @@ def take(
 
 
 def intake(
-    folder: Path, items: list[SourceItem], *, profile: str = "train", key: str = "cases", **options: Any
+    folder: Path,
+    items: list[SourceItem],
+    *,
+    profile: str = "train",
+    key: str = "cases",
+    config: type = IntakeConfig,
+    **options: Any,
 ) -> Taken:
     root = folder / "home"
     home = SiteHome.open(root) if root.exists() else SiteHome.create(root, simulated=True, insecure_seed=key)
-    result = run_intake(items, home, IntakeConfig(profile=profile, **options))
+    result = run_intake(items, home, config(profile=profile, **options))
     released = tuple((home.released / record.path).read_bytes() for record in result.records)
     reasons = tuple(reason.value for reason, count in result.quarantined.items() for _ in range(count))
     return Taken(home, result, released, reasons, profile)
