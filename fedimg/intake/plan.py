@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedimg.crypto.keys import SiteKey
+from fedimg.intake.config import IntakeConfig
 from fedimg.intake.decisions import Decisions
 from fedimg.intake.folder import FolderInputs, ListedInputs
 from fedimg.intake.release import Releaser
-from fedimg.intake.station import IntakeConfig, Progress
+from fedimg.intake.station import Progress
 from fedimg.intake.survey import survey
 from fedimg.intake.task import Outcome, Task
 from fedimg.values import Quarantine

@@ -26,10 +26,10 @@ from fedimg.home import ReleaseFolder
 from fedimg.intake import batch, index, preview
 from fedimg.intake.admission import anchor_of
 from fedimg.intake.basis import Basis
+from fedimg.intake.config import IntakeConfig
 from fedimg.intake.decisions import Decisions
 from fedimg.intake.folder import FolderInputs, ListedInputs
 from fedimg.intake.release import Releaser
-from fedimg.intake.station import IntakeConfig
 from fedimg.intake.survey import survey
 from fedimg.intake.task import Outcome, Task
 from fedimg.values import Quarantine
