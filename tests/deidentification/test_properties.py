@@ -20,8 +20,7 @@ from planting import Plant, everywhere
 from rawdicom import IMPLICIT, File, e
 
 from fedimg.home import SiteHome
-from fedimg.intake import IntakeConfig, admission, run_intake
-from fedimg.intake.station import MeasuredIntakeConfig
+from fedimg.intake import IntakeConfig, MeasuredIntakeConfig, admission, run_intake
 from fedimg.values import SourceItem
 
 
