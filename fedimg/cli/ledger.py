@@ -138,7 +138,8 @@ def _print(ledger: dict[str, Any], *, with_runs: bool) -> None:
     sys.stdout.write(f"key {ledger['key']}{whose}\nhead {ledger['head']}\n")
     sys.stdout.write(
         f"promise to each patient over all runs: ε ≤ {ledger['epsilon_max']:g} at δ = {ledger['delta']:g}\n"
-        f"ε spent or reserved {ledger['epsilon_spent']:.4g}, ε left {ledger['epsilon_left']:.4g}\n"
+        f"ε spent or reserved {ledger['epsilon_spent']:.4g}, ε left {ledger['epsilon_left']:.4g}"
+        " over all runs together; of this a run may take less than the ε that it states for itself\n"
         f"budget at Rényi order {ledger['order']}: {ledger['budget']:.4g},"
         f" committed {ledger['committed']:.4g}, left {ledger['remaining']:.4g}\n"
     )

@@ -13,6 +13,7 @@ from fedimg.dicom.authoring import write_image
 from fedimg.errors import ConfigError, DataError, PolicyRefused
 from fedimg.operator_log import read_operator_log
 from fedimg.simulation import simulate
+from server.runs import RunState, list_runs
 
 COHORT = CohortConfig(
     patients_per_hospital=12, phantom_public_patients=4, image_size=32, modalities=("CR",), broken_files=0
@@ -215,4 +216,7 @@ def test_a_delta_that_no_site_allows_is_refused_before_a_file_is_read(folder, tm
     ):
         run_on(folder, tmp_path, "privacy.delta=0.1")
     (run,) = (tmp_path / "runs").iterdir()
+    (listed_run,) = list_runs(tmp_path / "runs")
+    assert listed_run.state == RunState.FAILED
+    assert "set privacy.delta to at most 0.001" in listed_run.failure
     assert not list(run.glob("sites/*/receipts.jsonl"))
