@@ -197,5 +197,5 @@ def test_a_finished_run_that_is_resumed_is_only_closed(small_run):
 
 
 def test_class_weights_of_another_length_are_refused_before_any_data(small_run):
-    with pytest.raises(ConfigError, match="2 class weights; found 3"):
+    with pytest.raises(ConfigError, match=r"2 class weights \(asked at hospital-1 and 1 more\); found 3"):
         small_run("training.class_weights=[1.0,1.0,1.0]")
