@@ -25,7 +25,7 @@ import torch
 
 from fedimg import declared_public, evaluation, intake, training
 from fedimg.dicom import pixels
-from fedimg.dicom.reader import Quarantined
+from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.imaging import loading, patients
