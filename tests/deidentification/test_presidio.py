@@ -13,7 +13,7 @@ from hospital import RETAINED, take
 from images import SHARED
 from scanner import Secret, left_behind
 
-FILES = ("0_ORIGINAL_compressed.dcm", "0_ORIGINAL_no_pixels.dcm", "2_ORIGINAL.dcm", "RGB_ORIGINAL.dcm")
+FILES = ("0_ORIGINAL_no_pixels.dcm", "2_ORIGINAL.dcm", "RGB_ORIGINAL.dcm")
 PERSONAL = frozenset({"PN", "LO", "SH", "ST", "LT", "UT", "DA", "DT", "UI", "AE"})
 # Words of devices and procedures that name nobody; they may stand in a profile that keeps them.
 HARMLESS = ("manufacturer", "model", "software", "version", "coding", "codevalue", "codemeaning", "sopclass")
@@ -36,6 +36,11 @@ def identifiers(dataset: pydicom.Dataset) -> dict[str, Secret]:
                 place = f"{element.keyword or element.tag} {len(found)}"
                 found[place] = Secret(part, "date" if dated else "text")
     return found
+
+
+def test_nor_where_the_same_header_has_eight_megabytes_of_pixels(tmp_path):
+    """Once: the scanner needs a minute to look for every spelling in every view of such pixels."""
+    test_no_identifier_of_the_header_is_left(tmp_path, "train", "0_ORIGINAL_compressed.dcm")
 
 
 @pytest.mark.parametrize("name", FILES)

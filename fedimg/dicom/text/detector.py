@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 _MARGIN = 3  # pixels around a line that the classical half found
 _CONTEXT = 64  # pixels around a change that are looked at with it
-_SMALLEST_SIDE = 160  # of a halved copy: in smaller ones whole organs look like letters
+_SMALLEST_SIDE = (
+    160  # of a halved copy: in smaller ones whole organs look like letters. Smaller images are doubled
+)
 _RANGE = (0.5, 99.5)  # percentiles
 _LASTING = 0.25  # of the frames
 
@@ -78,11 +80,13 @@ class TextDetector:
         kept = [line for line in known if not inner.holds(line)]
         found = [
             Rectangle(left + x0, top + y0, right + x0, bottom + y0)
-            for left, top, right, bottom in self._lines(plane[y0:y1, x0:x1])
+            for left, top, right, bottom in self._lines(
+                plane[y0:y1, x0:x1], doubled=min(plane.shape) < _SMALLEST_SIDE
+            )
         ]
         return outermost(kept + found)
 
-    def _lines(self, plane: Plane) -> list[Rectangle]:
+    def _lines(self, plane: Plane, *, doubled: bool) -> list[Rectangle]:
         if plane.min() == plane.max():
             return []
         rows, columns = plane.shape
@@ -100,6 +104,10 @@ class TextDetector:
         step = max(1, math.isqrt(grey.size) // 256)
         low, high = (float(value) for value in np.percentile(grey[::step, ::step], _RANGE))
         cell = self._cell
+        if doubled:
+            large = np.repeat(np.repeat(grey, 2, axis=0), 2, axis=1)
+            seen = lines_of(self._heat(self._net, large, low, high), cell, 2 * rows, 2 * columns)
+            return outermost([*found, *(Rectangle(*(edge // 2 for edge in line)) for line in seen)])
         while True:
             found += lines_of(self._heat(self._net, grey, low, high), cell, rows, columns)
             if min(grey.shape) < 2 * _SMALLEST_SIDE:

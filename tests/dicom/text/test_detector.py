@@ -185,7 +185,9 @@ def test_a_frame_that_repeats_another_is_not_looked_at_again(detector, monkeypat
     looked = []
     lines = TextDetector._lines
     monkeypatch.setattr(
-        TextDetector, "_lines", lambda self, plane: (looked.append(plane.shape), lines(self, plane))[1]
+        TextDetector,
+        "_lines",
+        lambda self, plane, doubled: (looked.append(plane.shape), lines(self, plane, doubled=doubled))[1],
     )
     still, mask = lettered(ground(3, 256) * 0.7, 1.0, (100, 10))
     cine = np.stack([still] * 20)
@@ -194,6 +196,40 @@ def test_a_frame_that_repeats_another_is_not_looked_at_again(detector, monkeypat
     assert found(mask, boxes)
     assert looked[0] == (256, 256)
     assert max(rows * columns for rows, columns in looked[1:]) < 80 * 80
+
+
+def body(seed: int, side: int = 64) -> np.ndarray:
+    """A slice of a body as a small CT shows it: an oval of soft tissue with a spine and a rim, in noise."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    oval = (x / generator.uniform(0.36, 0.46)) ** 2 + (y / generator.uniform(0.28, 0.4)) ** 2
+    image = np.where(oval < 1, generator.uniform(20, 60), -1000.0)
+    image[(oval < 1) & (oval > 0.85)] = -90
+    image[x**2 + (y - 0.2) ** 2 < 0.06**2] = 700
+    return np.asarray(image + generator.normal(0, 12, image.shape), np.float64)
+
+
+def signed(image: np.ndarray) -> Frames:
+    return Frames(np.rint(image).astype(np.int16)[None, :, :, None], "MONOCHROME2", 16)
+
+
+def test_a_whole_body_on_a_small_image_is_no_letter(detector):
+    assert [seed for seed in range(40) if detector.find(signed(body(seed)))] == []
+
+
+def test_text_on_a_small_image_is_found(detector):
+    missed = []
+    for seed in range(10):
+        line = draw_line("K. ANNA", BUILT_IN, Style(8.0))
+        assert line is not None
+        rows, columns = line.ink.shape
+        image, mask = body(seed), np.zeros((64, 64), np.bool_)
+        window = (slice(40, 40 + rows), slice(2, 2 + columns))
+        image[window] = image[window] * (1 - line.ink) + 1500 * line.ink
+        mask[window] = line.ink > 0.5
+        if not found(mask, detector.find(signed(image))):
+            missed.append(seed)
+    assert missed == []
 
 
 @pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
