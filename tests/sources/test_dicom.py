@@ -166,7 +166,9 @@ def test_a_generated_hospital_is_taken_as_it_was_written(hospital, write_table, 
     assert set(manifests) == {"hospital-1", "public"}
     assert [item.path.name for item in manifests["public"].items] == ["4"]
     write_table([{"path": "x/1.dcm", "label": "0"}])
-    assert labels(load(config("dicom", partition="manifest"), tmp_path, 2, 0))["1.dcm"] == 0  # labels.csv goes first
+    assert (
+        labels(load(config("dicom", partition="manifest"), tmp_path, 2, 0))["1.dcm"] == 0
+    )  # labels.csv goes first
 
 
 def test_without_a_table_the_error_says_what_to_write(hospital, config, tmp_path):
