@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark_deidentification_peers import files
+from benchmark_peers import peers_python, tell
 
 HERE = Path(__file__).parent
 SIDES = HERE / "benchmark_deidentification_peers"
@@ -47,24 +48,6 @@ OWN = {
 TARGETS = {"fedimg engine L0-L3": 150.0, "fedimg engine L0-L5": 6.0}
 RATIO = 2.5
 WARM_UP = 10
-
-
-def tell(text: str) -> None:
-    """Progress goes to stderr, so that stdout holds the result alone."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def peers_python(venv: Path) -> Path:
-    """The peers' interpreter; the environment is made the first time."""
-    python, stamp = venv / "bin" / "python", venv / ".benchmark-installed"
-    wanted = "\n".join(REQUIREMENTS)
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        tell(f"making {venv.name} (a minute the first time)")
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *REQUIREMENTS], check=True, stdout=sys.stderr)
-        stamp.write_text(wanted)
-    return python
 
 
 def measure(side: str, source: Path, folder: Path, python: Path) -> dict[str, Any]:
@@ -192,7 +175,7 @@ def main() -> int:
                 json.dumps({"files_per_second": scaled(options, work, Path(sys.executable))}, indent=indent)
             )
             return 0
-        python = peers_python(options.peers)
+        python = peers_python(options.peers, REQUIREMENTS)
         left = left_behind(options, work, python)
         turns = speeds(options, work, python)
     medians = {side: statistics.median(values) for side, values in turns.items()}

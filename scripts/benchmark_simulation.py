@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_peers import peers_python, tell
 from benchmark_simulation_peers.problem import Problem
 
 from fedimg.privacy.noise import InsecureSeededEntropy
@@ -46,24 +47,6 @@ REQUIREMENTS = ("torch>=2.8,<2.14", "pfl==0.6.0", "flwr[simulation]>=1.41,<1.42"
 TARGETS = {"pfl": 2.5, "pfl_per_core": 1.0, "flower_ray": 20.0}
 PEER_SIDES = (*TARGETS, "flower_ray_per_core")
 TOLERANCE = 1e-4
-
-
-def tell(text: str) -> None:
-    """Progress goes to stderr, so that stdout holds the result alone."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def peers_python(venv: Path) -> Path:
-    """The peers' interpreter; the environment is made the first time."""
-    python, stamp = venv / "bin" / "python", venv / ".benchmark-installed"
-    wanted = "\n".join(REQUIREMENTS)
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        tell(f"making {venv.name} (some minutes the first time)")
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *REQUIREMENTS], check=True, stdout=sys.stderr)
-        stamp.write_text(wanted)
-    return python
 
 
 def command(side: str, python: Path, cores: int) -> list[str]:
@@ -175,7 +158,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    python = peers_python(options.peers)
+    python = peers_python(options.peers, REQUIREMENTS)
     with tempfile.TemporaryDirectory() as folder:
         problem = Problem(folder, clients=options.clients, cohort=options.cohort, rounds=options.rounds)
         write(problem)

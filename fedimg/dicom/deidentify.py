@@ -9,7 +9,6 @@ same bytes; its own output as input comes back unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from fedimg.crypto.keys import SiteKey
 from fedimg.dicom import attributes, gate, marks, routing, structure, subjects
-from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file
+from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file, text_of
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.graphics import Graphics
 from fedimg.dicom.layers import DeidConfig, PixelLayers, Source
@@ -123,20 +122,19 @@ class Deidentifier:
 
         def write(image: structure.StoredImage) -> Encoded:
             elements, syntax = structure.written(image, kept, self._config.recompress)
-            return encode_file(elements, syntax, _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE))
+            return encode_file(elements, syntax, text_of(kept, _SOP_CLASS), text_of(kept, _SOP_INSTANCE))
 
         cleaned = self._layers.clean(source, write)
         encoded = cleaned.written
         of_pixels = marks.seal(encoded, self.pseudonyms)
-        digest = structure.digest(
-            cleaned.image, kept, of_pixels if _holds_values(encoded, cleaned.image) else None
-        )
+        native = _holds_values(encoded, cleaned.image)
+        digest = structure.digest(cleaned.image, kept, of_pixels if native else None)
         walk.identifiers.texts.update(hints.words)
         if hints.patient_id:
             walk.identifiers.texts.add(hints.patient_id)
         codecs = [codec for codec in walk.encodings if codec != "iso8859"]
         needles = walk.identifiers.needles(codecs) | hints.needles
-        if not _holds_values(encoded, cleaned.image):
+        if not native:
             _refuse_spelled_pixels(cleaned.image, needles)
         return Deidentified(
             bytes(encoded.data),
@@ -144,10 +142,10 @@ class Deidentifier:
             tuple(encoded.closed),
             needles,
             patient_key,
-            _text(kept, _STUDY),
-            _text(kept, _SERIES),
-            _text(kept, _SOP_INSTANCE),
-            _text(kept, _MODALITY) or "OT",
+            text_of(kept, _STUDY),
+            text_of(kept, _SERIES),
+            text_of(kept, _SOP_INSTANCE),
+            text_of(kept, _MODALITY) or "OT",
             self.pseudonyms.link(b"pixels", patient_key.encode(), digest),
             evidence_of(walk.record, cleaned.evidence),
         )
@@ -160,9 +158,9 @@ class Deidentifier:
         elements = [_copied(element) for element in sorted(dataset.values(), key=lambda e: int(e.tag))]
         kept = {element.tag: element for element in elements}
         encoded = encode_file(
-            elements, str(transfer_syntax(dataset)), _text(kept, _SOP_CLASS), _text(kept, _SOP_INSTANCE)
+            elements, str(transfer_syntax(dataset)), text_of(kept, _SOP_CLASS), text_of(kept, _SOP_INSTANCE)
         )
-        patient_key = _text(kept, _PATIENT_ID)
+        patient_key = text_of(kept, _PATIENT_ID)
         if not marks.seal_holds(encoded, claimed, self.pseudonyms) or not is_patient_key(patient_key):
             return None
         kept_values = {tag: element for tag, element in kept.items() if isinstance(element.value, bytes)}
@@ -173,10 +171,10 @@ class Deidentifier:
             (),
             frozenset(),
             patient_key,
-            _text(kept, _STUDY),
-            _text(kept, _SERIES),
-            _text(kept, _SOP_INSTANCE),
-            _text(kept, _MODALITY) or "OT",
+            text_of(kept, _STUDY),
+            text_of(kept, _SERIES),
+            text_of(kept, _SOP_INSTANCE),
+            text_of(kept, _MODALITY) or "OT",
             self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept_values)),
             Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent")),
         )
@@ -207,8 +205,3 @@ def _copied(element: pydicom.DataElement | pydicom.dataelem.RawDataElement) -> E
         attributes.raw_value(element, ()),
         encapsulated=length == 0xFFFFFFFF,
     )
-
-
-def _text(kept: Mapping[int, Element], tag: int) -> str:
-    value = kept[tag].value if tag in kept else b""
-    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""

@@ -7,7 +7,7 @@ say where each value came to lie (the residual gate asks), and takes values as r
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,6 +55,12 @@ def text(tag: int, vr: str, value: str, *, closed: bool = False) -> Element:
     """An ASCII element, padded to even length as its VR wants it."""
     raw = value.encode("ascii")
     return Element(tag, vr, raw + (b"\0" if vr == "UI" else b" ") * (len(raw) % 2), closed)
+
+
+def text_of(kept: Mapping[int, Element], tag: int) -> str:
+    """The text of an element that stays, padding off; empty where it is absent or a sequence."""
+    value = kept[tag].value if tag in kept else b""
+    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
 
 
 def encode_file(

@@ -22,7 +22,7 @@ from typing import Literal
 from pydicom.dataset import Dataset
 
 from fedimg.dicom import routing
-from fedimg.dicom.encoder import Element
+from fedimg.dicom.encoder import Element, text_of
 from fedimg.dicom.geometry import group, numbers
 from fedimg.errors import ConfigError
 
@@ -63,10 +63,10 @@ def policy_of(profile: str, chosen: Policy | None) -> Policy:
 def signs(dataset: Dataset, kept: Mapping[int, Element]) -> tuple[Sign, ...]:
     """Why an object is taken for a head; empty where it is not. Reads what was removed as well as what is kept."""
     rule = _rule()
-    modality = _text(kept, _MODALITY)
+    modality = text_of(kept, _MODALITY)
     if modality not in rule.modalities:
         return ()
-    anatomy = " ".join((routing.first_text(dataset, _BODY_PART), _text(kept, _BODY_PART), *_meanings(kept)))
+    anatomy = " ".join((routing.first_text(dataset, _BODY_PART), text_of(kept, _BODY_PART), *_meanings(kept)))
     described = " ".join(routing.first_text(dataset, tag) for tag in _DESCRIPTIONS)
     found: list[Sign] = []
     if _says(rule.head, anatomy):
@@ -93,11 +93,6 @@ def _rule() -> _Rule:
     return _Rule(frozenset(data["modalities"]), head, elsewhere, (low, high), data["extent_mm"])
 
 
-def _text(kept: Mapping[int, Element], tag: int) -> str:
-    value = kept[tag].value if tag in kept else b""
-    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
-
-
 def _meanings(kept: Mapping[int, Element]) -> Iterator[str]:
     for tag in _REGIONS:
         items = kept[tag].value if tag in kept else ()
@@ -109,7 +104,7 @@ def _meanings(kept: Mapping[int, Element]) -> Iterator[str]:
 
 def _head_sized(dataset: Dataset, kept: Mapping[int, Element]) -> bool:
     rule = _rule()
-    frames = _text(kept, _FRAMES)
+    frames = text_of(kept, _FRAMES)
     count = int(frames) if frames.isdigit() else 1
     spacing, step = _numbers(kept, _SPACING), _numbers(kept, _THICKNESS)
     if count > 1 and len(spacing) < 2:
@@ -128,7 +123,7 @@ def _head_sized(dataset: Dataset, kept: Mapping[int, Element]) -> bool:
 
 def _numbers(kept: Mapping[int, Element], tag: int) -> list[float]:
     try:
-        return [float(part) for part in _text(kept, tag).split("\\") if part]
+        return [float(part) for part in text_of(kept, tag).split("\\") if part]
     except ValueError:
         return []
 
