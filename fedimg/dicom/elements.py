@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID
 
+from fedimg.dicom.encoder import LONG_VRS
 from fedimg.errors import DataError
 
 PrivateElement = tuple[int, str, int, str, Any]
@@ -29,7 +30,7 @@ PrivateElement = tuple[int, str, int, str, Any]
 IMPLEMENTATION_CLASS_UID = "2.25.213377417362953172583205170349216830469"
 _IMPLEMENTATION_VERSION = "FEDIMG"
 _PIXEL_DATA = 0x7FE00010
-_LONG = frozenset(("OB", "OW", "OF", "OD", "OL", "OV", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
+
 _BINARY: Mapping[str, str] = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": "I"}
 
 
@@ -128,7 +129,7 @@ def _encode(elements: Iterable[tuple[int, tuple[str, Any]]], encoding: _Encoding
         group, element = tag >> 16, tag & 0xFFFF
         if encoding.implicit:
             parts.append(struct.pack("<HHI", group, element, len(data)))
-        elif vr in _LONG:
+        elif vr in LONG_VRS:
             parts.append(struct.pack(encoding.order + "HH2sHI", group, element, vr.encode(), 0, len(data)))
         elif len(data) > 0xFFFF:
             raise DataError(f"at most 65535 bytes in {vr}", f"{len(data)} bytes", "use another VR")

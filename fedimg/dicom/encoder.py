@@ -16,7 +16,8 @@ IMPLEMENTATION_CLASS_UID = "2.25.310547029264415862330958277421067159846"
 IMPLEMENTATION_VERSION_NAME = "FEDIMG"
 
 PIXEL_DATA = 0x7FE00010
-_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+# VRs whose length takes 32 bits (PS3.5 7.1.2).
+LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _ITEM = struct.Struct("<HHI")
 _UNDEFINED = 0xFFFFFFFF
 
@@ -87,7 +88,7 @@ def encode_file(
     for element in (*meta, *elements):
         start = len(out.data)
         _write(element, out)
-        header = 12 if element.vr in _LONG else 8
+        header = 12 if element.vr in LONG_VRS else 8
         out.values[element.tag] = (start + header, len(out.data))
     return out
 
@@ -112,7 +113,7 @@ def _write(element: Element, out: Encoded) -> None:
         return
     padded = value + b"\0" if len(value) % 2 else value
     length = len(padded)
-    if vr in _LONG:
+    if vr in LONG_VRS:
         data += head + b"\0\0" + struct.pack("<I", length)
     else:
         data += head + struct.pack("<H", length)

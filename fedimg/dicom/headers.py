@@ -17,6 +17,7 @@ from typing import NamedTuple
 from pydicom.charset import convert_encodings
 
 from fedimg.dicom.attributes import dictionary_vr, text_value
+from fedimg.dicom.encoder import LONG_VRS
 from fedimg.dicom.refusal import contained
 
 PATIENT_ID, ISSUER, CHARACTER_SET = 0x00100020, 0x00100021, 0x00080005
@@ -45,7 +46,7 @@ _UIDS = frozenset((STUDY, SERIES, FRAME_OF_REFERENCE, INSTANCE))
 _FURTHER = frozenset((ISSUER, CHARACTER_SET))
 _WANTED = _NUMBERS | _UIDS | _FURTHER
 _KINDS = frozenset((b"PN", b"DA", b"DT"))
-_LONG = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_LONG = frozenset(vr.encode() for vr in LONG_VRS)
 _TEXT_VRS = frozenset((b"LO", b"SH", b"ST", b"LT", b"UT", b"UI", b"CS", b"UC"))
 _ITEM = 0xFFFEE000
 _UNDEFINED = 0xFFFFFFFF
