@@ -6,6 +6,7 @@ home/              of a site that trains; never in a checkout
   policy.yaml      the site's own rules                    ledger.sqlite privacy spent
   receipts.jsonl   one line per input                      labels.jsonl  labels by instance
   released/        what training may read                  quarantine/   temporary files, nothing else
+  report.html      counts and pictures, confidential       operator.log  refusals and faults
   cache/           decoded volumes
 
 out/               of `fedimg deidentify run IN OUT deid.key=FILE`; the key stays outside

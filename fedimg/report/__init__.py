@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML file with inline SVG figures."""
+"""The report of a run, and of a site's own intake: each one self-contained HTML file with inline SVG figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fedimg.report.data import (
     SitePrivacy,
 )
 from fedimg.report.page import render
+from fedimg.report.site import SitePair, SiteReportData, render_site
 
 __all__ = [
     "ComparisonRow",
@@ -20,6 +21,9 @@ __all__ = [
     "PrivacySummary",
     "ReportData",
     "RoundPoint",
+    "SitePair",
     "SitePrivacy",
+    "SiteReportData",
     "render",
+    "render_site",
 ]

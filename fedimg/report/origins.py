@@ -64,7 +64,7 @@ def intake(data: ReportData) -> Markup:
         columns = [
             Column("site", numeric=False),
             Column("declared patients"),
-            Column("what was held back, and why", numeric=False),
+            Column("what was released and held back, and why", numeric=False),
         ]
         caption = "How many files a site accepted depends on its patients, so the counts stay in its home."
         kept = [[site, f"{declared:,}", command] for site, declared, command in data.kept_intake]

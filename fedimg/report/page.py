@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fedimg.report import guarantees, origins, results
@@ -30,6 +30,11 @@ def render(data: ReportData) -> str:
     Guarantee: no script, nothing loaded from anywhere, every text escaped, well-formed as
     XML too; the same data give the same bytes.
     """
+    return document(f"{data.title} – {data.run_id}", [section(data) for section in SECTIONS])
+
+
+def document(title: str, sections: Sequence[Markup]) -> str:
+    """A page of sections, under the guarantee of `render`."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -38,10 +43,9 @@ def render(data: ReportData) -> str:
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="referrer", content="no-referrer"),
         element("link", rel="icon", href="data:,"),
-        element("title", f"{data.title} – {data.run_id}"),
+        element("title", title),
         element("style", Markup(CSS)),
     )
-    sections = [section(data) for section in SECTIONS]
     footer = element("footer", "Written by fedimg. Nothing on this page was loaded from elsewhere.")
     body = element("body", element("main", sections, footer))
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-_SIDE_PX = 192
+_SIDE_PX, _MOST_PX = 192, 768
 
 
 def window_of(image_HW: npt.NDArray[np.float32]) -> tuple[float, float]:
@@ -18,10 +18,13 @@ def window_of(image_HW: npt.NDArray[np.float32]) -> tuple[float, float]:
 
 
 def png_of(image_HW: npt.NDArray[np.float32], window: tuple[float, float] | None = None) -> bytes:
-    """A grey PNG within `window`, or its own `window_of`, enlarged in whole steps to about 192 pixels."""
+    """A grey PNG within `window`, or its own `window_of`, in whole steps enlarged to about 192 pixels or made
+    smaller to at most 768.
+    """
     low, high = window or window_of(image_HW)
     grey = np.clip((image_HW - low) / max(high - low, 1e-6), 0, 1)
     picture = Image.fromarray((255 * grey).astype(np.uint8))
+    picture = picture.reduce(-(-max(picture.size) // _MOST_PX))
     scale = max(1, _SIDE_PX // max(picture.size))
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     stream = io.BytesIO()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fedimg
-from fedimg import report
+from fedimg import report, site_report
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.privacy.plan import PrivacyPlan
@@ -190,9 +190,8 @@ def _pictures(config: Config, federation: Federation, sites: Sequence[Site]) -> 
     site = next((s for s in sites if s.name in federation.intake), None)
     if site is None:
         return ()
-    records = federation.intake[site.name].records
-    raw = federation.samples.get(site.name, ())
-    return pictures.before_and_after(site.home, config.deid.project, records, raw, generated=True)
+    inputs = federation.generated.get(site.name, ())
+    return pictures.before_and_after(site.home, config.deid, inputs, generated=True)
 
 
 def _site(plan: PrivacyPlan, config: Config) -> dict[str, Any]:
@@ -255,7 +254,7 @@ def _intake_row(federation: Federation, name: str) -> IntakeRow:
 def _kept_row(config: Config, federation: Federation, name: str) -> tuple[str, int, str]:
     """For data of patients: the declared size and where the counts are, since a count depends on patients."""
     home = f"<this run>/sites/{name}" if config.state is None else f"<state>/{name}"
-    return name, federation.declared[name], f"fedimg site log {home}"
+    return name, federation.declared[name], f"{home}/{site_report.NAME}, and fedimg site log {home}"
 
 
 def _compression(federation: Federation, sites: Sequence[Site]) -> tuple[tuple[str, float], ...]:

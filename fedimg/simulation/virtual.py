@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 import yaml
 
-from fedimg import client_round, declared_public, sources
+from fedimg import client_round, declared_public, site_report, sources
 from fedimg.client_round import Loaded, Site, Terms
 from fedimg.config import Config
 from fedimg.durable import write_durably
@@ -28,7 +28,7 @@ from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation import asking, remarks
 from fedimg.simulation.folder import RunFolder
 from fedimg.sources import SourceManifest
-from fedimg.values import SiteDataset
+from fedimg.values import Quarantine, SiteDataset, SourceItem
 
 PUBLIC = "public"
 Progress = Callable[[str, int, int], None]
@@ -55,7 +55,7 @@ class Federation:
         intake: what each site's intake did; empty for sites that were filled in an earlier run.
         cards: what the data are and how they were admitted, for the report.
         public_data: whether every source is generated or declared public.
-        samples: some input files of generated data, for the report's pictures.
+        generated: the inputs of generated data, for the report's pictures.
     """
 
     setups: tuple[SiteSetup, ...]
@@ -66,7 +66,7 @@ class Federation:
     classes: tuple[str, ...]
     unit: Literal["patient", "image"]
     public_home: Path | None
-    samples: Mapping[str, tuple[Path, ...]]
+    generated: Mapping[str, Sequence[SourceItem]]
 
 
 def open_site(setup: SiteSetup, data: Loaded | None = None) -> Site:
@@ -120,11 +120,7 @@ def fill(
         parts[0].classes,
         parts[0].unit,
         public_home,
-        {
-            n: tuple(item.path for item in manifests[n].items[:60])
-            for n in names
-            if config.data.name == "cohort"
-        },
+        {name: manifests[name].items for name in names if config.data.name == "cohort"},
     )
 
 
@@ -230,4 +226,26 @@ def _take_in(
     together = Counter(result.quarantined) + Counter(refused)
     taken = replace(result, quarantined=together)
     remarks.after_intake(name, home.root, len(manifest.items) + sum(refused.values()), taken)
+    if not manifest.public_data:
+        _own_report(home, manifest, config, name, result, refused)
     return taken
+
+
+def _own_report(
+    home: SiteHome,
+    manifest: SourceManifest,
+    config: Config,
+    name: str,
+    result: IntakeResult,
+    refused: Mapping[Quarantine, int],
+) -> None:
+    """Counts and pictures of patients' data stay in the site's home; the run's report shows neither."""
+    site_report.write(
+        home.root / site_report.NAME,
+        home,
+        config.deid,
+        manifest.items,
+        name=name,
+        before_intake=refused,
+        bytes_in=result.bytes_in,
+    )

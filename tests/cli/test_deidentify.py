@@ -286,3 +286,27 @@ def test_the_same_seed_writes_the_same_hospital(hospital, tmp_path):
     ]
     assert main(["cohort", str(tmp_path / "again"), *overrides]) == 0
     assert files(hospital) == files(tmp_path / "again")
+
+
+def test_a_report_of_originals_is_written_beside_the_output_never_into_it(filled, hospital, tmp_path, capsys):
+    out, key = filled
+    page = tmp_path / "page.html"
+    assert main(["deidentify", "report", str(out), "--file", str(page), "--input", str(hospital), key]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "data:image/png" in page.read_text()
+    for inside in (out / "page.html", out / "released" / "page.html"):
+        assert main(["deidentify", "report", str(out), "--file", str(inside), key]) == 2
+        assert "FILE.html outside of OUT" in capsys.readouterr().err
+        assert not inside.exists()
+    assert main(["deidentify", "report", str(out), key]) == 2
+    assert main(["deidentify", "report", str(out), "--file", str(tmp_path / "page.dcm"), key]) == 2
+    assert "ends in .html" in capsys.readouterr().err
+
+
+def test_a_homes_report_lies_in_the_home(hospital, tmp_path, capsys):
+    home = SiteHome.create(tmp_path / "home", simulated=True)
+    assert main(["deidentify", "run", str(hospital), str(home.root), "--json", *FAST]) == 0
+    assert main(["deidentify", "report", str(home.root)]) == 0
+    assert (home.root / "report.html").is_file()
+    assert capsys.readouterr().out.endswith(f"{home.root / 'report.html'}\n")

@@ -1,6 +1,7 @@
 """Own DICOM files with everything wrong that a folder can hold: who is told what, and who goes on."""
 
 import csv
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,22 @@ def test_no_patient_stands_in_anything_that_is_written(folder, tmp_path):
             content = path.read_bytes()
             assert b"Davidson" not in content, path.name
             assert b"Dr Nobody" not in content, path.name
+
+
+def test_counts_and_pictures_of_patients_stand_in_the_sites_own_report_only(folder, tmp_path):
+    run = run_on(folder, tmp_path, "data.declared_public=false")
+    shared = (run.path / "report.html").read_text()
+    assert "data:image/png" not in shared
+    assert "site log" in shared
+    for name in ("good", "broken"):
+        own = run.path / "sites" / name / "report.html"
+        assert stat.S_IMODE(own.stat().st_mode) == 0o600
+        assert f"sites/{name}/report.html" in shared
+        page = own.read_text()
+        assert f"De-identification at {name}" in page
+        # Its broken files are held back, each with its reason; the good site shows originals.
+        assert ("unreadable" in page, "data:image/png" in page) == (name == "broken", True)
+    assert not list(run.path.glob("public/report.html"))
 
 
 def test_a_patient_at_two_sites_trains_at_one(folder, tmp_path, capsys):

@@ -28,9 +28,9 @@ def run(argv: Sequence[str]) -> int:
     parser = verb_parser("deidentify", _ABOUT)
     parser.epilog = f"{_KEYS} {_CODES}"
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="keygen|plan|run|verify|review|table|reidentify"
+        dest="action", required=True, metavar="keygen|plan|run|verify|report|review|table|reidentify"
     )
-    for add in (_keygen, _plan, _run, _verify, _review, _table, _reidentify):
+    for add in (_keygen, _plan, _run, _verify, _report, _review, _table, _reidentify):
         add(actions)
     arguments, rest = parser.parse_known_args(argv)
     if rest and (not hasattr(arguments, "words") or any(word.startswith("-") for word in rest)):
@@ -97,6 +97,19 @@ def _verify(actions: Any) -> None:
     )
     check.add_argument("--key", help=about)
     _json(check)
+
+
+def _report(actions: Any) -> None:
+    about = "write a page with exact counts and images before and after; confidential, mode 0600"
+    page = _action(actions, "report", about, "page")
+    page.add_argument("out", type=Path, metavar="OUT", help="what a run filled, or a site's home")
+    about = "report.html in a home if absent; outside of OUT where OUT is not a home"
+    page.add_argument("--file", type=Path, metavar="FILE.html", help=about)
+    page.add_argument(
+        "--input", type=Path, metavar="IN", help="the folder that the run took in: its originals"
+    )
+    about = "deid.key=FILE and the other overrides that the run had"
+    page.add_argument("words", nargs="*", metavar="deid.…=value", help=about)
 
 
 def _review(actions: Any) -> None:
