@@ -29,8 +29,8 @@ from fedimg.dicom.text.network import CELL, TextNet, views_of
 from fedimg.dicom.text.synthetic import Painted, Painter
 from fedimg.dicom.text.synthetic_text import digest, typefaces
 
-SIDE, BATCH, POOL = 160, 16, 400
-HARD_KEPT, HARD_SHARE = 1500, 0.17  # text-free patches that were mistaken come back
+SIDE, BATCH, POOL = 160, 16, 800
+HARD_KEPT, HARD_SHARE = 2000, 0.19  # text-free patches that were mistaken come back
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 CONTINUED = 0.4  # of the learning rate, for a run that goes on from earlier weights
 DEPTHS = ((8, 0.6), (12, 0.25), (16, 0.15))  # bits an image is stored in, and how often
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("fonts", nargs="+", type=Path, help="folders with fonts, searched downwards")
     parser.add_argument("--out", type=Path, required=True, help="the weights, safetensors")
     parser.add_argument("--log", type=Path, help="JSON with the fonts' digests and the run's figures")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=16_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights of an earlier run to go on from")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
 """Images with known text, for training the text detector: anatomy, marks, lines, and where the lines are.
 
 Everything follows from the generator's seed and the font files. An image is drawn in [0, 1], its
-visible range; `Painted` says which pixels belong to lines, and which to a letter or two, which are
-no line (a side marker is one letter) and count neither way.
+visible range; `Painted` says which pixels belong to lines, and which to a single letter, which is
+no line (a side marker is one letter) and counts neither way.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ from PIL import Image
 from scipy import ndimage
 
 from fedimg.dicom.text.synthetic_anatomy import KINDS, anatomy
+from fedimg.dicom.text.synthetic_decoys import KINDS as DECOYS
+from fedimg.dicom.text.synthetic_decoys import decoy
 from fedimg.dicom.text.synthetic_marks import draw_marks
-from fedimg.dicom.text.synthetic_text import Line, Style, can_draw, draw_line, made_up_text
+from fedimg.dicom.text.synthetic_strokes import draw_strokes
+from fedimg.dicom.text.synthetic_text import Line, Style, can_draw, draw_line, initials, made_up_text
 
 FloatImage = npt.NDArray[Any]
 Generator = np.random.Generator
 
-FEWEST_LETTERS = 3  # fewer are markers, not a line
+FEWEST_LETTERS = 2  # one is a marker, not a line
 _CAPITALS_PX = (5.0, 30.0)
 _LEAST_CONTRAST = 0.2
-_LEGIBLE = 1.5  # contrast over the deviation of what lies beneath
-_UPRIGHT, _QUARTER, _TILTED = 0.55, 0.25, 0.13  # the rest lies at any angle
+_FAINTEST = 0.01  # what a step of a narrow window is of the whole range
+_LEGIBLE, _LEGIBLE_FAINT = 1.5, 2.5  # contrast over the deviation of what lies beneath
+_UPRIGHT, _QUARTER, _TILTED = 0.52, 0.25, 0.16  # the rest lies at any angle
+_LINES = ((0, 0.34), (1, 0.34), (2, 0.19), (3, 0.13))  # how many an image has, and how often
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +55,15 @@ class Painter:
     def __init__(self, fonts: Sequence[Path], rng: Generator, pool: int, side: int = 320) -> None:
         self._fonts = _by_family(fonts)
         self._rng = rng
-        self._pool = [anatomy(KINDS[index % len(KINDS)], side, rng) for index in range(pool)]
+        self._pool = [_ground(index, side, rng) for index in range(pool)]
 
     def paint(self, side: int) -> Painted:
-        """One image, of which three in ten have no text."""
+        """One image, of which one in three has no text."""
         rng = self._rng
         image = self._background(side)
         text, ignored = np.zeros_like(image), np.zeros_like(image)
-        for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.3, 0.35, 0.2, 0.15]))):
+        counts, shares = zip(*_LINES, strict=True)
+        for _ in range(int(rng.choice(counts, p=shares))):
             line = self._line()
             if line is None:
                 continue
@@ -85,8 +91,9 @@ class Painter:
         if rng.random() < 0.3:
             image = image + rng.normal(0, rng.uniform(0, 0.04), image.shape)
         image = np.clip(image, 0, 1).astype(np.float32)
-        if rng.random() < 0.5:
-            cover = draw_marks(side, int(rng.integers(1, 4)), rng)
+        if rng.random() < 0.55:
+            draw = draw_marks if rng.random() < 0.5 else draw_strokes
+            cover = draw(side, int(rng.integers(1, 4)), rng)
             image = image * (1 - cover) + cover * np.float32(rng.choice([1, 1, 1, 0, rng.uniform(0, 1)]))
         return np.asarray(image, np.float32)
 
@@ -96,9 +103,7 @@ class Painter:
         font = family[int(rng.integers(0, len(family)))]
         low, high = _CAPITALS_PX
         capitals = float(low * (high / low) ** (rng.uniform() ** 1.5))
-        text = made_up_text(rng)
-        if rng.random() < 0.05:
-            text = text[: int(rng.integers(1, 3))]
+        text = initials(rng) if rng.random() < 0.08 else made_up_text(rng)
         if not can_draw(font, text):
             return None
         turn = rng.random()
@@ -118,8 +123,10 @@ class Painter:
         side, (height, width) = image.shape[0], line.ink.shape
         y = int(rng.integers(min(0, side - height), max(1, side - height + 1)))
         x = int(rng.integers(-width // 3, max(1, side - width * 2 // 3)))
-        if rng.random() < 0.15:  # close to a corner
-            y = int(rng.choice([1, max(1, side - height - 2)]))
+        if rng.random() < 0.25:  # close to an edge or in a corner
+            y = int(rng.choice([rng.integers(0, 3), max(0, side - height - rng.integers(0, 3))]))
+        if rng.random() < 0.15:
+            x = int(rng.choice([rng.integers(0, 3), max(0, side - width - rng.integers(0, 3))]))
         rows, columns = slice(max(y, 0), y + height), slice(max(x, 0), x + width)
         ink = line.ink[rows.start - y : side - y, columns.start - x : side - x]
         body = line.body[rows.start - y : side - y, columns.start - x : side - x]
@@ -132,20 +139,23 @@ class Painter:
 
 def _inked(place: FloatImage, ink: FloatImage, body: FloatImage, rng: Generator) -> FloatImage:
     style = rng.random()
-    if style < 0.15:  # on a banner of its own
+    if style < 0.2:  # on a banner of its own
         ground = rng.choice([0.0, 1.0, rng.uniform(0, 1)])
-        value = ground + _away(ground, rng.uniform(0.3, 1), rng)
+        value = ground + _away(ground, rng.uniform(0.25, 1), rng)
         under = place * (1 - body) + ground * body
         return np.asarray(under * (1 - ink) + value * ink, np.float32)
     mean, deviation = float(place.mean()), float(place.std())
     contrast = max(rng.uniform(_LEAST_CONTRAST, 0.6), _LEGIBLE * deviation)
+    if style < 0.35:  # faint, as in a narrow window of a wide range
+        least = max(_FAINTEST, _LEGIBLE_FAINT * deviation)
+        contrast = least * float(10 ** rng.uniform(0, 0.7))
     value = float(np.clip(mean + _away(mean, contrast, rng), 0, 1))
-    if rng.random() < 0.4:  # machines like the extremes
+    if style > 0.35 and rng.random() < 0.4:  # machines like the extremes
         value = 1.0 if value > mean else 0.0
-    if style < 0.25:  # with a rim of the other polarity
+    if 0.35 < style < 0.45:  # with a rim of the other polarity
         rim = ndimage.grey_dilation(ink, size=(3, 3))
         place = place * (1 - rim) + rim * (0.0 if value > mean else 1.0)
-    if style > 0.9:  # added to what is there, not over it
+    if style < 0.35 or style > 0.9:  # added to what is there, not over it
         return np.asarray(np.clip(place + ink * (value - mean), 0, 1), np.float32)
     return np.asarray(place * (1 - ink) + value * ink, np.float32)
 
@@ -156,6 +166,14 @@ def _away(mean: float, contrast: float, rng: Generator) -> float:
     if up == down:
         return contrast if (rng.random() < 0.5 if up else mean < 0.5) else -contrast
     return contrast if up else -contrast
+
+
+def _ground(index: int, side: int, rng: Generator) -> FloatImage:
+    """Three anatomies of all kinds, then two decoys, and so on."""
+    turn, place = divmod(index, 5)
+    if place < 3:
+        return anatomy(KINDS[(3 * turn + place) % len(KINDS)], side, rng)
+    return decoy(DECOYS[(2 * turn + place) % len(DECOYS)], side, rng)
 
 
 def _jpeg(image: FloatImage, quality: int) -> FloatImage:

@@ -5,7 +5,7 @@ The text detector must leave them alone, so it is trained and tested on images t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,11 +168,18 @@ _MARKS: tuple[Callable[[Pen, Generator, int], None], ...] = (
 
 def draw_marks(side: int, count: int, rng: Generator) -> FloatImage:
     """Coverage in [0, 1] of `count` random marks, half of the time smoothed."""
+    return drawn(_MARKS, side, count, rng)
+
+
+def drawn(
+    marks: Sequence[Callable[[Pen, Generator, int], None]], side: int, count: int, rng: Generator
+) -> FloatImage:
+    """The same of a choice of marks."""
     smooth = 2 if rng.random() < 0.5 else 1
     image = Image.new("L", (side * smooth, side * smooth))
     pen = ImageDraw.Draw(image)
     for _ in range(count):
-        _MARKS[int(rng.integers(0, len(_MARKS)))](pen, rng, side * smooth)
+        marks[int(rng.integers(0, len(marks)))](pen, rng, side * smooth)
     if smooth == 2:
         image = image.reduce(2)
     return np.asarray(image, np.float32) / 255

@@ -230,3 +230,9 @@ def made_up_text(rng: np.random.Generator) -> str:
         text = maker(rng)
         if sum(character.isalnum() for character in text) >= 3:
             return text
+
+
+def initials(rng: np.random.Generator) -> str:
+    """One or two letters or digits, as markers and operators' initials are."""
+    count = 1 if rng.random() < 0.25 else 2
+    return "".join(rng.choice(list(_LATIN.upper() + "0123456789"), count))
