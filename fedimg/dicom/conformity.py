@@ -84,7 +84,7 @@ class _Conformity:
         values = list(self._elements(at, len(self._data)))
         found = {tag: self._data[start:end] for tag, _, start, end, _ in values if tag != _PIXEL_DATA}
         for tag, keyword in ((_PATIENT_ID, "PatientID"), (_PATIENT_NAME, "PatientName")):
-            if not is_patient_key(found.get(tag, b"").decode("ascii", "replace")):
+            if not _is_subject(tag, found.get(tag, b"")):
                 raise _Fault(f"{keyword} that is no pseudonym")
         if found.get(_REMOVED) != b"YES ":
             raise _Fault("a file without the marks of de-identification")
@@ -226,7 +226,7 @@ class _Conformity:
 
     def _is_constant(self, row: Row, raw: bytes, _: str) -> bool:
         if row.rule == "patient_key":
-            return is_patient_key(raw.decode("ascii", "replace"))
+            return _is_subject(row.tag, raw)
         if row.tag == METHOD:
             return (
                 raw.startswith(self._method)
@@ -265,6 +265,13 @@ def _is_registered(_: Row, raw: bytes, __: str) -> bool:
 def _is_keyed(_: Row, raw: bytes, __: str) -> bool:
     uids = raw.decode("ascii").rstrip("\0").split("\\")
     return all(_KEYED.fullmatch(uid) is not None or uid in registered_uids() for uid in uids)
+
+
+def _is_subject(tag: int, raw: bytes) -> bool:
+    """A pseudonym; as a name it is a family name without others (PS3.5 6.2.1)."""
+    if tag == _PATIENT_NAME:
+        return raw.endswith(b"^ ") and is_patient_key(raw[:-2].decode("ascii", "replace"))
+    return is_patient_key(raw.decode("ascii", "replace"))
 
 
 def _is_device(_: Row, raw: bytes, __: str) -> bool:

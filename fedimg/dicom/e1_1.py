@@ -95,7 +95,7 @@ def dummy(vr: str) -> bytes | None:
         "IS": b"0 ",
         "OB": b"\0\0",
         "OW": b"\0\0",
-        "PN": b"REMOVED ",
+        "PN": b"REMOVED^",
         "TM": b"000000",
         "UI": b"2.25.0",
         "UN": b"\0\0",

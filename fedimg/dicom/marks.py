@@ -64,7 +64,8 @@ def add_constants(
     """
     done = [CLEAN_PIXELS] * clean_pixels + [CLEAN_FACES] * clean_faces
     added = [
-        text(_PATIENT_NAME, "PN", patient_key),
+        # Without a caret the name would be of a retired form (PS3.5 6.2.1).
+        text(_PATIENT_NAME, "PN", f"{patient_key}^"),
         text(_PATIENT_ID, "LO", patient_key),
         text(_REMOVED, "CS", "YES", closed=True),
         text(METHOD, "LO", method(profile) + _NO_SEAL, closed=True),

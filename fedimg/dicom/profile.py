@@ -285,5 +285,5 @@ def _consistent(row: Row, table: Mapping[str, Any], roles: Mapping[str, str]) ->
     if row.action == "K":
         return row.vr in NUMERIC and row.rule is None
     if row.action == "D":
-        return row.rule is None or row.rule in CONSTANTS
+        return row.rule is None or row.rule == "dummy" or row.rule in CONSTANTS
     return row.action == "Z"

@@ -41,6 +41,9 @@ from fedimg.errors import ConfigError
 # Never in a data set that is released: command, file meta, directory, curves, overlays, signatures, padding.
 FORBIDDEN_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
 MODIFIED_DATES, PATIENT, DEVICE, DESCRIPTORS = "113107", "113108", "113109", "113105"
+# What a DICOMDIR is built from (PS3.3 F.5.2, F.5.3: study date, time and ID). Z may be an empty value or a
+# dummy (PS3.15 E.1.1); an empty one here would keep a release out of archives and off media.
+_INDEXED = frozenset({0x00080020, 0x00080030, 0x00200010})
 # What a release says of itself; written by `marks`, whatever the input says.
 _MARKS = {
     0x00100010: "patient_key",
@@ -92,6 +95,8 @@ class _Compiler:
     def row(self, entry: Entry, kind: str) -> Row:
         """The row of an attribute of type `kind` ("3" where the IOD does not ask for it, "" where unknown)."""
         basic = basic_action(entry, kind)
+        if basic == "Z" and entry.tag in _INDEXED:
+            basic = "D"
         if entry.tag >> 16 in FORBIDDEN_GROUPS or entry.tag in _NEVER:
             return self._made(entry, "X", None, "default-deny")
         if entry.tag in _MARKS:

@@ -1,4 +1,7 @@
-"""Lossless recompression of the released tree: JPEG-LS (ISO/IEC 14495-1, PS3.5 A.4.3), proven by decoding back."""
+"""Lossless recompression of the released tree, proven by decoding back.
+
+JPEG-LS (ISO/IEC 14495-1, PS3.5 A.4.3); RLE (PS3.5 annex G) where an IOD allows nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLSLossless,
+    RLELossless,
 )
 
 from fedimg.dicom.refusal import contained
@@ -40,26 +45,39 @@ def lossless(dataset: Dataset, method: Method) -> Dataset:
     """
     if method == "none" or not _supported(dataset):
         return dataset
+    packed = _encoded(dataset, JPEGLSLossless, "pyjpegls")
+    return packed if packed is not None and len(packed.PixelData) < len(dataset.PixelData) else dataset
+
+
+def run_lengths(dataset: Dataset) -> Dataset:
+    """The same image by colour planes in run lengths, or `dataset` itself where that is not possible.
+
+    What `lossless` guarantees holds here too, but that the pixel data may be longer. The caller sets
+    PlanarConfiguration to 1, as it is of every image in RLE (PS3.5 8.2.2).
+    """
+    if not _supported(dataset):
+        return dataset
+    packed = _encoded(dataset, RLELossless, "gdcm")
+    return dataset if packed is None else packed
+
+
+def _encoded(dataset: Dataset, syntax: UID, plugin: str) -> Dataset | None:
+    """None where the codec takes the image not, or does not give it back bit for bit."""
     with contained():
         try:
             before = _stored_values(dataset)
             frames = list(
-                get_encoder(JPEGLSLossless).iter_encode(
-                    before, encoding_plugin="pyjpegls", **_options(dataset)
-                )
+                get_encoder(syntax).iter_encode(before, encoding_plugin=plugin, **_options(dataset))
             )
         except (ValueError, RuntimeError, AttributeError, TypeError):
-            return dataset  # sizes or values that the codec does not take: left uncompressed, nothing lost
-        packed = encapsulate(frames)
-        if len(packed) >= len(dataset.PixelData):
-            return dataset
-        smaller = _with_pixel_data(dataset, packed)
+            return None  # sizes or values that the codec does not take: left uncompressed, nothing lost
+        packed = _with_pixel_data(dataset, encapsulate(frames), syntax)
         try:
-            after = _stored_values(smaller)
+            after = _stored_values(packed)
         except (ValueError, RuntimeError, AttributeError):
-            return dataset
+            return None
     same = before.dtype == after.dtype and before.shape == after.shape and np.array_equal(before, after)
-    return smaller if same else dataset
+    return packed if same else None
 
 
 def ratio(before: Dataset, after: Dataset) -> float:
@@ -102,17 +120,17 @@ def _options(dataset: Dataset) -> dict[str, Any]:
 def _stored_values(dataset: Dataset) -> np.ndarray[Any, Any]:
     """Decoded values as stored: sign applied, no colour or modality transform."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    plugin = "pyjpegls" if syntax == JPEGLSLossless else ""
+    plugin = {JPEGLSLossless: "pyjpegls", RLELossless: "pydicom"}.get(syntax, "")
     return get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin=plugin)[0]
 
 
-def _with_pixel_data(dataset: Dataset, packed: bytes) -> Dataset:
+def _with_pixel_data(dataset: Dataset, packed: bytes, syntax: UID) -> Dataset:
     smaller = Dataset()
     smaller.update({element.tag: element for element in dataset.values()})
     implicit, little = dataset.original_encoding
     smaller.set_original_encoding(implicit, little, dataset.original_character_set)
     smaller.file_meta = copy.deepcopy(dataset.file_meta)
-    smaller.file_meta.TransferSyntaxUID = JPEGLSLossless
+    smaller.file_meta.TransferSyntaxUID = syntax
     smaller.add_new(0x7FE00010, "OB", packed)
     smaller["PixelData"].is_undefined_length = True
     return smaller

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import pydicom.uid as uids
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from fedimg.dicom import recompress
-from fedimg.dicom.encoder import PIXEL_DATA, Element, text
+from fedimg.dicom.encoder import PIXEL_DATA, Element, text, text_of
 from fedimg.dicom.pixels import decoded_array
 from fedimg.dicom.reader import DEFAULT_LIMITS, transfer_syntax
 from fedimg.dicom.refusal import Quarantined
@@ -42,6 +42,8 @@ _SUBSAMPLED = ("YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
 _WRITABLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL"})
 _WORDWISE = (uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian, uids.DeflatedExplicitVRLittleEndian)
 _BIT_EXACT = (*_WORDWISE, uids.ExplicitVRBigEndian, uids.RLELossless)
+_SOP_CLASS = 0x00080016
+_ULTRASOUND = frozenset({uids.UltrasoundImageStorage, uids.UltrasoundMultiFrameImageStorage})
 _ADDED_LATER = frozenset({*_NUMBERS, _FRAMES, _PHOTOMETRIC})
 
 
@@ -228,9 +230,9 @@ def written(
     sizes = Sizes(frames, rows, columns, samples, 0, bits, stored, stored - 1, signed, image.photometric)
     native = _little_endian(image.values)
     pixels = Element(PIXEL_DATA, "OW" if bits > 8 else "OB", native + b"\0" * (len(native) % 2))
-    syntax = str(uids.ExplicitVRLittleEndian)
-    if method != "none":
-        pixels, syntax = _packed(pixels, sizes, method)
+    pixels, syntax = _packed(pixels, sizes, "rle" if _planes_only(image, kept) else method)
+    if syntax == uids.RLELossless:
+        sizes = replace(sizes, planar=1)
     elements = [element for tag, element in kept.items() if tag not in _ADDED_LATER]
     elements += [
         Element(tag, "US", struct.pack("<H", getattr(sizes, name)))
@@ -255,14 +257,21 @@ def _little_endian(values: Pixels) -> bytes:
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _packed(pixels: Element, sizes: Sizes, method: recompress.Method) -> tuple[Element, str]:
-    """Pixel data in fewer bytes where the codec gives them back exactly."""
+def _planes_only(image: StoredImage, kept: Mapping[int, Element]) -> bool:
+    """Ultrasound in YBR_FULL may be written in RLE, by planes, and no other way (PS3.3 C.8.5.6.1.2, .1.16)."""
+    return image.photometric == "YBR_FULL" and text_of(kept, _SOP_CLASS) in _ULTRASOUND
+
+
+def _packed(pixels: Element, sizes: Sizes, method: recompress.Method | Literal["rle"]) -> tuple[Element, str]:
+    """Pixel data in fewer bytes, or in run lengths, where the codec gives them back exactly."""
+    if method == "none":
+        return pixels, str(uids.ExplicitVRLittleEndian)
     module = _module(sizes)
     module.file_meta = FileMetaDataset()
     module.file_meta.TransferSyntaxUID = uids.ExplicitVRLittleEndian
     module.add_new(PIXEL_DATA, pixels.vr, pixels.value)
     module.set_original_encoding(False, True)
-    packed = recompress.lossless(module, method)
+    packed = recompress.run_lengths(module) if method == "rle" else recompress.lossless(module, method)
     if packed is module:
         return pixels, str(uids.ExplicitVRLittleEndian)
     return Element(PIXEL_DATA, "OB", packed.PixelData, encapsulated=True), str(
