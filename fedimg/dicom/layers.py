@@ -108,6 +108,10 @@ class PixelLayers:
         frames = len(before.values)
         areas = blanking.bounded((*known, *drawn), frames)
         palette = display.palette(before, source.kept)
+        if before.photometric == "PALETTE COLOR" and palette is None:
+            # Segmented tables (PS3.3 C.7.9.2) are not kept: nobody could say what such an image shows.
+            found = "a palette image without plain tables of its colours"
+            raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found)
         masked = blanking.blank(before, areas, palette)
         if not self.proves:
             written = write(masked)

@@ -24,9 +24,11 @@ from fedimg.dicom.rules import (
     CODE_MEANING,
     CODE_VALUE,
     CODING_SCHEME,
+    LUT_SEQUENCES,
     Rules,
     drop_loose_tables,
     substitute,
+    with_tables,
 )
 from fedimg.values import Quarantine
 
@@ -209,6 +211,9 @@ class Walk:
             return Element(row.tag, "SQ", coded) if coded else substitute(row)
         inside = context.inside(row)
         released = [self._dataset(item, inside, inner, depth + 1, encodings) for item in items]
+        if row.tag in LUT_SEQUENCES:
+            released = with_tables(released, row.tag)
+            return Element(row.tag, "SQ", released) if released else None
         # Items keep their places: per-frame groups are counted. What the IOD asks for may hold empty items.
         if any(released) or row.fallback == "D" or not items:
             return Element(row.tag, "SQ", released)

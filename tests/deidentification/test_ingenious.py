@@ -143,15 +143,36 @@ def test_text_in_luts_and_palettes(tmp_path, profile):
         assert taken.leaks({name: word}) == []
 
 
-@pytest.mark.xfail(reason="no rule tells entries of a table from letters that no identifying attribute holds")
-def test_text_in_a_voi_lut_that_is_nowhere_else(tmp_path):
-    """A known limit, kept here so that it is seen: the day it is mended this test says so."""
+def test_text_in_numbers_that_is_nowhere_else(tmp_path, profile):
+    """No search knows these letters: they are seen as letters."""
     plant = Plant()
-    data = plant.text("LUTData").encode()
-    data += b" " * (len(data) % 2)
-    lut = [e("LUTDescriptor", (len(data) // 2, 0, 16), "US"), e("LUTData", data, "OW")]
-    taken = take(tmp_path, ct().having(e("VOILUTSequence", [lut])))
+
+    def table(place: str) -> tuple[bytes, list[E]]:
+        data = plant.text(place).encode()
+        data += b" " * (len(data) % 2)
+        return data, [e("LUTDescriptor", (len(data) // 2, 0, 16), "US"), e("LUTData", data, "OW")]
+
+    _, lut = table("VOI")
+    numbers = [
+        e("TriggerTimeOffset", plant.text("FD")[:8].ljust(8).encode(), "FD"),
+        e("AcquisitionMatrix", plant.text("US")[:8].ljust(8).encode(), "US"),
+    ]
+    taken = take(tmp_path, mr().having(e("VOILUTSequence", [lut]), *numbers), profile=profile)
+    assert taken.only
     assert taken.leaks(plant.secrets) == []
+    assert "VOILUTSequence" not in taken.dataset
+    # What the pixels mean cannot be dropped.
+    _, lut = table("modality")
+    held = take(tmp_path / "held", mr().having(e("ModalityLUTSequence", [lut])), profile=profile)
+    assert held.reasons == ("unsafe_structure",)
+    data, _ = table("palette")
+    colours = [e("PhotometricInterpretation", "PALETTE COLOR")]
+    for name in ("Red", "Green", "Blue"):
+        colours.append(e(f"{name}PaletteColorLookupTableDescriptor", (len(data) // 2, 0, 16), "US"))
+        colours.append(e(f"{name}PaletteColorLookupTableData", data, "OW"))
+    grey = us(octets(96), (0, 0, 95, 95))
+    held = take(tmp_path / "colours", grey.having(*colours), profile=profile)
+    assert held.reasons == ("pixels_undecodable",)
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, RLE, JPEG_LS, J2K])

@@ -1,0 +1,75 @@
+"""Whether numbers that may stay read as text: a name can be hidden in floats, or as the entries of a table.
+
+No attribute says what such letters are, so that no search finds them. Looked for are runs of
+`_SHORTEST` characters, of one byte or two (UTF-16) each, that are letters, digits, spaces and the
+punctuation of names, with `_LETTERS` letters among them. Numbers that happen to look so are told
+apart by what numbers are: floats by their size, look-up tables by climbing or falling all the way
+(PS3.3 C.11.1, C.11.2), colours by changing little from entry to entry (C.7.9).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_SHORTEST, _LETTERS = 6, 4
+_CHARACTER = rb"[A-Za-z0-9 ^,.'=_-]"
+_NARROW = re.compile(_CHARACTER + rb"{%d,}" % _SHORTEST)
+_WIDE = re.compile(rb"(?:" + _CHARACTER + rb"\0){%d,}" % _SHORTEST)
+_LETTER, _REPEATED = re.compile(rb"[A-Za-z]"), re.compile(rb"(.)\1{2,}", re.DOTALL)
+_FLOATS: Mapping[str, np.dtype[Any]] = {"FL": np.dtype("<f4"), "FD": np.dtype("<f8")}
+_LEAST, _MOST = 1e-6, 1e6  # of floats in images; those that letters make are mostly beyond
+_SHORTEST_CURVE = 16  # entries: fewer could be the letters of a name that happen to climb
+_STEP = 0x0600  # between neighbours among 65,536 shades: six times that of an even ramp over 256 entries
+
+
+def reads_as_text(raw: bytes, vr: str) -> bool:
+    """Whether the little-endian bytes of binary numbers hold a run that a person could read."""
+    kind = _FLOATS.get(vr)
+    if kind is None:
+        return next(_runs(raw), None) is not None
+    return any(_odd(raw, kind, first, last) for first, last in _runs(raw))
+
+
+def table_reads_as_text(raw: bytes, bits: int) -> bool:
+    """The same for a look-up table or one channel of a palette, whose entries may pass letters on their way.
+
+    Args:
+        raw: little-endian entries. bits: of an entry, 8 or 16.
+    """
+    width = bits // 8
+    entries = np.frombuffer(raw, "u1" if bits == 8 else "<u2", len(raw) // width).astype(np.int64)
+    steps = np.diff(entries)
+    if len(entries) >= _SHORTEST_CURVE and (bool((steps >= 0).all()) or bool((steps <= 0).all())):
+        return False
+    return any(not _smooth(entries[first // width : -(-last // width)], bits) for first, last in _runs(raw))
+
+
+def _runs(raw: bytes) -> Iterator[tuple[int, int]]:
+    for pattern in (_NARROW, _WIDE):
+        for found in pattern.finditer(raw):
+            said = _REPEATED.sub(
+                rb"\1", found.group().replace(b"\0", b"")
+            )  # steps of a table repeat, words do not
+            if len(said) >= _SHORTEST and len(_LETTER.findall(said)) >= _LETTERS:
+                yield found.span()
+
+
+def _odd(raw: bytes, kind: np.dtype[Any], first: int, last: int) -> bool:
+    """Whether any of the floats under a run has a size that measurements have not."""
+    start, end = first // kind.itemsize, min(-(-last // kind.itemsize), len(raw) // kind.itemsize)
+    sizes = np.abs(np.frombuffer(raw, kind, end - start, start * kind.itemsize).astype(np.float64))
+    usual = (sizes == 0) | ((sizes >= _LEAST) & (sizes <= _MOST))
+    return not usual.all()
+
+
+def _smooth(entries: npt.NDArray[np.int64], bits: int) -> bool:
+    """Whether a table passes letters on its way; shades of 8 bits may lie doubled or alone in 16."""
+    high, low = entries >> 8, entries & 0xFF
+    if bits == 16 and (bool((high == low).all()) or not high.any()):
+        entries, bits = low, 8
+    return bool((np.abs(np.diff(entries)) <= (_STEP if bits == 16 else _STEP >> 8)).all())
