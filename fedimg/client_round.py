@@ -107,7 +107,10 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Site:
-    """A site that has joined: its data, its plan, and its ledger (None with `privacy=none`)."""
+    """A site that has joined: its data, its plan, and its ledger (None with `privacy=none`).
+
+    `receipts` is its commitment to the receipts of what it trains on: all that leaves of them.
+    """
 
     name: str
     home: SiteHome
@@ -118,6 +121,7 @@ class Site:
     plan: PrivacyPlan | None
     ledger: Ledger | None
     device: torch.device
+    receipts: str
 
 
 def admit(
@@ -193,7 +197,8 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
     if data is None:
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)
-    return Site(name, home, terms, network, loss, data, plan, ledger, device)
+    receipts = intake.commitment(home, terms.run_id)
+    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:

@@ -26,7 +26,9 @@ __all__ = [
     "check_file",
     "count_signed",
     "head_path",
+    "last_signed",
     "read",
+    "signed_hashes",
     "stray_files",
     "verify",
 ]
@@ -48,6 +50,17 @@ class ReceiptLog(ChainLog):
 def count_signed(path: Path, public_key: bytes) -> int:
     """How many lines are signed, by the head alone. Raises ReceiptError."""
     return int(read_head(path, public_key, _LABEL)["lines"])
+
+
+def last_signed(path: Path, public_key: bytes) -> str:
+    """SHA-256 of the last signed line, hex, by the head alone. Raises ReceiptError."""
+    return str(read_head(path, public_key, _LABEL)["last"])
+
+
+def signed_hashes(path: Path, public_key: bytes, anchor: Anchor | None = None) -> Iterator[str]:
+    """SHA-256 of each signed line, hex, in order. Raises ReceiptError as `read`."""
+    for line, _, _ in signed_lines(path, public_key, _LABEL, anchor):
+        yield hashlib.sha256(line).hexdigest()
 
 
 def read(path: Path, public_key: bytes, anchor: Anchor | None = None) -> Iterator[Receipt]:

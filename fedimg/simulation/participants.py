@@ -31,11 +31,13 @@ class Departed:
         plan: what its ledger set aside for the run, which bounds what it can have spent; None with
             `privacy=none`.
         after_round: the last round that was finished before it left.
+        receipts: its commitment to its receipts, as it joined.
     """
 
     name: str
     plan: PrivacyPlan | None
     after_round: int
+    receipts: str
 
     def spent(self, home: Path, run_id: str, *, insecure: bool) -> dict[str, Any]:
         """Its spending so far as JSON values: releases charged and their ε, null where its ledger cannot be read."""
@@ -54,7 +56,12 @@ def departed(folder: RunFolder, terms: Terms, sites: Sequence[Site]) -> tuple[De
     known = _read(folder)
     here = {site.name for site in sites}
     noted: dict[str, Any] = {
-        site.name: {"plan": _without_request(site.plan), "left_after_round": None} for site in sites
+        site.name: {
+            "plan": _without_request(site.plan),
+            "left_after_round": None,
+            "receipts": site.receipts,
+        }
+        for site in sites
     }
     for name in known.keys() - here:
         entry = dict(known[name])
@@ -79,7 +86,7 @@ def _without_request(plan: PrivacyPlan | None) -> dict[str, Any] | None:
 
 def _departed(name: str, entry: Mapping[str, Any], terms: Terms) -> Departed:
     plan = PrivacyPlan(request=terms.privacy, **entry["plan"]) if entry["plan"] is not None else None
-    return Departed(name, plan, entry["left_after_round"])
+    return Departed(name, plan, entry["left_after_round"], entry["receipts"])
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _read(folder: RunFolder) -> dict[str, Any]:
     try:
         known = json.loads(path.read_text("utf-8"))
         return {
-            str(name): {"plan": e["plan"], "left_after_round": e["left_after_round"]}
+            str(name): {field: e[field] for field in ("plan", "left_after_round", "receipts")}
             for name, e in known.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -48,6 +48,7 @@ def write(
     insecure = config.insecure_test_mode
     gone = {site.name: site.spent(homes[site.name], terms.run_id, insecure=insecure) for site in left}
     privacy = privacy_summary(config, plans, federation.unit, {site.name: site.after_round for site in left})
+    committed = {site.name: site.receipts for site in sites} | {site.name: site.receipts for site in left}
     at_sites = history.at_sites.report() if history.at_sites is not None else None
     content: dict[str, Any] = {
         "run": folder.run_id,
@@ -71,6 +72,7 @@ def write(
             "delta": privacy.federation_delta if privacy.protects else None,
             "release_records": {
                 name: plan.release_record(insecure=insecure, unit=federation.unit)
+                | {"receipts_commitment": committed[name]}
                 | ({"left": gone[name]} if name in gone else {})
                 for name, plan in plans.items()
             },

@@ -14,6 +14,7 @@ from fedimg.crypto.keys import SigningKey
 from fedimg.dicom import receipts
 from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
 from fedimg.home import SiteHome
+from fedimg.intake.commitment import opened
 from fedimg.operator_log import read_operator_log
 from fedimg.privacy import ledger as privacy_ledger
 from fedimg.simulation import simulate, terms_of
@@ -62,7 +63,9 @@ def test_a_private_run_leaves_everything_that_is_promised(small_run):
         (spend,) = statement.runs.values()
         assert spend.closed
         assert spend.charged == {"train": 4, "evaluate": 1}
-        assert receipts.verify(home.receipts, home.signing_key.public_bytes, home.released) > 16
+        count = receipts.verify(home.receipts, home.signing_key.public_bytes, home.released)
+        assert count > 16
+        assert opened(home, run.summary["run"], record["receipts_commitment"]) == count
         assert (run.path / "receipts" / f"{site}.jsonl").read_bytes() == home.receipts.read_bytes()
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["round"] for row in rows] == [1, 2, 3, 4]

@@ -96,6 +96,9 @@ def _verify(actions: Any) -> None:
         "and a forger of all of OUT is not found"
     )
     check.add_argument("--key", help=about)
+    about = "with --run: which receipts of this home a run's release record was about"
+    check.add_argument("--commitment", metavar="HEX", help=about)
+    check.add_argument("--run", metavar="ID", help="the run of --commitment")
     _json(check)
 
 

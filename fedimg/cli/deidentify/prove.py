@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from fedimg.cli.console import print_json, print_table, say
+from fedimg.errors import ConfigError, ReceiptError
 
 
 def verify(arguments: Any) -> int:
@@ -17,14 +18,17 @@ def verify(arguments: Any) -> int:
 
     key = public_key_of(arguments.key) if arguments.key is not None else None
     proof = prove(arguments.out, key)
+    committed = _committed(arguments)
     if arguments.json:
-        print_json({"verified": True, **asdict(proof)})
+        print_json({"verified": True, **asdict(proof), **committed})
     else:
         signer = "by the key given" if proof.key_given else "by the key that lies there itself"
         sys.stdout.write(
             f"{proof.receipts} receipts in an unbroken chain, signed {signer}; "
             f"{proof.released} released files, each as its receipt says\n"
         )
+        if committed:
+            sys.stdout.write(f"  run {arguments.run} was about the first {committed['committed']} of them\n")
         if proof.lookups:
             sys.stdout.write(
                 f"  {proof.lookups} look-ups of patients behind pseudonyms, in a chain of their own\n"
@@ -43,6 +47,24 @@ def verify(arguments: Any) -> int:
         say("a run is at work here, or was interrupted: not every input has a decision; run the same again")
         return 1
     return 0
+
+
+def _committed(arguments: Any) -> dict[str, int]:
+    """How many receipts a release record's commitment is to; empty where none is asked for."""
+    if arguments.commitment is None and arguments.run is None:
+        return {}
+    if arguments.commitment is None or arguments.run is None:
+        raise ConfigError(
+            "--commitment and --run together", "one of them", "copy both from the release record"
+        )
+    from fedimg.home import SiteHome
+    from fedimg.intake.commitment import opened
+
+    count = opened(SiteHome.open(arguments.out), arguments.run, arguments.commitment)
+    if count is None:
+        remedy = "compare run and commitment with the release record; else the run was about other receipts"
+        raise ReceiptError("a commitment to receipts of this home", "one to none of them", remedy)
+    return {"committed": count}
 
 
 def table(arguments: Any) -> int:
