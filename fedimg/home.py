@@ -114,26 +114,26 @@ class SiteHome(ReleaseFolder):
         `insecure_seed` derives the site key from a text instead, for the insecure test mode, in which
         two runs are compared bit by bit; only a simulated site takes it.
 
+        Keys of a making that was interrupted before its end are taken up: nothing was done with them.
         Raises DataError where a home exists already, or the folder holds anything else.
         """
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(root.iterdir()):
+        if any(not _left_by_making(path) for path in root.iterdir()):
             raise DataError(
                 "an empty folder for a new home", "one with files in it", "open it, or name another folder"
             )
         root.chmod(0o700)
         for name in _FOLDERS:
-            (root / name).mkdir(mode=0o700)
+            (root / name).mkdir(mode=0o700, exist_ok=True)
         if insecure_seed is not None:
             if not simulated:
                 raise DataError("a fresh site key", "a seeded one for a real site", "leave insecure_seed out")
-            write_secret(
-                root / "site.key", hashlib.sha256(b"insecure test mode" + insecure_seed.encode()).digest()
-            )
-            site_key = SiteKey.load(root / "site.key")
-        else:
-            site_key = SiteKey.create(root / "site.key")
-        signing_key = SigningKey.create(root / "signing.key")
+            derived = hashlib.sha256(b"insecure test mode" + insecure_seed.encode()).digest()
+            (root / "site.key").unlink(missing_ok=True)
+            write_secret(root / "site.key", derived)
+        own, signing = root / "site.key", root / "signing.key"
+        site_key = SiteKey.load(own) if own.exists() else SiteKey.create(own)
+        signing_key = SigningKey.load(signing) if signing.exists() else SigningKey.create(signing)
         marker = {"simulated": simulated, "insecure": insecure_seed is not None, "version": _VERSION}
         # Written last: a home without it was never finished and is not opened.
         write_secret(root / "home.json", json.dumps(marker).encode())
@@ -150,6 +150,13 @@ class SiteHome(ReleaseFolder):
             (root / name).mkdir(mode=0o700, exist_ok=True)
         keys = SiteKey.load(root / "site.key"), SigningKey.load(root / "signing.key")
         return cls(root, *keys, marker["simulated"], marker.get("insecure") is True)
+
+
+def _left_by_making(path: Path) -> bool:
+    """What a process that was killed while it made a home may leave."""
+    if path.name in _FOLDERS and path.is_dir():
+        return not any(path.iterdir())
+    return path.name in ("site.key", "signing.key") and path.is_file()
 
 
 def _marker(root: Path, name: str, expected: str, remedy: str) -> dict[str, Any]:

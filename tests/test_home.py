@@ -35,6 +35,25 @@ def test_a_home_is_not_made_over_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("left", [(), ("site.key",), ("site.key", "signing.key")])
+def test_a_making_that_was_killed_is_taken_up_with_its_keys(tmp_path, left):
+    whole = SiteHome.create(tmp_path / "home", simulated=False)
+    keys = {name: (whole.root / name).read_bytes() for name in left}
+    for name in {"home.json", "site.key", "signing.key"} - set(left):
+        (whole.root / name).unlink()
+    made = SiteHome.create(whole.root, simulated=False)
+    assert {name: (made.root / name).read_bytes() for name in left} == keys
+    assert SiteHome.open(made.root).signing_key.public_bytes == made.signing_key.public_bytes
+
+
+def test_a_home_that_lost_its_marker_is_not_made_anew(tmp_path):
+    home = SiteHome.create(tmp_path / "home", simulated=False)
+    (home.root / "home.json").unlink()
+    (home.released / "file.dcm").write_bytes(b"x")
+    with pytest.raises(DataError, match="expected an empty folder"):
+        SiteHome.create(home.root, simulated=False)
+
+
 @pytest.mark.parametrize("missing", ["home.json", "site.key", "signing.key"])
 def test_an_unfinished_home_is_not_opened(missing, tmp_path):
     SiteHome.create(tmp_path / "home", simulated=False)

@@ -18,7 +18,8 @@ class IntakeConfig:
     """What an intake may be told.
 
     Attributes:
-        profile, missing_patient_id, keep_times, recompress, head, largest_mask, vendor_boxes:
+        profile, missing_patient_id, keep_times, recompress, head, largest_mask,
+        largest_mask_ultrasound, vendor_boxes:
             see `DeidConfig`.
         project, allow_secondary_capture: see `ReleaseConfig`. workers: child processes;
             0: this process, which a decoder's crash would end.
@@ -31,6 +32,7 @@ class IntakeConfig:
     allow_secondary_capture: bool = True
     head: Literal["quarantine", "deface", "allow-local"] | None = None
     largest_mask: float = 0.2
+    largest_mask_ultrasound: float = 0.5
     vendor_boxes: str | None = None
     missing_patient_id: Literal["quarantine", "study"] = "quarantine"
     keep_times: bool = False
@@ -55,6 +57,7 @@ class IntakeConfig:
             recompress=self.recompress,
             head=self.head,
             largest_mask=self.largest_mask,
+            largest_mask_ultrasound=self.largest_mask_ultrasound,
             vendor_boxes=boxes,
             pixel_layers=self.pixel_layers,
         )
