@@ -31,6 +31,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from fedimg.dicom.plain import PIXEL_TAGS, read_plain
 from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.values import Quarantine
 
@@ -43,7 +44,6 @@ for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibab
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ def read_capped(path: Path, file_bytes: int) -> bytes:
             raise Quarantined(
                 Quarantine.UNSAFE_STRUCTURE, f"a file of {status.st_size} bytes, limit {file_bytes}"
             )
-        return file.read(file_bytes + 1)
+        data = file.read(status.st_size + 1)  # asked for at once, all of `file_bytes` would be allocated
+        return data if len(data) <= status.st_size else data + file.read(file_bytes + 1 - len(data))
 
 
 def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
@@ -112,8 +113,10 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
         raise Quarantined(Quarantine.NOT_AN_IMAGE, "bytes that are not DICOM")
     try:
         with contained() as caught:
-            _check_inflated_size(data, limits)
-            dataset = read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
+            dataset = read_plain(data)
+            if dataset is None:
+                _check_inflated_size(data, limits)
+                dataset = read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
             _check_whole(dataset, caught)
             _check_image(dataset, limits)
     except Quarantined:
@@ -135,7 +138,7 @@ def _behind_pixels() -> Callable[[BaseTag, str | None, int], bool]:
 
     def stop(tag: BaseTag, _vr: str | None, _length: int) -> bool:
         nonlocal seen
-        behind, seen = seen, seen or tag in _PIXEL_TAGS
+        behind, seen = seen, seen or tag in PIXEL_TAGS
         return behind
 
     return stop
