@@ -25,6 +25,7 @@ _MARGIN = 3  # pixels around a line that the classical half found
 _CONTEXT = 64  # pixels around a change that are looked at with it
 # Of a halved copy: in smaller ones whole organs look like letters. Smaller images are doubled.
 SMALLEST_SIDE = 160
+_SHORTEST_LINE = 12  # pixels: three letters need more, and test images of 10 × 10 look like digits
 _RANGE = (0.5, 99.5)  # percentiles
 _LASTING = 0.25  # of the frames
 
@@ -86,7 +87,7 @@ class TextDetector:
         return outermost(kept + found)
 
     def _lines(self, plane: Plane, *, doubled: bool) -> list[Rectangle]:
-        if plane.min() == plane.max():
+        if max(plane.shape) < _SHORTEST_LINE or plane.min() == plane.max():
             return []
         found = solid_lines(plane)
         for heat, cell in self.levels(plane, doubled=doubled):
