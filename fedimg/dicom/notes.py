@@ -21,6 +21,7 @@ from fedimg.values import Quarantine
 
 MAXIMUM_DEPTH = 12
 NOTED_VRS = frozenset({"PN", "UI", "DA", "DT", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE"})
+_READ_VRS = NOTED_VRS | {"SQ"}
 _AnyElement = RawDataElement | DataElement
 
 
@@ -46,12 +47,14 @@ class Notes:
         self, element: _AnyElement, tag: int, path: str, depth: int, encodings: Sequence[str]
     ) -> None:
         """An element that the profile does not name."""
-        known = attributes.dictionary_vr(tag)
         if tag >> 16 & 1:
             self.record.private += 1
-            if 0x10 <= tag & 0xFFFF <= 0xFF and _is_vendors(element):
-                return
-        elif known is None:
+            vendors = 0x10 <= tag & 0xFFFF <= 0xFF and _is_vendors(element)
+            if element.VR in _READ_VRS and not vendors:  # no dictionary says more of a private element
+                self.element(element, None, depth, encodings)
+            return
+        known = attributes.dictionary_vr(tag)
+        if known is None:
             self.record.unknown += 1
         else:
             self.record.actions["X", path] += 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import lru_cache
 from io import BytesIO
 from struct import Struct
-from typing import Any
+from typing import Any, Literal
 
 import pydicom.uid as uids
 from pydicom.charset import convert_encodings, default_encoding
@@ -34,6 +34,7 @@ _SHORT_VRS, _LONG_VRS = (
 _EMPTY: dict[str | None, Any] = {vr: empty_value_for_VR(vr, raw=True) for vr in (*STANDARD_VR, None)}
 _UNDEFINED = 0xFFFFFFFF
 _PREFIX_END = 132
+_ITEM_STORED = 0xE000FFFE  # (FFFE,E000), group first
 _META, _FOREIGN_GROUPS = 2, (0, 2, 0xFFFE)
 _GROUP_LENGTH, _SYNTAX, _CHARACTER_SET = 0x00020000, 0x00020010, 0x00080005
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -69,12 +70,12 @@ def read_plain(data: bytes) -> FileDataset | None:
     if data[_PREFIX_END - 4 : _PREFIX_END] != b"DICM":
         return None
     try:
-        meta, start = _elements(data, _PREFIX_END, implicit=False, meta=True)
+        meta, start = _elements(data, _PREFIX_END, len(data), implicit=False, part="meta")
         implicit = _IMPLICIT_OF.get(_syntax(meta))
         vr = data[start + 4 : start + 6]
         if implicit is None or (implicit and vr.isalpha() and vr.isupper()):  # explicit VR after all
             return None
-        elements, end = _elements(data, start, implicit=implicit, meta=False)
+        elements, end = _elements(data, start, len(data), implicit=implicit, part="data set")
     except _NotPlain:
         return None
     # Where the header of a next element ends early, pydicom fails.
@@ -88,40 +89,65 @@ def read_plain(data: bytes) -> FileDataset | None:
     return dataset
 
 
-def _elements(data: bytes, at: int, *, implicit: bool, meta: bool) -> tuple[_Elements, int]:
-    """The elements from an offset on, and the offset behind them.
+def read_items(value: bytes, *, implicit: bool) -> list[Dataset] | None:
+    """The items of a little-endian sequence, elements still raw, as `pydicom.values.convert_SQ` gives them.
 
-    Args:
-        meta: those of group 0002; else those of a data set up to its pixel data.
+    None where pydicom has to look: undefined lengths, lengths that lie, an item's own character set.
+    """
+    items, at = [], 0
+    try:
+        while at < len(value):
+            tag, length = _IMPLICIT(value, at) if at + 8 <= len(value) else (0, 0)
+            end = at + 8 + length
+            if tag != _ITEM_STORED or end > len(value):
+                return None
+            elements, at = _elements(value, at + 8, end, implicit=implicit, part="item")
+            if at != end:
+                return None
+            item = Dataset(elements)
+            item.set_original_encoding(implicit, is_little_endian=True, character_encoding=default_encoding)
+            items.append(item)
+    except _NotPlain:
+        return None
+    return items
+
+
+def _elements(
+    data: bytes, at: int, end: int, *, implicit: bool, part: Literal["meta", "data set", "item"]
+) -> tuple[_Elements, int]:
+    """The elements between two offsets, and the offset behind them.
+
+    Of the file meta group 0002 is read and nothing else; a data set ends with its pixel data.
     """
     elements: _Elements = {}
-    size = len(data)
-    while at + 8 <= size:
+    while at + 8 <= end:
         start, vr = at + 8, None
         if implicit:
             stored_tag, length = _IMPLICIT(data, at)
         else:
             stored_tag, stored_vr, length = _EXPLICIT(data, at)
-            if meta and stored_tag & 0xFFFF != _META:
+            if part == "meta" and stored_tag & 0xFFFF != _META:
                 break
             vr = _SHORT_VRS.get(stored_vr)
             if vr is None:
                 vr = _LONG_VRS.get(stored_vr)
-                if vr is None or at + 12 > size:
+                if vr is None or at + 12 > end:
                     raise _NotPlain
                 length, start = _LENGTH(data, start)[0], at + 12
         tag, special = _tag(stored_tag)
-        if special and not meta and not _belongs(tag, vr, elements):
+        if special and part != "meta" and not _belongs(tag, vr, elements, part):
             raise _NotPlain
         if length == _UNDEFINED:
+            if part == "item":
+                raise _NotPlain
             elements[tag], at = _by_pydicom(data, at, implicit, _encodings(elements))
         else:
             at = start + length
-            if at > size:
+            if at > end:
                 raise _NotPlain
             value = data[start:at] if length else _EMPTY[vr]
             elements[tag] = RawDataElement(tag, vr, length, value, start, implicit, True)
-        if special and tag in PIXEL_TAGS:
+        if special and part == "data set" and tag in PIXEL_TAGS:
             break
     return elements, at
 
@@ -133,10 +159,10 @@ def _tag(stored: int) -> tuple[BaseTag, bool]:
     return tag, tag >> 16 in _FOREIGN_GROUPS or tag in PIXEL_TAGS or tag == _CHARACTER_SET
 
 
-def _belongs(tag: BaseTag, vr: str | None, elements: _Elements) -> bool:
-    """Whether a data set may hold an element here: no other part's group, and one character set only."""
+def _belongs(tag: BaseTag, vr: str | None, elements: _Elements, part: str) -> bool:
+    """Whether a data set or item may hold an element here: no other part's group, one character set at most."""
     if tag == _CHARACTER_SET:
-        return tag not in elements and vr in ("CS", None)
+        return part == "data set" and tag not in elements and vr in ("CS", None)
     return tag >> 16 not in _FOREIGN_GROUPS
 
 

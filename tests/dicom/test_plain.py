@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
+from pydicom.values import convert_SQ
 
-from fedimg.dicom.plain import PIXEL_TAGS, read_plain
+from fedimg.dicom.plain import PIXEL_TAGS, read_items, read_plain
 from fedimg.dicom.refusal import contained
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "dicom"
@@ -170,3 +171,37 @@ def test_what_is_well_formed_is_not_handed_over(implicit, data):
         )
         body += value
     assert assert_agreement(meta(IMPLICIT if implicit else EXPLICIT) + body)
+
+
+@st.composite
+def items(draw, implicit: bool) -> bytes:
+    body = b"".join(draw(st.lists(elements(implicit), max_size=3)))
+    length = draw(st.sampled_from([len(body)] * 6 + [0, 7, 0xFFFFFFFF]))
+    end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) if length == 0xFFFFFFFF else b""
+    return struct.pack("<HHI", 0xFFFE, draw(st.sampled_from([0xE000] * 9 + [0xE0DD])), length) + body + end
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@settings(max_examples=500)
+@given(st.data())
+def test_items_are_read_as_pydicom_reads_them(implicit, data):
+    """Whatever comes first in an item: in explicit VR pydicom takes it for implicit where it has to."""
+    value = b"".join(data.draw(st.lists(items(implicit), max_size=3))) + data.draw(st.binary(max_size=3))
+    found = read_items(value, implicit=implicit)
+    if found is not None:
+        with contained():
+            expected = convert_SQ(value, implicit, True)
+        assert list(map(told, found)) == list(map(told, expected))
+        # Of an empty item pydicom tells what lies behind it.
+        both = zip(found, expected, strict=True)
+        assert all(ours.original_encoding == theirs.original_encoding for ours, theirs in both if len(ours))
+
+
+def test_nested_items_of_stated_length_are_not_handed_over():
+    inner = struct.pack("<HH2sH", 0x0008, 0x0104, b"LO", 4) + b"Head"
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    nested = struct.pack("<HH2s2sI", 0x0008, 0x2218, b"SQ", b"\0\0", len(item)) + item
+    found = read_items(struct.pack("<HHI", 0xFFFE, 0xE000, len(nested)) + nested + item, implicit=False)
+    assert found is not None and [len(one) for one in found] == [1, 1]
+    assert read_items(found[0].get_item(0x00082218).value, implicit=False)[0][0x00080104].value == "Head"
+    assert read_items(b"", implicit=True) == []
