@@ -15,7 +15,7 @@ import numpy.typing as npt
 # once in 10^12 bytes of noise).
 SHORTEST_IN_PIXELS = 6
 TEXT_PREFIX, PIXEL_PREFIX = 4, 5
-_MOST_STALE = 2048
+_MOST_STALE = 256
 _BLOCK = 1 << 16  # words: few, so that a bright spot or a header beside dark pixels costs its own block only
 
 Table = npt.NDArray[np.bool_]

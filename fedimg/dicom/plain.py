@@ -81,9 +81,8 @@ def read_plain(data: bytes) -> FileDataset | None:
     # Where the header of a next element ends early, pydicom fails.
     if not elements or 8 <= len(data) - end < 12:
         return None
-    found = Dataset(elements)
-    dataset = FileDataset(BytesIO(data), found, data[:128], FileMetaDataset(meta), implicit)
-    charset: Any = found.get(BaseTag(_CHARACTER_SET))  # typed as never None, though it may be
+    dataset = FileDataset(BytesIO(data), elements, data[:128], FileMetaDataset(meta), implicit)
+    charset: Any = dataset.get(BaseTag(_CHARACTER_SET))  # typed as never None, though it may be
     encodings = default_encoding if charset is None else convert_encodings(charset.value)
     dataset.set_original_encoding(implicit, is_little_endian=True, character_encoding=encodings)
     return dataset

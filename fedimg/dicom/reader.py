@@ -14,7 +14,6 @@ import logging
 import os
 import stat
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibab
     _logger.addHandler(logging.NullHandler())
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_CUT = "a file that ends within an element"
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -113,11 +113,13 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
         raise Quarantined(Quarantine.NOT_AN_IMAGE, "bytes that are not DICOM")
     try:
         with contained() as caught:
-            dataset = read_plain(data)
-            if dataset is None:
-                _check_inflated_size(data, limits)
-                dataset = read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
-            _check_whole(dataset, caught)
+            plain = read_plain(data)
+            dataset = _by_pydicom(data, limits) if plain is None else plain
+            if any("end of file" in str(w.message).lower() for w in caught):
+                raise Quarantined(Quarantine.UNREADABLE, _CUT)
+            if plain is None:
+                _check_whole(dataset)
+            _check_kind(dataset)
             _check_image(dataset, limits)
     except Quarantined:
         raise
@@ -128,6 +130,11 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
             Quarantine.UNREADABLE, f"a structure that does not parse ({type(error).__name__})"
         ) from None
     return dataset
+
+
+def _by_pydicom(data: bytes, limits: ReadLimits) -> Dataset:
+    _check_inflated_size(data, limits)
+    return read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
 
 
 def _behind_pixels() -> Callable[[BaseTag, str | None, int], bool]:
@@ -177,17 +184,20 @@ def _check_inflated_size(data: bytes, limits: ReadLimits) -> None:
             )
 
 
-def _check_whole(dataset: Dataset, caught: list[warnings.WarningMessage]) -> None:
-    if any("end of file" in str(w.message).lower() for w in caught):
-        raise Quarantined(Quarantine.UNREADABLE, "a file that ends within an element")
+def _check_whole(dataset: Dataset) -> None:
+    """Every element is as long as it says: pydicom reads past the end of a file in silence."""
     if not len(dataset):
         raise Quarantined(Quarantine.UNREADABLE, "a file without a data set")
     for element in dataset.values():
         if not isinstance(element, RawDataElement) or element.length == _UNDEFINED_LENGTH:
             continue
         if len(element.value or b"") != element.length:
-            raise Quarantined(Quarantine.UNREADABLE, "a file that ends within an element")
-    storage_class = getattr(dataset, "file_meta", Dataset()).get("MediaStorageSOPClassUID")
+            raise Quarantined(Quarantine.UNREADABLE, _CUT)
+
+
+def _check_kind(dataset: Dataset) -> None:
+    """A directory is no object."""
+    storage_class = _of_meta(dataset, "MediaStorageSOPClassUID")
     if storage_class == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in dataset:
         raise Quarantined(Quarantine.OBJECT_TYPE, "a DICOMDIR")
 
@@ -228,19 +238,24 @@ def pixel_shape(dataset: Dataset) -> PixelShape:
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """(0002,0010), or what a file without meta was found to be encoded as."""
-    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    syntax = _of_meta(dataset, "TransferSyntaxUID")
     if syntax:
-        return UID(str(syntax))
+        return syntax if isinstance(syntax, UID) else UID(str(syntax))
     implicit, little = dataset.original_encoding
     if implicit or implicit is None:
         return pydicom.uid.ImplicitVRLittleEndian
     return pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
 
 
+def _of_meta(dataset: Dataset, keyword: str) -> Any:
+    """The value of an element of the file meta; None where there is no such element, or no file meta."""
+    meta: Dataset | None = getattr(dataset, "file_meta", None)
+    return None if meta is None else meta.get(keyword)
+
+
 def _is_image(dataset: Dataset) -> bool:
     """By its storage class (PS3.4 B.5), or by having rows and columns: the end of a file may be missing."""
-    meta = getattr(dataset, "file_meta", Dataset())
-    classes = (meta.get("MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
+    classes = (_of_meta(dataset, "MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
     named = any("Image Storage" in UID(str(uid)).name for uid in classes if uid)
     return named or ("Rows" in dataset and "Columns" in dataset)
 

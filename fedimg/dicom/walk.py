@@ -119,10 +119,13 @@ class Walk:
         for tag, element in _ordered(dataset):
             if tag == PIXEL_DATA and depth == 0:
                 continue
+            if tag >> 16 & 1:
+                if not (self._profile.private and self._safe(dataset, element, tag, kept)):
+                    self._notes.dropped_private(element, tag, depth, encodings)
+                continue
             row, here = row_of(tag), path + _hexadecimal(tag)
             if row is None:
-                if not (tag >> 16 & 1 and self._profile.private and self._safe(dataset, element, tag, kept)):
-                    self._notes.dropped(element, tag, here, depth, encodings)
+                self._notes.dropped(element, tag, here, depth, encodings)
                 continue
             if row.kind == "drop":
                 actions["X", here] += 1
