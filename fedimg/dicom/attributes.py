@@ -17,6 +17,7 @@ from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_data_element
 from pydicom.values import convert_SQ
 
+from fedimg.dicom.plain import read_items
 from fedimg.dicom.profile import read_table
 
 _TEXT_DELIMITERS = {0x0D, 0x0A, 0x0C, 0x09, ord("\\"), ord("^"), ord("=")}
@@ -138,6 +139,7 @@ def items_of(element: RawDataElement | DataElement, *, implicit: bool = False) -
     """
     if isinstance(element, DataElement):
         return list(element.value or ())
-    if implicit:
-        return list(convert_SQ(element.value or b"", True, True))
-    return list(convert_SQ(element.value or b"", element.is_implicit_VR, element.is_little_endian))
+    raw = element.value or b""
+    implicit, little = (True, True) if implicit else (element.is_implicit_VR, element.is_little_endian)
+    items = read_items(raw, implicit=implicit) if little else None
+    return list(convert_SQ(raw, implicit, little)) if items is None else items

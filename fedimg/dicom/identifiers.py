@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 
 from fedimg.dicom.profile import registered_uids
@@ -20,6 +21,8 @@ _LONG_NUMBER = re.compile(r"[0-9]{6,}")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _SHORTEST_NAME_PART, _SHORTEST_WORD, _SHORTEST_NUMBER, _SHORTEST_UID = 3, 4, 6, 8
 _LONGEST_PHRASE, _MOST_WORDS = 64, 400
+_LONGEST_KEPT = 1024  # of the values whose needles are kept for the next files
+_Spell = Callable[[str], Iterable[str]]
 
 
 @dataclass(slots=True)
@@ -45,35 +48,44 @@ class Identifiers:
         if not raw.isascii():
             self.stored.update(part for part in re.split(rb"[\\^=\s]+", raw) if len(part) >= _SHORTEST_WORD)
 
-    def spellings(self) -> set[str]:
-        """Every text to look for."""
-        found: set[str] = set()
-        for name in self.names:
-            found.update(_name_spellings(name))
-        for value in self.texts:
-            found.update(_text_spellings(value))
-        for value in self.dates:
-            found.update(_date_spellings(value))
-        found.update(uid for uid in self.uids - registered_uids() if len(uid) >= _SHORTEST_UID)
-        return found
-
     def needles(self, encodings: Iterable[str] = ()) -> frozenset[bytes]:
-        """The spellings as lower-case bytes: UTF-8, Latin-1, UTF-16LE and `encodings` (the file's own)."""
-        needles = {raw.lower() for raw in self.stored}
-        codecs = ("utf-8", "latin-1", *encodings)
-        for text in self.spellings():
-            if text.isascii():
-                lower = text.lower()
-                needles.add(lower.encode())
-                needles.add(lower.encode("utf-16-le"))
-                continue
-            for form in _unicode_forms(text):
-                needles.add(form.encode("utf-16-le").lower())
-                for codec in codecs:
-                    encoded = _encoded(form, codec)
-                    if encoded is not None:
-                        needles.add(encoded.lower())
-        return frozenset(needles)
+        """Every spelling as lower-case bytes: UTF-8, Latin-1, UTF-16LE and `encodings` (the file's own)."""
+        codecs = tuple(encodings)
+        values = [(spell, value) for spell, found in self._spelled() for value in found]
+        return frozenset(raw.lower() for raw in self.stored).union(
+            *(
+                (_needles_of if len(value) <= _LONGEST_KEPT else _needles_of.__wrapped__)(
+                    spell, value, codecs
+                )
+                for spell, value in values
+            )
+        )
+
+    def _spelled(self) -> Iterator[tuple[_Spell, set[str]]]:
+        yield _name_spellings, self.names
+        yield _text_spellings, self.texts
+        yield _date_spellings, self.dates
+        yield _uid_spellings, self.uids
+
+
+# Files of one patient and device have most values in common.
+@lru_cache(maxsize=4096)
+def _needles_of(spell: _Spell, value: str, codecs: tuple[str, ...]) -> frozenset[bytes]:
+    """The needles of one removed value."""
+    needles = set()
+    for text in spell(value):
+        if text.isascii():
+            lower = text.lower()
+            needles.add(lower.encode())
+            needles.add(lower.encode("utf-16-le"))
+            continue
+        for form in _unicode_forms(text):
+            needles.add(form.encode("utf-16-le").lower())
+            for codec in ("utf-8", "latin-1", *codecs):
+                encoded = _encoded(form, codec)
+                if encoded is not None:
+                    needles.add(encoded.lower())
+    return frozenset(needles)
 
 
 def _encoded(text: str, codec: str) -> bytes | None:
@@ -124,6 +136,11 @@ def _text_spellings(value: str) -> Iterator[str]:
             yield token
         if not token.isdigit():  # "MRN88213947" may come back as a bare number
             yield from _LONG_NUMBER.findall(token)
+
+
+def _uid_spellings(value: str) -> Iterator[str]:
+    if len(value) >= _SHORTEST_UID and value not in registered_uids():
+        yield value
 
 
 def _date_spellings(value: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from fedimg.values import Quarantine
 
 MAXIMUM_DEPTH = 12
 NOTED_VRS = frozenset({"PN", "UI", "DA", "DT", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE"})
+_READ_VRS = NOTED_VRS | {"SQ"}
 _AnyElement = RawDataElement | DataElement
 
 
@@ -45,17 +46,20 @@ class Notes:
     def dropped(
         self, element: _AnyElement, tag: int, path: str, depth: int, encodings: Sequence[str]
     ) -> None:
-        """An element that the profile does not name."""
+        """A public element that the profile does not name."""
         known = attributes.dictionary_vr(tag)
-        if tag >> 16 & 1:
-            self.record.private += 1
-            if 0x10 <= tag & 0xFFFF <= 0xFF and _is_vendors(element):
-                return
-        elif known is None:
+        if known is None:
             self.record.unknown += 1
         else:
             self.record.actions["X", path] += 1
         self.element(element, known, depth, encodings)
+
+    def dropped_private(self, element: _AnyElement, tag: int, depth: int, encodings: Sequence[str]) -> None:
+        """A private element that is not kept. No dictionary says more of it than its VR."""
+        self.record.private += 1
+        vendors = 0x10 <= tag & 0xFFFF <= 0xFF and _is_vendors(element)
+        if element.VR in _READ_VRS and not vendors:
+            self.element(element, None, depth, encodings)
 
     def element(self, element: _AnyElement, known: str | None, depth: int, encodings: Sequence[str]) -> None:
         """The identifiers of a removed element, those in its items too. `known`: the dictionary's VR."""

@@ -14,7 +14,6 @@ import logging
 import os
 import stat
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from fedimg.dicom.plain import PIXEL_TAGS, read_plain
 from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.values import Quarantine
 
@@ -42,8 +42,8 @@ for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibab
     _logger.addHandler(logging.NullHandler())
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_CUT = "a file that ends within an element"
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ def read_capped(path: Path, file_bytes: int) -> bytes:
             raise Quarantined(
                 Quarantine.UNSAFE_STRUCTURE, f"a file of {status.st_size} bytes, limit {file_bytes}"
             )
-        return file.read(file_bytes + 1)
+        data = file.read(status.st_size + 1)  # asked for at once, all of `file_bytes` would be allocated
+        return data if len(data) <= status.st_size else data + file.read(file_bytes + 1 - len(data))
 
 
 def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
@@ -112,9 +113,13 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
         raise Quarantined(Quarantine.NOT_AN_IMAGE, "bytes that are not DICOM")
     try:
         with contained() as caught:
-            _check_inflated_size(data, limits)
-            dataset = read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
-            _check_whole(dataset, caught)
+            plain = read_plain(data)
+            dataset = _by_pydicom(data, limits) if plain is None else plain
+            if any("end of file" in str(w.message).lower() for w in caught):
+                raise Quarantined(Quarantine.UNREADABLE, _CUT)
+            if plain is None:
+                _check_whole(dataset)
+            _check_kind(dataset)
             _check_image(dataset, limits)
     except Quarantined:
         raise
@@ -127,6 +132,11 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
     return dataset
 
 
+def _by_pydicom(data: bytes, limits: ReadLimits) -> Dataset:
+    _check_inflated_size(data, limits)
+    return read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
+
+
 def _behind_pixels() -> Callable[[BaseTag, str | None, int], bool]:
     """Whether reading is to stop: behind the pixel data only padding and signatures may follow (PS3.5 7.1,
     PS3.6), and what else was appended to a file is none of its elements.
@@ -135,7 +145,7 @@ def _behind_pixels() -> Callable[[BaseTag, str | None, int], bool]:
 
     def stop(tag: BaseTag, _vr: str | None, _length: int) -> bool:
         nonlocal seen
-        behind, seen = seen, seen or tag in _PIXEL_TAGS
+        behind, seen = seen, seen or tag in PIXEL_TAGS
         return behind
 
     return stop
@@ -174,17 +184,20 @@ def _check_inflated_size(data: bytes, limits: ReadLimits) -> None:
             )
 
 
-def _check_whole(dataset: Dataset, caught: list[warnings.WarningMessage]) -> None:
-    if any("end of file" in str(w.message).lower() for w in caught):
-        raise Quarantined(Quarantine.UNREADABLE, "a file that ends within an element")
+def _check_whole(dataset: Dataset) -> None:
+    """Every element is as long as it says: pydicom reads past the end of a file in silence."""
     if not len(dataset):
         raise Quarantined(Quarantine.UNREADABLE, "a file without a data set")
     for element in dataset.values():
         if not isinstance(element, RawDataElement) or element.length == _UNDEFINED_LENGTH:
             continue
         if len(element.value or b"") != element.length:
-            raise Quarantined(Quarantine.UNREADABLE, "a file that ends within an element")
-    storage_class = getattr(dataset, "file_meta", Dataset()).get("MediaStorageSOPClassUID")
+            raise Quarantined(Quarantine.UNREADABLE, _CUT)
+
+
+def _check_kind(dataset: Dataset) -> None:
+    """A directory is no object."""
+    storage_class = _of_meta(dataset, "MediaStorageSOPClassUID")
     if storage_class == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in dataset:
         raise Quarantined(Quarantine.OBJECT_TYPE, "a DICOMDIR")
 
@@ -225,19 +238,24 @@ def pixel_shape(dataset: Dataset) -> PixelShape:
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """(0002,0010), or what a file without meta was found to be encoded as."""
-    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    syntax = _of_meta(dataset, "TransferSyntaxUID")
     if syntax:
-        return UID(str(syntax))
+        return syntax if isinstance(syntax, UID) else UID(str(syntax))
     implicit, little = dataset.original_encoding
     if implicit or implicit is None:
         return pydicom.uid.ImplicitVRLittleEndian
     return pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
 
 
+def _of_meta(dataset: Dataset, keyword: str) -> Any:
+    """The value of an element of the file meta; None where there is no such element, or no file meta."""
+    meta: Dataset | None = getattr(dataset, "file_meta", None)
+    return None if meta is None else meta.get(keyword)
+
+
 def _is_image(dataset: Dataset) -> bool:
     """By its storage class (PS3.4 B.5), or by having rows and columns: the end of a file may be missing."""
-    meta = getattr(dataset, "file_meta", Dataset())
-    classes = (meta.get("MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
+    classes = (_of_meta(dataset, "MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
     named = any("Image Storage" in UID(str(uid)).name for uid in classes if uid)
     return named or ("Rows" in dataset and "Columns" in dataset)
 

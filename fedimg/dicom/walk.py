@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import itemgetter
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -116,14 +118,16 @@ class Walk:
             self.encodings = encodings
         row_of, actions = context.get, self.record.actions
         kept: list[Element] = []
-        for element in _ordered(dataset):
-            tag = int(element.tag)
+        for tag, element in _ordered(dataset):
             if tag == PIXEL_DATA and depth == 0:
                 continue
-            row, here = row_of(tag), f"{path}{tag:08X}"
+            if tag >> 16 & 1:
+                if not (self._profile.private and self._safe(dataset, element, tag, kept)):
+                    self._notes.dropped_private(element, tag, depth, encodings)
+                continue
+            row, here = row_of(tag), path + _hexadecimal(tag)
             if row is None:
-                if not (tag >> 16 & 1 and self._profile.private and self._safe(dataset, element, tag, kept)):
-                    self._notes.dropped(element, tag, here, depth, encodings)
+                self._notes.dropped(element, tag, here, depth, encodings)
                 continue
             if row.kind == "drop":
                 actions["X", here] += 1
@@ -297,6 +301,9 @@ def _tag(element: _AnyElement | Element) -> int:
     return int(element.tag)
 
 
-def _ordered(dataset: Dataset) -> list[_AnyElement]:
-    """Elements as they are stored, by tag; `Dataset.__iter__` would decode them."""
-    return sorted(dataset.values(), key=_tag)
+def _ordered(dataset: Dataset) -> list[tuple[int, _AnyElement]]:
+    """(tag, element as it is stored), by tag; `Dataset.__iter__` would decode them."""
+    return sorted(zip(map(int, dataset.keys()), dataset.values(), strict=True), key=itemgetter(0))
+
+
+_hexadecimal = lru_cache(1 << 14)("{:08X}".format)

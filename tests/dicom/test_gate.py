@@ -208,3 +208,28 @@ def test_a_release_that_was_tampered_with_has(change, fault):
 def test_a_preamble_is_a_fault():
     deidentifier, data = release()
     assert gate.structure_fault(b"II*\0" + data[4:], deidentifier.profile) == "a preamble that is not zero"
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("codec", ["ascii", "utf-16-le", "latin-1"])
+def test_a_name_anywhere_in_a_large_image_is_found(bits, codec):
+    """Around the border of the blocks in which words are looked at, at the image's ends, at odd and even places."""
+    name = "Jörgensen" if codec == "latin-1" else "Jorgensen"
+    spelled, needles = name.encode(codec), Identifiers(names={name + "^Ida"}).needles()
+    noise = np.random.default_rng(bits).integers(0, 1 << bits, (1 << 16) + 999, dtype=np.uint16).tobytes()
+    assert gate.search(noise, needles, (0, len(noise))) == []
+    for middle in (12, 1 << 17, len(noise) - 24):
+        for at in range(middle - 12, middle + 4):
+            planted = noise[:at] + b".." + spelled + b".." + noise[at + 4 + len(spelled) :]
+            assert (at + 2, at + 2 + len(spelled)) in gate.search(planted, needles, (0, len(planted)))
+
+
+def test_what_was_searched_for_in_other_files_does_not_count():
+    for number in range(400):  # more than are remembered
+        name = f"Person{'abcdefghij'[number % 10]}{'klmnopqrst'[number // 10 % 10]}{'uvwxyz'[number // 100]}"
+        data = b"12 " + name.encode() + b" Nobody"
+        assert gate.search(data, Identifiers(names={"Nobody"}).needles()) == [(len(data) - 6, len(data))]
+        assert gate.search(data, Identifiers(names={name + "^Ida"}).needles()) == [(3, len(data) - 7)]
+        assert gate.search(data, [b"other"], None, Identifiers(names={name}).needles()) == [
+            (3, len(data) - 7)
+        ]

@@ -11,13 +11,24 @@ from scipy import ndimage
 
 Mask = npt.NDArray[np.bool_]
 
-# Connected cells above GROW are a line if FEWEST of them lie above SURE. Set on 400 lines and 400 clean
-# images of the evaluation's generator, with other seeds than the figures that are reported.
-SURE, GROW, FEWEST = 0.8, 0.1, 5
 _MARGIN_CELLS = 1
-_BEYOND, _MOST_BEYOND = 1.0, 6  # heights of the line, cells: the ends of a line are seen last
+_MOST_BEYOND = 6  # cells
 _FILLED = 0.5  # a box emptier than this is cut in two
 _SMALLEST_CUT = 6  # cells a side
+
+
+class Decision(NamedTuple):
+    """When connected cells above `grow` are a line: if `fewest` of them lie above `sure`.
+
+    A line's box goes on for `beyond` times its height, since its ends are seen last. The values
+    are those that `scripts/tune_text_detector.py` chose, on fonts and seeds that no reported figure
+    was measured with.
+    """
+
+    sure: float = 0.8
+    grow: float = 0.1
+    fewest: int = 5
+    beyond: float = 1.0
 
 
 class Rectangle(NamedTuple):
@@ -33,19 +44,26 @@ class Rectangle(NamedTuple):
         return self.x0 <= other.x0 and self.y0 <= other.y0 and self.x1 >= other.x1 and self.y1 >= other.y1
 
 
-def lines_of(heat: npt.NDArray[np.float32], cell: int, rows: int, columns: int) -> list[Rectangle]:
+CHOSEN = Decision()
+
+
+def lines_of(
+    heat: npt.NDArray[np.float32], cell: int, rows: int, columns: int, decision: Decision = CHOSEN
+) -> list[Rectangle]:
     """Rectangles around the lines of a heat map whose cells are `cell` pixels a side, cut to the image."""
-    labels, count = ndimage.label(heat > GROW, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(heat > decision.grow, structure=np.ones((3, 3)))
     if not count:
         return []
-    sure = ndimage.sum_labels(heat > SURE, labels, np.arange(1, count + 1))
+    sure = ndimage.sum_labels(heat > decision.sure, labels, np.arange(1, count + 1))
     found = []
     for index, window in enumerate(ndimage.find_objects(labels)):
-        if sure[index] < FEWEST:
+        if sure[index] < decision.fewest:
             continue
         inside = labels[window] == index + 1
         for top, left, bottom, right in pieces(inside, window[0].start, window[1].start):
-            along = _MARGIN_CELLS + min(_MOST_BEYOND, round(_BEYOND * min(bottom - top, right - left)))
+            along = _MARGIN_CELLS + min(
+                _MOST_BEYOND, round(decision.beyond * min(bottom - top, right - left))
+            )
             across, down = (along, _MARGIN_CELLS) if right - left >= bottom - top else (_MARGIN_CELLS, along)
             found.append(
                 Rectangle(

@@ -4,7 +4,7 @@ It shares nothing with the trained half but the image, and fails in other ways: 
 letters of one height side by side on one line, upright or turned by quarters, whatever their font.
 Strokes are what an opening (dark text: a closing) takes away (white top-hat; Serra 1982), and the
 pixels at either end of the range, which large letters are made of. Six letters or more of unlike
-shapes make a line; rows of like shapes are rulers.
+shapes make a line; rows of like shapes are rulers, and blocks at equal distances are grids.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _CROWDED = 600  # components: it is noise, and would take long
 _UNLIKE = 0.2  # the areas and the widths of letters deviate so much from their mean
 _LEVEL, _MOST_BLOCKS = 0.8, 0.2  # of a line's letters
 _SOLID = 0.85  # of its rectangle: a component that fills more is a block, not a letter
+_EVEN, _BLOCKY = 0.8, 0.6  # of a grid's neighbours; of its cells' rectangles, in the middle one
 _SPECKS_PER_LETTER = 0.5
 _RANGE = (0.2, 99.8)  # percentiles
 
@@ -138,11 +139,21 @@ def _follows(last: _Letter, letter: _Letter) -> bool:
     return level and alike and -1 <= letter.left - last.right <= height
 
 
+def _evenly(line: Sequence[_Letter]) -> float:
+    """Share of neighbours that stand a pixel about the usual distance apart, by their left or right ends."""
+    left = np.diff([letter.left for letter in line])
+    right = np.diff([letter.right for letter in line])
+    usual = np.median(np.concatenate([left, right]))
+    return float((np.minimum(np.abs(left - usual), np.abs(right - usual)) <= 1).mean())
+
+
 def _unlike(line: Sequence[_Letter]) -> bool:
     """Whether these are letters: of unlike widths and areas, few of them blocks, most on one level."""
     areas = np.array([letter.area for letter in line])
     widths = np.array([letter.right - letter.left for letter in line])
     heights = np.array([letter.height for letter in line])
+    if _evenly(line) >= _EVEN and float(np.median(areas / (widths * heights))) >= _BLOCKY:
+        return False
     unlike = min(areas.std() / areas.mean(), widths.std() / widths.mean()) >= _UNLIKE
     blocks = float((areas > _SOLID * widths * heights).mean())
     slack = max(1, int(heights.max()) // 6)

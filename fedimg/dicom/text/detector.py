@@ -7,7 +7,7 @@ that holds text in a quarter of the frames holds it in all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _MARGIN = 3  # pixels around a line that the classical half found
 _CONTEXT = 64  # pixels around a change that are looked at with it
-_SMALLEST_SIDE = (
-    160  # of a halved copy: in smaller ones whole organs look like letters. Smaller images are doubled
-)
+# Of a halved copy: in smaller ones whole organs look like letters. Smaller images are doubled.
+SMALLEST_SIDE = 160
+_SHORTEST_LINE = 12  # pixels: three letters need more, and test images of 10 × 10 look like digits
 _RANGE = (0.5, 99.5)  # percentiles
 _LASTING = 0.25  # of the frames
 
@@ -81,38 +81,50 @@ class TextDetector:
         found = [
             Rectangle(left + x0, top + y0, right + x0, bottom + y0)
             for left, top, right, bottom in self._lines(
-                plane[y0:y1, x0:x1], doubled=min(plane.shape) < _SMALLEST_SIDE
+                plane[y0:y1, x0:x1], doubled=min(plane.shape) < SMALLEST_SIDE
             )
         ]
         return outermost(kept + found)
 
     def _lines(self, plane: Plane, *, doubled: bool) -> list[Rectangle]:
-        if plane.min() == plane.max():
+        if max(plane.shape) < _SHORTEST_LINE or plane.min() == plane.max():
             return []
-        rows, columns = plane.shape
-        found = []
-        for x0, y0, x1, y1 in text_lines(plane):
-            found.append(
-                Rectangle(
-                    max(x0 - _MARGIN, 0),
-                    max(y0 - _MARGIN, 0),
-                    min(x1 + _MARGIN, columns - 1),
-                    min(y1 + _MARGIN, rows - 1),
-                )
-            )
+        found = solid_lines(plane)
+        for heat, cell in self.levels(plane, doubled=doubled):
+            found += lines_of(heat, cell, *plane.shape)
+        return outermost(found)
+
+    def levels(self, plane: Plane, *, doubled: bool) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+        """Heat maps of a plane that is not of one value, and of its halved copies, with their cells' pixels.
+
+        Only the plane's own, or with `doubled` that of a copy of twice the size, where it is small.
+        """
         grey = _as_float(plane)
         step = max(1, math.isqrt(grey.size) // 256)
         low, high = (float(value) for value in np.percentile(grey[::step, ::step], _RANGE))
         cell = self._cell
         if doubled:
             large = np.repeat(np.repeat(grey, 2, axis=0), 2, axis=1)
-            seen = lines_of(self._heat(self._net, large, low, high), cell, 2 * rows, 2 * columns)
-            return outermost([*found, *(Rectangle(*(edge // 2 for edge in line)) for line in seen)])
-        while True:
-            found += lines_of(self._heat(self._net, grey, low, high), cell, rows, columns)
-            if min(grey.shape) < 2 * _SMALLEST_SIDE:
-                return outermost(found)
+            yield self._heat(self._net, large, low, high), cell // 2
+            return
+        yield self._heat(self._net, grey, low, high), cell
+        while min(grey.shape) >= 2 * SMALLEST_SIDE:
             grey, cell = _halved(grey), cell * 2
+            yield self._heat(self._net, grey, low, high), cell
+
+
+def solid_lines(plane: Plane) -> list[Rectangle]:
+    """What the classical half finds, dilated and cut to the plane."""
+    rows, columns = plane.shape
+    return [
+        Rectangle(
+            max(x0 - _MARGIN, 0),
+            max(y0 - _MARGIN, 0),
+            min(x1 + _MARGIN, columns - 1),
+            min(y1 + _MARGIN, rows - 1),
+        )
+        for x0, y0, x1, y1 in text_lines(plane)
+    ]
 
 
 def _as_float(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

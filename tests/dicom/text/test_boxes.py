@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fedimg.dicom.text.boxes import Rectangle, lines_of, outermost, pieces
+from fedimg.dicom.text.boxes import CHOSEN, Rectangle, lines_of, outermost, pieces
 
 masks = arrays.arrays(np.bool_, st.tuples(st.integers(1, 25), st.integers(1, 25)))
 
@@ -53,3 +53,13 @@ def test_weak_and_small_places_are_no_lines():
 def test_boxes_end_where_the_image_does():
     heat = np.ones((5, 8), np.float32)
     assert lines_of(heat, 4, 18, 30) == [Rectangle(0, 0, 29, 17)]
+
+
+@given(
+    arrays.arrays(np.float32, (12, 20), elements=st.floats(0, 1, width=32)),
+    st.sampled_from([{"sure": 0.99}, {"fewest": 9}]),
+)
+def test_a_stricter_decision_finds_nothing_more(heat, stricter):
+    lenient = CHOSEN._replace(sure=0.6, fewest=3)
+    found = set(lines_of(heat, 4, 48, 80, lenient))
+    assert set(lines_of(heat, 4, 48, 80, lenient._replace(**stricter))) <= found

@@ -8,13 +8,17 @@ import pytest
 from fedimg.dicom.text import held_out
 from fedimg.dicom.text.synthetic import FEWEST_LETTERS, Painter
 from fedimg.dicom.text.synthetic_anatomy import KINDS, anatomy
+from fedimg.dicom.text.synthetic_decoys import KINDS as DECOYS
+from fedimg.dicom.text.synthetic_decoys import decoy
 from fedimg.dicom.text.synthetic_marks import draw_marks
+from fedimg.dicom.text.synthetic_strokes import draw_strokes
 from fedimg.dicom.text.synthetic_text import (
     BUILT_IN,
     BUILT_IN_BITMAP,
     Style,
     can_draw,
     draw_line,
+    initials,
     made_up_text,
     typefaces,
 )
@@ -36,7 +40,7 @@ def test_images_stay_in_range_and_some_have_no_text():
     # A JPEG may overshoot by nothing, an added line is clipped: the range is [0, 1].
     assert all(image.image.min() >= -1e-6 and image.image.max() <= 1 + 1e-6 for image in painted)
     assert all(((image.text >= 0) & (image.text <= 1)).all() for image in painted)
-    # 30 % are drawn without lines; 60 draws give 8 to 33 with probability > 0.999.
+    # One in three is drawn without lines; 60 draws give 8 to 33 with probability > 0.999.
     assert 8 <= sum(not image.text.any() and not image.ignored.any() for image in painted) <= 33
 
 
@@ -56,10 +60,22 @@ def test_held_out_anatomy_is_another_image(kind):
     assert not np.allclose(image, anatomy(kind, 128, np.random.default_rng(1)), atol=0.2)
 
 
-def test_marks_cover_some_of_an_image():
+@pytest.mark.parametrize("kind", DECOYS)
+@pytest.mark.parametrize("side", [127, 160])
+def test_a_decoy_is_an_image_of_its_size_and_the_same_from_one_seed(kind, side):
+    image = decoy(kind, side, np.random.default_rng(1))
+    assert image.shape == (side, side)
+    assert image.dtype == np.float32
+    assert -0.1 <= image.min() < image.max() <= 1.3
+    assert (image == decoy(kind, side, np.random.default_rng(1))).all()
+
+
+@pytest.mark.parametrize("draw", [draw_marks, draw_strokes], ids=["marks", "strokes"])
+def test_marks_cover_some_of_an_image(draw):
     rng = np.random.default_rng(2)
-    shares = [draw_marks(128, 2, rng).mean() for _ in range(40)]
-    assert 0 < np.mean(shares) < 0.3
+    covers = [draw(128, 2, rng) for _ in range(40)]
+    assert all(cover.shape == (128, 128) and cover.min() >= 0 and cover.max() <= 1 for cover in covers)
+    assert 0 < np.mean(covers) < 0.3
 
 
 @pytest.mark.parametrize("capitals", [8, 12, 20, 40])
@@ -95,6 +111,17 @@ def test_made_up_text_is_long_enough_and_varied():
     assert len(set(texts)) > 290
     # One in six is meant to be beyond ASCII; 300 draws give 20 to 90 with probability > 0.999.
     assert 20 <= sum(not text.isascii() for text in texts) <= 90
+
+
+def test_initials_are_one_or_two_characters():
+    rng = np.random.default_rng(10)
+    assert {len(initials(rng)) for _ in range(60)} == {1, 2}
+
+
+def test_a_single_letter_counts_neither_way():
+    painter = Painter(FONTS, np.random.default_rng(6), pool=5)
+    painted = [painter.paint(96) for _ in range(150)]
+    assert any(image.ignored.any() and not image.text.any() for image in painted)
 
 
 def test_a_font_without_a_script_says_so():
