@@ -205,6 +205,21 @@ def test_an_input_that_kills_a_worker_is_held_back_and_the_others_go_on(home, so
     assert dict(result.positions) == {Quarantine.UNREADABLE: (2,)}
 
 
+def test_an_input_that_takes_too_long_is_held_back_and_the_others_go_on(home, source):
+    """Processor time, so that a busy machine holds nothing back: 4,096² pixels take longer."""
+    items = [dicom(source, seed) for seed in range(3)]
+    wave = 1000 + 300 * np.sin(np.add.outer(np.arange(4096), np.arange(4096)) / 50)
+    path = source / "large.dcm"
+    write_image(path, modality="CT", pixels=wave.astype(np.uint16), attributes={"PatientID": "P1"})
+    slow = SourceItem(path, "dicom", label=0)
+    config = IntakeConfig(workers=1, seconds_per_file=3.0, recompress="none")
+    result = run_intake([*items[:2], slow, *items[2:]], home, config)
+    assert len(result.records) == 3
+    assert dict(result.positions) == {Quarantine.UNREADABLE: (2,)}
+    with pytest.raises(ConfigError):
+        run_intake(items, home, IntakeConfig(seconds_per_file=-1.0))
+
+
 def test_a_full_disk_is_refused_cleanly_and_the_next_run_goes_on(home, source, monkeypatch):
     items = [dicom(source, seed) for seed in range(6)]
     original, calls = release._write, []
@@ -226,6 +241,7 @@ def test_a_full_disk_is_refused_cleanly_and_the_next_run_goes_on(home, source, m
     monkeypatch.setattr(release, "_write", original)
     result = run_intake(items, home)
     assert (result.resumed, len(result.records)) == (3, 6)
+    assert result.bytes_in == sum(item.path.stat().st_size for item in items)
     assert len(admitted(home)) == 6
 
 

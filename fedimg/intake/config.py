@@ -22,12 +22,14 @@ class IntakeConfig:
         largest_mask_ultrasound, vendor_boxes:
             see `DeidConfig`.
         project, allow_secondary_capture: see `ReleaseConfig`. workers: child processes;
-            0: this process, which a decoder's crash would end.
+            0: this process, which a decoder's crash would end. seconds_per_file: of processor time
+            that a child process may take for one input (0: any); what takes longer is held back.
     """
 
     profile: str = "train"
     project: str = "fedimg"
     workers: int = 0
+    seconds_per_file: float = 1800.0
     recompress: Literal["jpeg-ls", "none"] = "jpeg-ls"
     allow_secondary_capture: bool = True
     head: Literal["quarantine", "deface", "allow-local"] | None = None

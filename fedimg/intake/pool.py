@@ -1,4 +1,4 @@
-"""Outcomes of many tasks in order, in this process or in several; a file that kills a process is held back."""
+"""Outcomes of many tasks in order, in this process or in several; a file that kills or halts one is held back."""
 
 from __future__ import annotations
 
@@ -28,24 +28,32 @@ _AHEAD = 3  # chunks per process: enough that none waits, few enough that memory
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _child: Releaser | None = None  # of a child process: tables and keys are loaded once
+_seconds = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What every process of a run needs: see `Releaser`."""
+    """What every process of a run needs: see `Releaser`.
+
+    `seconds_per_file` of processor time end a child process that reads one input; 0: no limit.
+    """
 
     site_key: SiteKey
     config: ReleaseConfig
     quarantine: Path
     index: Path | None = None
+    seconds_per_file: float = 0.0
 
     def releaser(self) -> Releaser:
         return Releaser(self.site_key, self.config, self.quarantine, self.index)
 
 
-def _begin(secret: bytes, config: ReleaseConfig, quarantine: Path, index: Path | None) -> None:
+def _begin(
+    secret: bytes, config: ReleaseConfig, quarantine: Path, index: Path | None, seconds: float
+) -> None:
     """In a fresh child: it ends with its parent, whatever ended that, and leaves Ctrl-C to it."""
-    global _child  # noqa: PLW0603 - one per process, which is made for it
+    global _child, _seconds  # noqa: PLW0603 - one per process, which is made for it
+    _seconds = seconds
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _child = Workplace(SiteKey.from_bytes(secret), config, quarantine, index).releaser()
@@ -65,7 +73,18 @@ def _ready() -> None:
 def _take(tasks: Sequence[Task]) -> list[Outcome]:
     if _child is None:
         raise RuntimeError("a child process that was not begun")
-    return [_child.take(task) for task in tasks]
+    return [_within_limit(_child, task) for task in tasks]
+
+
+def _within_limit(child: Releaser, task: Task) -> Outcome:
+    """The system ends this process where the time runs out: a codec that turns in a circle holds Python's lock,
+    so that nothing in Python could end it.
+    """
+    signal.setitimer(signal.ITIMER_VIRTUAL, _seconds)
+    try:
+        return child.take(task)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 class ReleasePool:
@@ -112,19 +131,22 @@ class ReleasePool:
 
     def _fresh(self) -> ProcessPoolExecutor:
         place = self._workplace
-        arguments = (place.site_key.to_bytes(), place.config, place.quarantine, place.index)
+        secret = place.site_key.to_bytes()
+        arguments = (secret, place.config, place.quarantine, place.index, place.seconds_per_file)
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self._workers, context, _begin, arguments)
 
     def _one_by_one(self, chunk: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """After a child died (a codec's crash, the memory limit): find out on which task, and hold it back."""
+        """After a child died (a codec's crash, a limit): find out on which task, and hold it back."""
         self._start_afresh()
         for task in chunk:
             try:
                 yield task, self._submit([task]).result()[0]
             except BrokenProcessPool:
                 self._start_afresh()
-                found = "an input that ended the process which read it"
+                found = (
+                    "an input that ended the process which read it, by a crash or a limit of memory or time"
+                )
                 link = self._local.link_of(task)
                 yield task, Outcome(task.position, link, 0, Quarantine.UNREADABLE, found)
 

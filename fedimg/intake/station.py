@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fedimg.dicom import receipts
 from fedimg.dicom.receipts import ReceiptLog
@@ -78,11 +79,11 @@ def run_intake(
     do not verify.
     """
     config = config or IntakeConfig()
-    if config.workers < 0 or not config.project:
+    if config.workers < 0 or config.seconds_per_file < 0 or not config.project:
         raise ConfigError(
-            "a number of processes and a project name",
+            "a number of processes, a time for a file and a project name",
             "a negative number, or no name",
-            "set deid.workers and deid.project",
+            "set deid.workers, deid.seconds_per_file and deid.project",
         )
     run = _Run(items, home, config)
     try:
@@ -111,6 +112,7 @@ class _Run:
 
     def __init__(self, items: Inputs, home: ReleaseFolder, config: IntakeConfig) -> None:
         self._items, self._home, self._workers = items, home, config.workers
+        self._seconds = config.seconds_per_file
         root = items.root if isinstance(items, FolderInputs) else None
         self._release = config.release(labelled=root is None, root=root)
         self._labelled = root is None and isinstance(home, SiteHome)
@@ -131,7 +133,7 @@ class _Run:
             found = survey(
                 self._items, self._home.quarantine, report, follow_links=self._release.follow_links
             )
-            place = Workplace(self._home.site_key, self._release, self._home.quarantine, found)
+            place = Workplace(self._home.site_key, self._release, self._home.quarantine, found, self._seconds)
             if self._labelled and isinstance(self._home, SiteHome):
                 with LabelFile(self._home.labels) as labels:
                     self._take_in(place, log, decisions, labels, progress, total)
@@ -205,6 +207,7 @@ class _Run:
             if labels is not None and item.label is not None:
                 labels.put(label_key(earlier.keys), item.label, item.split)
                 self._records.append(record_of(earlier, (item.label, item.split)))
+            self._bytes_in += _size_of(item.path)
             self._bytes_out += earlier.size
             self._resumed += 1
             self._released += 1
@@ -247,3 +250,10 @@ class _Run:
         self._released += 1
         decisions.own(outcome.link, outcome.pixel_digest, output)
         releases.release(line, outcome.temporary, output, outcome.size)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was read a moment ago; its size is for the report only
+        return 0
