@@ -2,7 +2,9 @@
 
     python scripts/train_text_detector.py FONT_FOLDER… --out fedimg/dicom/text/weights.safetensors
 
-The fonts are the only input; their names and digests are written beside the run's figures (`--log`)
+Two parts, one after the other: first single lines, with batch norm; then, from the first part's weights
+as they would be shipped, blocks of lines too, with smaller steps. `--start` takes the first part's weights
+from a file and does the second part alone. The fonts are the only input; their names and digests are written beside the run's figures (`--log`)
 and no font enters the repository. One thread; same seed, fonts and libraries, same weights. The
 shipped weights: see `fedimg/dicom/text/weights.json` for the fonts, the steps and the run time.
 After a run put the printed SHA-256 into `fedimg/dicom/text/network.py` and run
@@ -32,7 +34,7 @@ from fedimg.dicom.text.synthetic_text import digest, typefaces
 SIDE, BATCH, POOL = 160, 16, 800
 HARD_KEPT, HARD_SHARE = 2000, 0.19  # text-free patches that were mistaken come back
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
-CONTINUED = 0.4  # of the learning rate, for a run that goes on from earlier weights
+CONTINUED, BLOCKS = 0.4, 0.3  # the second part: of the learning rate; of what is written
 DEPTHS = ((8, 0.6), (12, 0.25), (16, 0.15))  # bits an image is stored in, and how often
 REPORT_EVERY = 100
 
@@ -126,20 +128,20 @@ def weights_bytes(net: TextNet) -> bytes:
 
 
 def train(
-    fonts: Sequence[Path], steps: int, seed: int, out: Path, start: Path | None = None
+    fonts: Sequence[Path], steps: int, seed: int, out: Path, start: bytes | None = None
 ) -> list[dict[str, float]]:
-    """Run the training, writing `out` as it goes. Returns the figures of the run.
+    """Run one part of the training, writing `out` as it goes. Returns the figures of the run.
 
     Args:
-        start: weights of an earlier run to go on from, without batch norm and with smaller steps.
+        start: the first part's weights; then this is the second.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    batches = Batches(Painter(fonts, rng, POOL), rng)
+    batches = Batches(Painter(fonts, rng, POOL, blocks=0.0 if start is None else BLOCKS), rng)
     net, rate = TextNet(norm=start is None), LEARNING_RATE
     if start is not None:
-        net.load_state_dict({name: value.float() for name, value in load(start.read_bytes()).items()})
+        net.load_state_dict({name: value.float() for name, value in load(start).items()})
         rate = LEARNING_RATE * CONTINUED
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not declare it
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=WEIGHT_DECAY)
@@ -175,20 +177,24 @@ def main() -> None:
     parser.add_argument("fonts", nargs="+", type=Path, help="folders with fonts, searched downwards")
     parser.add_argument("--out", type=Path, required=True, help="the weights, safetensors")
     parser.add_argument("--log", type=Path, help="JSON with the fonts' digests and the run's figures")
-    parser.add_argument("--steps", type=int, default=16_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", type=Path, help="weights of an earlier run to go on from")
+    parser.add_argument("--steps", type=int, default=16_000, help="of the first part")
+    parser.add_argument("--further", type=int, default=4500, help="steps of the second part")
+    parser.add_argument("--seed", type=int, default=1, help="of the first part; the second has the next")
+    parser.add_argument("--start", type=Path, help="weights of the first part")
     arguments = parser.parse_args()
-    fonts = typefaces(arguments.fonts)
-    figures = train(fonts, arguments.steps, arguments.seed, arguments.out, arguments.start)
+    fonts, figures = typefaces(arguments.fonts), []
+    if arguments.start is None:
+        figures += train(fonts, arguments.steps, arguments.seed, arguments.out)
+    start = (arguments.start or arguments.out).read_bytes()
+    figures += train(fonts, arguments.further, arguments.seed + 1, arguments.out, start)
     sha256 = hashlib.sha256(arguments.out.read_bytes()).hexdigest()
     print(sha256)
     if arguments.log:
         run = {
             "weights_sha256": sha256,
-            "steps": arguments.steps,
+            "steps": [arguments.steps, arguments.further],
             "seed": arguments.seed,
-            "start_sha256": digest(arguments.start) if arguments.start else None,
+            "start_sha256": hashlib.sha256(start).hexdigest(),
             "batch": BATCH,
             "patch_px": SIDE,
             "torch": torch.__version__,

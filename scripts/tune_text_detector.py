@@ -26,7 +26,8 @@ from fedimg.dicom.text.evaluation import COVERED, Case, clean_image, covered_sha
 from fedimg.dicom.text.network import opened
 from fedimg.dicom.text.synthetic_text import digest, typefaces
 
-SURE, GROW, FEWEST, BEYOND = (0.6, 0.7, 0.8, 0.9, 0.95), (0.05, 0.1, 0.2), (3, 4, 5, 6, 8), (1.0, 1.3)
+SURE, GROW = (0.5, 0.6, 0.7, 0.8, 0.9), (0.03, 0.05, 0.1, 0.2)
+FEWEST, BEYOND = (3, 4, 5, 6, 8), (1.0, 1.5)
 SHOWN = 12
 
 

@@ -71,26 +71,29 @@ def encode_file(
 
     `elements` are ordered by tag. Deterministic: the same arguments give the same bytes.
     """
-    meta = [
+    out = Encoded(bytearray(128) + b"DICM")
+    meta = (
+        Element(0x00020000, "UL", bytes(4)),
+        Element(0x00020001, "OB", b"\0\1"),
         text(0x00020002, "UI", sop_class, closed=True),
         text(0x00020003, "UI", sop_instance),
         text(0x00020010, "UI", transfer_syntax, closed=True),
         text(0x00020012, "UI", IMPLEMENTATION_CLASS_UID, closed=True),
         text(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME, closed=True),
-    ]
-    body = Encoded()
-    _write(Element(0x00020001, "OB", b"\0\1"), body)
-    for element in meta:
-        _write(element, body)
-    out = Encoded(bytearray(128) + b"DICM")
-    _write(Element(0x00020000, "UL", struct.pack("<I", len(body.data))), out)
-    _write(Element(0x00020001, "OB", b"\0\1"), out)
-    for element in (*meta, *elements):
+    )
+    _append(meta, out)
+    start, end = out.values[0x00020000]
+    struct.pack_into("<I", out.data, start, len(out.data) - end)
+    _append(elements, out)
+    return out
+
+
+def _append(elements: Sequence[Element], out: Encoded) -> None:
+    for element in elements:
         start = len(out.data)
         _write(element, out)
         header = 12 if element.vr in LONG_VRS else 8
         out.values[element.tag] = (start + header, len(out.data))
-    return out
 
 
 def _write(element: Element, out: Encoded) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fedimg.dicom.notes import WalkRecord
@@ -54,9 +54,13 @@ class Evidence:
     pixels: PixelEvidence
 
     def to_mapping(self) -> dict[str, Any]:
-        """As a receipt holds it."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return fields | {"pixels": asdict(self.pixels)}
+        """As a receipt holds it; not copied."""
+        pixels = _fields(self.pixels) | {"head": _fields(self.pixels.head)}
+        return _fields(self) | {"pixels": pixels}
+
+
+def _fields(of: Evidence | PixelEvidence | HeadEvidence) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in of.__dataclass_fields__}
 
 
 def evidence_of(record: WalkRecord, pixels: PixelEvidence) -> Evidence:

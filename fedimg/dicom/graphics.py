@@ -111,6 +111,8 @@ def _drawn(stack: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     if steady.mean() > 1 - _LEAST_MOVING:  # the same picture again and again
         return nothing
     strokes = steady & ~_background(least, steady, low, span)
+    if not strokes.any():
+        return nothing
     # The middle image: what stands on one image only makes no contrast for what is beside it.
     half = len(stack) // 2
     middle = np.partition(stack, half, axis=0)[half].astype(np.int64)

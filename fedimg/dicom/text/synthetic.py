@@ -23,7 +23,15 @@ from fedimg.dicom.text.synthetic_decoys import KINDS as DECOYS
 from fedimg.dicom.text.synthetic_decoys import decoy
 from fedimg.dicom.text.synthetic_marks import draw_marks
 from fedimg.dicom.text.synthetic_strokes import draw_strokes
-from fedimg.dicom.text.synthetic_text import Line, Style, can_draw, draw_line, initials, made_up_text
+from fedimg.dicom.text.synthetic_text import (
+    Line,
+    Style,
+    can_draw,
+    draw_block,
+    draw_line,
+    initials,
+    made_up_text,
+)
 
 FloatImage = npt.NDArray[Any]
 Generator = np.random.Generator
@@ -49,11 +57,14 @@ class Painted:
 class Painter:
     """Draws training images from a pool of anatomies, made once, and a list of fonts.
 
-    Images may be half as large as the anatomies: `side`, even.
+    Images may be half as large as the anatomies: `side`, even. Of what is written, `blocks` is the share
+    that is several lines below each other.
     """
 
-    def __init__(self, fonts: Sequence[Path], rng: Generator, pool: int, side: int = 320) -> None:
-        self._fonts = _by_family(fonts)
+    def __init__(
+        self, fonts: Sequence[Path], rng: Generator, pool: int, side: int = 320, *, blocks: float = 0.0
+    ) -> None:
+        self._fonts, self._blocks = _by_family(fonts), blocks
         self._rng = rng
         self._pool = [_ground(index, side, rng) for index in range(pool)]
 
@@ -115,7 +126,11 @@ class Painter:
         if turn > _UPRIGHT + _QUARTER + _TILTED:
             angle = float(rng.uniform(0, 360))
         zoom = int(rng.choice([2, 3])) if capitals > 14 and rng.random() < 0.2 else 1
-        return draw_line(text, font, Style(capitals, angle, bool(rng.random() < 0.3), zoom))
+        style = Style(capitals, angle, bool(rng.random() < 0.3), zoom)
+        if self._blocks and rng.random() < self._blocks:
+            below = (made_up_text(rng) for _ in range(int(rng.integers(1, 7))))
+            return draw_block([text, *(line for line in below if can_draw(font, line))], font, style, rng)
+        return draw_line(text, font, style)
 
     def _write(self, image: FloatImage, target: FloatImage, line: Line) -> None:
         """Put a line somewhere, also across the edge: an image ends where it ends."""

@@ -148,6 +148,31 @@ def draw_line(text: str, typeface: Path, style: Style) -> Line | None:
     return Line(ink, body, float(height), sum(not character.isspace() for character in text))
 
 
+def draw_block(texts: Sequence[str], typeface: Path, style: Style, rng: np.random.Generator) -> Line | None:
+    """Lines of one style below each other, as headers of images stand, left, right or in the middle.
+
+    Its angle is rounded to quarters. None where the font draws none of them.
+    """
+    upright = Style(style.capitals_px, 0.0, style.hard, style.zoom)
+    lines = [line for text in texts if (line := draw_line(text, typeface, upright)) is not None]
+    if not lines:
+        return None
+    gap = max(1, round(style.capitals_px * rng.uniform(0.15, 1.0)))
+    height = sum(line.ink.shape[0] + gap for line in lines) - gap
+    width = max(line.ink.shape[1] for line in lines)
+    ink, body = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    side, top = rng.choice([0.0, 0.0, 0.5, 1.0]), 0
+    for line in lines:
+        rows, columns = line.ink.shape
+        left = int(side * (width - columns))
+        ink[top : top + rows, left : left + columns] = line.ink
+        body[top : top + rows, left : left + columns] = 1
+        top += rows + gap
+    turns = round(style.angle / 90)
+    letters = sum(line.letters for line in lines)
+    return Line(np.rot90(ink, turns), np.rot90(body, turns), lines[0].capitals_px, letters)
+
+
 def _turned(mask: FloatImage, degrees: float) -> FloatImage:
     image = Image.fromarray((mask * 255).astype(np.uint8))
     turned = image.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
