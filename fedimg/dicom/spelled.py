@@ -4,13 +4,15 @@ No attribute says what such letters are, so that no search finds them. Looked fo
 `_SHORTEST` characters, of one byte or two (UTF-16) each, that are letters, digits, spaces and the
 punctuation of names, with `_LETTERS` letters among them. Numbers that happen to look so are told
 apart by what numbers are: floats by their size, look-up tables by climbing or falling all the way
-(PS3.3 C.11.1, C.11.2), colours by changing little from entry to entry (C.7.9).
+(PS3.3 C.11.1, C.11.2), colours by changing little from entry to entry (C.7.9). Colours that jump about
+are letters by chance where their pairs are not those of names.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,19 @@ _WIDE = re.compile(rb"(?:" + _CHARACTER + rb"\0){%d,}" % _SHORTEST)
 _LETTER, _REPEATED = re.compile(rb"[A-Za-z]"), re.compile(rb"(.)\1{2,}", re.DOTALL)
 _FLOATS: Mapping[str, np.dtype[Any]] = {"FL": np.dtype("<f4"), "FD": np.dtype("<f8")}
 _LEAST, _MOST = 1e-6, 1e6  # of floats in images; those that letters make are mostly beyond
+# Pairs of letters that names of many languages are made of: of pairs by chance 45 in 100 are among them.
+_PAIRS = frozenset(
+    b"ab ac ad ah bd af ag ai ak al am an ap ar as at au av aw ay az ba be bi bl bo br bu by ca ce ch ci ck cl co cr cu cz "
+    b"da de di do dr dt du dy ea eb ec ed ee ef eg ei ek el em en eo ep er es et eu ev ew ey ez fa fe ff fi fl fo fr fu "
+    b"ga ge gg gh gi gl gn go gr gu ha he hi hl hm hn ho hr ht hu hy ia ib ic id ie if ig ij ik il im in io ip ir is it "
+    b"iu iv iz ja je jo ju ka ke kh ki kl ko kr ks ku ky la ld le lf li lk ll lm lo ls lt lu lv ly lz ma mb mc me mi mm "
+    b"mo mp ms mu my na nc nd ne ng ni nk nn no ns nt nu ny nz oa ob oc od oe of og oh oi oj ok ol om on oo op or os ot "
+    b"ou ov ow ox oy oz pa pe pf ph pi pl po pp pr ps pu qu ra rb rc rd re rg rh ri rk rl rm rn ro rr rs rt ru rv ry rz "
+    b"sa sc se sh si sk sl sm sn so sp ss st su sv sw sy sz ta tc te th ti tj to tr ts tt tu ty tz ua ub uc ud ue uf ug "
+    b"ui uk ul um un up ur us ut uy va ve vi vo vu wa we wi wo wr ws xi ya ye yi yl ym yn yo yr ys yu za ze zh zi zo zu".split()
+)
+_BETWEEN = b"0123456789 ^,.'=_-"
+_WINDOW = 10
 _SHORTEST_CURVE = 16  # entries: fewer could be the letters of a name that happen to climb
 _STEP = 0x0600  # between neighbours among 65,536 shades: six times that of an even ramp over 256 entries
 
@@ -46,17 +61,34 @@ def table_reads_as_text(raw: bytes, bits: int) -> bool:
     steps = np.diff(entries)
     if len(entries) >= _SHORTEST_CURVE and (bool((steps >= 0).all()) or bool((steps <= 0).all())):
         return False
-    return any(not _smooth(entries[first // width : -(-last // width)], bits) for first, last in _runs(raw))
+    for first, last in _runs(raw):
+        step = 2 if raw[first + 1] == 0 else 1
+        for start, end in _words(raw[first:last:step]):
+            low, high = (first + start * step) // width, -(-(first + end * step) // width)
+            if not _smooth(entries[low:high], bits):
+                return True
+    return False
 
 
 def _runs(raw: bytes) -> Iterator[tuple[int, int]]:
     for pattern in (_NARROW, _WIDE):
         for found in pattern.finditer(raw):
-            said = _REPEATED.sub(
-                rb"\1", found.group().replace(b"\0", b"")
-            )  # steps of a table repeat, words do not
+            # Steps of a table repeat, letters of a word do not.
+            said = _REPEATED.sub(rb"\1", found.group().replace(b"\0", b""))
             if len(said) >= _SHORTEST and len(_LETTER.findall(said)) >= _LETTERS:
                 yield found.span()
+
+
+def _words(said: bytes) -> Iterator[tuple[int, int]]:
+    """Where the letters of a text read like names: of ten in a row nearly all pairs, of fewer all of them."""
+    places = [place for place, letter in enumerate(said) if letter not in _BETWEEN]
+    known = [  # what is not side by side is no pair, and says nothing
+        second > first + 1 or said[first : second + 1].lower() in _PAIRS for first, second in pairwise(places)
+    ]
+    for at in range(max(1, len(known) - _WINDOW + 2)):
+        window = known[at : at + _WINDOW - 1]
+        if len(window) - sum(window) <= (1 if len(window) == _WINDOW - 1 else 0):
+            yield places[at], places[at + len(window)] + 1
 
 
 def _odd(raw: bytes, kind: np.dtype[Any], first: int, last: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -103,3 +105,13 @@ def test_a_name_in_a_ramp_is_found(name, at, bits):
     table = bytearray(np.linspace(0, 65535, 256).astype("<u2").tobytes())
     table[at * 2 : at * 2 + len(wide)] = wide
     assert table_reads_as_text(bytes(table), 16)
+
+
+def test_a_scanners_palette_is_no_text():
+    """Colours that jump about, a third of them letters."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "dicom" / "dcm4che" / "jpeg-ls-Palette.dcm"
+    if not path.exists():
+        pytest.skip("needs ../shared/data/dicom/dcm4che, which is not here")
+    image = pydicom.dcmread(path)
+    for colour in ("Red", "Green", "Blue"):
+        assert not table_reads_as_text(image[f"{colour}PaletteColorLookupTableData"].value, 16)
