@@ -23,7 +23,15 @@ import pydicom
 from fedimg.dicom.pixels import stored_frames
 from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.text import Frames, TextDetector
-from fedimg.dicom.text.evaluation import CAPITALS_PX, Share, as_frames, by_condition, clean_image, measure
+from fedimg.dicom.text.evaluation import (
+    CAPITALS_PX,
+    Share,
+    as_frames,
+    by_condition,
+    clean_image,
+    header_image,
+    measure,
+)
 from fedimg.dicom.text.held_out import KINDS, anatomy
 from fedimg.dicom.text.network import WEIGHTS, opened
 from fedimg.dicom.text.synthetic_text import BUILT_IN, BUILT_IN_BITMAP, digest, typefaces
@@ -107,6 +115,9 @@ def main() -> None:
     small = measure(
         detector.find, fonts, max(1, arguments.lines // 8), arguments.seed + 1, capitals_px=SMALL_PX
     )
+    headers = by_condition(
+        measure(detector.find, fonts, max(1, arguments.lines // 4), arguments.seed + 5, draw=header_image)
+    )["all"]["lines"]
     clean = {
         "anatomy": clean_share(detector, arguments.clean, arguments.seed + 2, marks=False),
         "anatomy with rulers, grids, wires": clean_share(
@@ -120,6 +131,7 @@ def main() -> None:
     for condition, rows in table.items():
         for value, share in rows.items():
             print(_line(f"  {condition} {value}", share))
+    print(_line("  below each other in a corner", headers))
     below = by_condition(small)["capitals_px"]
     print("\nbelow what is promised")
     for value, share in below.items():
@@ -135,6 +147,7 @@ def main() -> None:
             "recall": {
                 name: {value: _row(share) for value, share in rows.items()} for name, rows in table.items()
             },
+            "below_each_other": _row(headers),
             "below_promised": {value: _row(share) for value, share in below.items()},
             "clean_touched": {name: _row(share) for name, share in clean.items()},
             "ms_512": speed,

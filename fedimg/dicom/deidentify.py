@@ -137,7 +137,7 @@ class Deidentifier:
         if not native:
             _refuse_spelled_pixels(cleaned.image, needles)
         return Deidentified(
-            bytes(encoded.data),
+            encoded.data,
             encoded.values[PIXEL_DATA],
             tuple(encoded.closed),
             needles,
@@ -156,6 +156,8 @@ class Deidentifier:
         if claimed is None:
             return None
         elements = [_copied(element) for element in sorted(dataset.values(), key=lambda e: int(e.tag))]
+        if elements[-1].tag > PIXEL_DATA:
+            return None
         kept = {element.tag: element for element in elements}
         encoded = encode_file(
             elements, str(transfer_syntax(dataset)), text_of(kept, _SOP_CLASS), text_of(kept, _SOP_INSTANCE)
@@ -166,7 +168,7 @@ class Deidentifier:
         kept_values = {tag: element for tag, element in kept.items() if isinstance(element.value, bytes)}
         image = structure.decode(dataset, kept_values)
         return Deidentified(
-            bytes(encoded.data),
+            encoded.data,
             encoded.values[PIXEL_DATA],
             (),
             frozenset(),
@@ -182,8 +184,7 @@ class Deidentifier:
 
 def _holds_values(encoded: Encoded, image: structure.StoredImage) -> bool:
     """Whether the value of pixel data is the image's values, byte for byte: then they need not be hashed twice."""
-    start, end = encoded.values[PIXEL_DATA]
-    return encoded.data[start - 4 : start] != _UNDEFINED_LENGTH and end - start == image.values.nbytes
+    return not encoded.head.endswith(_UNDEFINED_LENGTH) and len(encoded.pixels) == image.values.nbytes
 
 
 def _refuse_spelled_pixels(image: structure.StoredImage, needles: frozenset[bytes]) -> None:

@@ -43,13 +43,21 @@ class Encoded:
     """A file's bytes and where things lie in it.
 
     Attributes:
+        head: what lies before the value of pixel data; all, where there is none. pixels: that value, with
+            which a release ends, its delimiter included.
         closed: (start, end) of values from closed vocabularies. values: tag of each top-level
             element → (start, end) of its value.
     """
 
-    data: bytearray = field(default_factory=bytearray)
+    head: bytearray = field(default_factory=bytearray)
+    pixels: bytes = b""
     closed: list[tuple[int, int]] = field(default_factory=list)
     values: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def data(self) -> bytes:
+        """The whole file, put together anew each time."""
+        return b"".join((self.head, self.pixels))
 
 
 def text(tag: int, vr: str, value: str, *, closed: bool = False) -> Element:
@@ -69,7 +77,8 @@ def encode_file(
 ) -> Encoded:
     """A whole Part 10 file: zero preamble, the seven meta elements that PS3.10 asks for, data set.
 
-    `elements` are ordered by tag. Deterministic: the same arguments give the same bytes.
+    `elements` are ordered by tag, none behind pixel data. Deterministic: the same arguments give the same
+    bytes.
     """
     out = Encoded(bytearray(128) + b"DICM")
     meta = (
@@ -81,27 +90,51 @@ def encode_file(
         text(0x00020012, "UI", IMPLEMENTATION_CLASS_UID, closed=True),
         text(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME, closed=True),
     )
-    _append(meta, out)
+    for element in meta:
+        _append(element, out)
     start, end = out.values[0x00020000]
-    struct.pack_into("<I", out.data, start, len(out.data) - end)
-    _append(elements, out)
+    struct.pack_into("<I", out.head, start, len(out.head) - end)
+    for element in elements:
+        if PIXEL_DATA in out.values:
+            raise ValueError("elements behind pixel data")
+        if element.tag == PIXEL_DATA and isinstance(element.value, bytes):
+            _end_with_pixels(element, element.value, out)
+        else:
+            _append(element, out)
     return out
 
 
-def _append(elements: Sequence[Element], out: Encoded) -> None:
-    for element in elements:
-        start = len(out.data)
-        _write(element, out)
-        header = 12 if element.vr in LONG_VRS else 8
-        out.values[element.tag] = (start + header, len(out.data))
+def _append(element: Element, out: Encoded) -> None:
+    """One more element of the data set, and where its value lies."""
+    start = len(out.head)
+    _write(element, out)
+    header = 12 if element.vr in LONG_VRS else 8
+    out.values[element.tag] = (start + header, len(out.head))
+
+
+def _end_with_pixels(element: Element, value: bytes, out: Encoded) -> None:
+    """The header of pixel data; their value, large as it is, is kept as it came."""
+    if element.encapsulated:
+        length, out.pixels = _UNDEFINED, value + _ITEM.pack(0xFFFE, 0xE0DD, 0)
+    else:
+        out.pixels = value + b"\0" if len(value) % 2 else value
+        length = len(out.pixels)
+    out.head += _header(element, length)
+    out.values[PIXEL_DATA] = (len(out.head), len(out.head) + len(out.pixels))
+
+
+def _header(element: Element, length: int) -> bytes:
+    """Tag, VR and length (PS3.5 7.1.2)."""
+    tag_and_vr = struct.pack("<HH", element.tag >> 16, element.tag & 0xFFFF) + element.vr.encode()
+    if element.vr in LONG_VRS:
+        return tag_and_vr + struct.pack("<HI", 0, length)
+    return tag_and_vr + struct.pack("<H", length)
 
 
 def _write(element: Element, out: Encoded) -> None:
-    tag, vr, value = element.tag, element.vr, element.value
-    data = out.data
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
+    value, data = element.value, out.head
     if isinstance(value, list):
-        data += head + b"\0\0\0\0\0\0"
+        data += _header(element, 0)
         start = len(data)
         for item in value:
             data += _ITEM.pack(0xFFFE, 0xE000, 0)
@@ -111,15 +144,8 @@ def _write(element: Element, out: Encoded) -> None:
             struct.pack_into("<I", data, item_start - 4, len(data) - item_start)
         struct.pack_into("<I", data, start - 4, len(data) - start)
         return
-    if element.encapsulated:
-        data += head + b"\0\0" + struct.pack("<I", _UNDEFINED) + value + _ITEM.pack(0xFFFE, 0xE0DD, 0)
-        return
     padded = value + b"\0" if len(value) % 2 else value
-    length = len(padded)
-    if vr in LONG_VRS:
-        data += head + b"\0\0" + struct.pack("<I", length)
-    else:
-        data += head + struct.pack("<H", length)
+    data += _header(element, len(padded))
     if element.closed:
-        out.closed.append((len(data), len(data) + length))
+        out.closed.append((len(data), len(data) + len(padded)))
     data += padded

@@ -191,7 +191,7 @@ class PixelLayers:
             # A person has looked at what the detector goes on finding: its values are proven all the same.
             looks = turn < _ROUNDS or not source.reviewed
             left = recheck.hits_left(
-                bytes(written.data),
+                written.data,
                 before,
                 areas,
                 constant,

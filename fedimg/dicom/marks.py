@@ -14,7 +14,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from fedimg.dicom import attributes, dates, routing
-from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, text
+from fedimg.dicom.encoder import Element, Encoded, text
 from fedimg.dicom.profile import Profile
 from fedimg.dicom.pseudonyms import Pseudonyms
 
@@ -98,21 +98,16 @@ def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> bytes:
     Returns the SHA-256 of the pixel data's value, which is part of it.
     """
     start, end = encoded.values[METHOD]
-    at = encoded.data.index(_NO_SEAL.encode(), start, end)
-    digest, of_pixels = _digests(encoded)
-    encoded.data[at : at + len(_NO_SEAL)] = pseudonyms.seal(digest).encode()
+    at = encoded.head.index(_NO_SEAL.encode(), start, end)
+    digest, of_pixels = _digests(encoded.head, encoded.pixels)
+    encoded.head[at : at + len(_NO_SEAL)] = pseudonyms.seal(digest).encode()
     return of_pixels
 
 
-def _digests(encoded: Encoded) -> tuple[bytes, bytes]:
+def _digests(head: bytes | bytearray, pixels: bytes) -> tuple[bytes, bytes]:
     """SHA-256 over everything but the value of pixel data, and over that value's SHA-256; and the latter."""
-    start, end = encoded.values[PIXEL_DATA]
-    with memoryview(encoded.data) as data:
-        of_pixels = hashlib.sha256(data[start:end]).digest()
-        rest = hashlib.sha256(data[:start])
-        rest.update(data[end:])
-    rest.update(of_pixels)
-    return rest.digest(), of_pixels
+    of_pixels = hashlib.sha256(pixels).digest()
+    return hashlib.sha256(head + of_pixels).digest(), of_pixels
 
 
 def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
@@ -125,10 +120,10 @@ def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
 
 def seal_holds(encoded: Encoded, claimed: bytes, pseudonyms: Pseudonyms) -> bool:
     """Whether this site and project sealed exactly these bytes."""
-    at = encoded.data.index(claimed, *encoded.values[METHOD])
-    unsealed = Encoded(bytearray(encoded.data), encoded.closed, encoded.values)
-    unsealed.data[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
-    return pseudonyms.seal(_digests(unsealed)[0]).encode() == claimed
+    at = encoded.head.index(claimed, *encoded.values[METHOD])
+    unsealed = bytearray(encoded.head)
+    unsealed[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
+    return pseudonyms.seal(_digests(unsealed, encoded.pixels)[0]).encode() == claimed
 
 
 def _age_by_dates(dataset: Dataset) -> str | None:

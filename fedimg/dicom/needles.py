@@ -6,6 +6,7 @@ look, and numpy looks at all places in one pass, whatever the number of needles.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -108,8 +109,11 @@ class Starts:
         return np.flatnonzero(possible[:_BLOCK])
 
 
-class RecentNeedles:
-    """Needles of one file after the other: those that a patient's files have in common are made ready once."""
+class RecentNeedles(threading.local):
+    """Needles of one file after the other: those that a patient's files have in common are made ready once.
+
+    Each thread has its own: one that adds needles may not change what another searches for.
+    """
 
     def __init__(self) -> None:
         self._needles, self._shared = Needles(), frozenset[bytes]()

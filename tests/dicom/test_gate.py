@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pydicom
@@ -233,3 +234,14 @@ def test_what_was_searched_for_in_other_files_does_not_count():
         assert gate.search(data, [b"other"], None, Identifiers(names={name}).needles()) == [
             (3, len(data) - 7)
         ]
+
+
+def test_threads_search_for_their_own_needles():
+    """A thread's needles are complete, whatever others search for meanwhile."""
+    names = ["".join(np.random.default_rng(n).choice(list(LETTERS), 9)) for n in range(200)]
+
+    def found(name: str) -> bool:
+        return gate.search(b"- " + name.encode() + b" -", Identifiers(names={name}).needles()) == [(2, 11)]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(found, names * 3))

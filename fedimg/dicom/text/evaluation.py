@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,15 @@ class Case:
     dark: bool
     font: str
     mask: npt.NDArray[np.bool_]
+
+
+class Drawer(Protocol):
+    """Draws one image with lines from fonts."""
+
+    def __call__(
+        self, fonts: Sequence[Path], rng: Generator, *, capitals_px: Sequence[int] = ...
+    ) -> tuple[Frames, list[Case]]:
+        """The image, and its lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,33 @@ def drawn_image(
     return as_frames(image, rng), cases
 
 
+def header_image(
+    fonts: Sequence[Path], rng: Generator, *, capitals_px: Sequence[int] = CAPITALS_PX
+) -> tuple[Frames, list[Case]]:
+    """One image with three to six lines below each other in an upper corner, as devices write them."""
+    kind = str(rng.choice(held_out.KINDS))
+    image = held_out.anatomy(kind, SIDE, rng)
+    font, capitals = fonts[int(rng.integers(0, len(fonts)))], int(rng.choice(capitals_px))
+    contrast, right = float(rng.choice(CONTRASTS)), rng.random() < 0.5
+    hard, gap = bool(rng.random() < 0.3), int(rng.integers(2, 3 + capitals))
+    top, cases = int(rng.integers(0, 8)), list[Case]()
+    for _ in range(int(rng.integers(3, 7))):
+        line = draw_line(_drawable(held_out.text(rng), font), font, Style(capitals, 0.0, hard))
+        if line is None or line.capitals_px < min(capitals_px) or line.ink.shape[1] > SIDE - 4:
+            continue
+        if top + line.ink.shape[0] > SIDE:
+            break
+        left = SIDE - 2 - line.ink.shape[1] if right else 2
+        ground = image[top : top + line.ink.shape[0], left : left + line.ink.shape[1]]
+        value = _value(ground, contrast, rng)
+        if value is not None:
+            dark = value < float(ground.mean())
+            mask = _inked(image, line, (top, left), ground, value)
+            cases.append(Case(kind, "header", round(line.capitals_px), contrast, 0, dark, font.name, mask))
+        top += line.ink.shape[0] + gap
+    return as_frames(image, rng), cases
+
+
 def clean_image(rng: Generator, *, marks: bool) -> Frames:
     """One image without text, with rulers, grids, wires and such, or with nothing but anatomy."""
     kind = str(rng.choice(held_out.KINDS))
@@ -118,10 +154,9 @@ def _write(
     font = fonts[int(rng.integers(0, len(fonts)))]
     capitals, angle = int(rng.choice(capitals_px)), int(rng.choice(ANGLES))
     contrast, place = float(rng.choice(CONTRASTS)), str(rng.choice(PLACES))
-    words = held_out.text(rng)
-    if not can_draw(font, words):
-        words = words.encode("ascii", "replace").decode().replace("?", "e")
-    line = draw_line(words, font, Style(capitals, angle, bool(rng.random() < 0.3)))
+    line = draw_line(
+        _drawable(held_out.text(rng), font), font, Style(capitals, angle, bool(rng.random() < 0.3))
+    )
     if line is None or line.capitals_px < min(capitals_px) or max(line.ink.shape) > SIDE - 4:
         return None
     for y, x in _places(place, line, rng):
@@ -134,13 +169,27 @@ def _write(
         value = _value(ground, contrast, rng)
         if value is None:
             continue
-        image[window] = ground * (1 - line.ink) + value * line.ink
-        mask = np.zeros((SIDE, SIDE), np.bool_)
-        mask[window] = line.ink >= 0.5 * line.ink.max()
-        taken[max(0, y - 12) : y + line.ink.shape[0] + 12, max(0, x - 12) : x + line.ink.shape[1] + 12] = True
         dark = value < float(ground.mean())
+        mask = _inked(image, line, (y, x), ground, value)
+        taken[max(0, y - 12) : y + line.ink.shape[0] + 12, max(0, x - 12) : x + line.ink.shape[1] + 12] = True
         return Case(kind, place, round(line.capitals_px), contrast, angle, dark, font.name, mask)
     return None
+
+
+def _drawable(words: str, font: Path) -> str:
+    """The words, in letters that the font has."""
+    return words if can_draw(font, words) else words.encode("ascii", "replace").decode().replace("?", "e")
+
+
+def _inked(
+    image: FloatImage, line: Line, at: tuple[int, int], ground: FloatImage, value: float
+) -> npt.NDArray[np.bool_]:
+    """Put a line on its ground into the image; the mask of its ink."""
+    window = (slice(at[0], at[0] + line.ink.shape[0]), slice(at[1], at[1] + line.ink.shape[1]))
+    image[window] = ground * (1 - line.ink) + value * line.ink
+    mask = np.zeros((SIDE, SIDE), np.bool_)
+    mask[window] = line.ink >= 0.5 * line.ink.max()
+    return mask
 
 
 def _places(place: str, line: Line, rng: Generator) -> Iterator[tuple[int, int]]:
@@ -183,13 +232,19 @@ def covered(case: Case, boxes: Sequence[Box]) -> bool:
 
 
 def measure(
-    find: Finder, fonts: Sequence[Path], lines: int, seed: int, *, capitals_px: Sequence[int] = CAPITALS_PX
+    find: Finder,
+    fonts: Sequence[Path],
+    lines: int,
+    seed: int,
+    *,
+    capitals_px: Sequence[int] = CAPITALS_PX,
+    draw: Drawer = drawn_image,
 ) -> list[tuple[Case, bool]]:
     """Draw images until there are so many lines; each with whether it was found."""
     rng = np.random.default_rng(seed)
     results: list[tuple[Case, bool]] = []
     while len(results) < lines:
-        frames, cases = drawn_image(fonts, rng, capitals_px=capitals_px)
+        frames, cases = draw(fonts, rng, capitals_px=capitals_px)
         boxes = find(frames)
         results += [(case, covered(case, boxes)) for case in cases]
     return results[:lines]
