@@ -109,7 +109,7 @@ class PixelLayers:
         areas = blanking.bounded((*known, *drawn), frames)
         palette = display.palette(before, source.kept)
         if before.photometric == "PALETTE COLOR" and palette is None:
-            # Segmented tables (PS3.3 C.7.9.2) are not kept: nobody could say what such an image shows.
+            # Nobody could say what such an image shows.
             found = "a palette image without plain tables of its colours"
             raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found)
         masked = blanking.blank(before, areas, palette)

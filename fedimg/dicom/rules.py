@@ -10,10 +10,9 @@ from collections.abc import Callable
 from fedimg.dicom import attributes, cleaning, dates, spelled
 from fedimg.dicom.e1_1 import dummy
 from fedimg.dicom.encoder import Element, text
+from fedimg.dicom.lookup import TABLES
 from fedimg.dicom.profile import Profile, Row, registered_uids
 from fedimg.dicom.pseudonyms import Pseudonyms
-from fedimg.dicom.refusal import Quarantined
-from fedimg.values import Quarantine
 
 CODE_VALUE, CODING_SCHEME, CODE_MEANING = 0x00080100, 0x00080102, 0x00080104
 DUMMY_CODE = (
@@ -63,45 +62,12 @@ class Rules:
         return text(row.tag, "UI", "\\".join(keyed)) if keyed else None
 
 
-LUT_DATA, _MODALITY_LUTS, _VOI_LUTS = 0x00283006, 0x00283000, 0x00283010
-LUT_SEQUENCES = frozenset({_MODALITY_LUTS, _VOI_LUTS})
-# Data of look-up tables and the descriptors that say how long they are (PS3.3 C.7.6.3.1.5, C.11.1.1.1).
-_TABLES = {0x00281201: 0x00281101, 0x00281202: 0x00281102, 0x00281203: 0x00281103, LUT_DATA: 0x00283002}
-
-
-def drop_loose_tables(kept: list[Element]) -> None:
-    """Take look-up tables away that are not as long as their descriptor says, or read as text: they are none."""
-    if any(element.tag in _TABLES for element in kept):
-        values = {element.tag: element.value for element in kept}
-        kept[:] = [e for e in kept if e.tag not in _TABLES or _is_table(e.value, values.get(_TABLES[e.tag]))]
-
-
-def with_tables(items: list[list[Element]], sequence: int) -> list[list[Element]]:
-    """The items of a sequence of look-up tables that still hold one.
-
-    Raises Quarantined (UNSAFE_STRUCTURE) for a modality LUT: without it the pixels would mean something else.
-    """
-    whole = [item for item in items if any(element.tag == LUT_DATA for element in item)]
-    if sequence == _MODALITY_LUTS and len(whole) < len(items):
-        raise Quarantined(Quarantine.UNSAFE_STRUCTURE, "a modality look-up table that is none")
-    return whole
-
-
-def _is_table(data: bytes | list[list[Element]], descriptor: bytes | list[list[Element]] | None) -> bool:
-    if not isinstance(data, bytes) or not isinstance(descriptor, bytes) or len(descriptor) != 6:
-        return False
-    entries = int.from_bytes(descriptor[:2], "little") or 1 << 16
-    if len(data) not in (entries + entries % 2, 2 * entries):
-        return False
-    return not spelled.table_reads_as_text(data, 16 if len(data) == 2 * entries else 8)
-
-
 def _number(row: Row, vr: str, raw: bytes) -> Element | None:
     number = attributes.checked_number(raw, vr, row.maximum)
     if number is None:
         return None
     # Of tables the whole data set is judged, when their descriptors are known.
-    if vr not in ("IS", "DS") and row.tag not in _TABLES and spelled.reads_as_text(number, vr):
+    if vr not in ("IS", "DS") and row.tag not in TABLES and spelled.reads_as_text(number, vr):
         return None
     return Element(row.tag, vr, number)
 

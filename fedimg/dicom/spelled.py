@@ -58,6 +58,8 @@ def table_reads_as_text(raw: bytes, bits: int) -> bool:
     """
     width = bits // 8
     entries = np.frombuffer(raw, "u1" if bits == 8 else "<u2", len(raw) // width).astype(np.int64)
+    if bits == 16 and bool((entries >> 8 == entries & 0xFF).all()):
+        return False  # shades of 8 bits, doubled: their bytes say everything twice, as no word does
     steps = np.diff(entries)
     if len(entries) >= _SHORTEST_CURVE and (bool((steps >= 0).all()) or bool((steps <= 0).all())):
         return False
@@ -100,8 +102,7 @@ def _odd(raw: bytes, kind: np.dtype[Any], first: int, last: int) -> bool:
 
 
 def _smooth(entries: npt.NDArray[np.int64], bits: int) -> bool:
-    """Whether a table passes letters on its way; shades of 8 bits may lie doubled or alone in 16."""
-    high, low = entries >> 8, entries & 0xFF
-    if bits == 16 and (bool((high == low).all()) or not high.any()):
-        entries, bits = low, 8
+    """Whether a table passes letters on its way; shades of 8 bits may lie alone in 16."""
+    if bits == 16 and int(entries.max(initial=0)) < 256:
+        bits = 8
     return bool((np.abs(np.diff(entries)) <= (_STEP if bits == 16 else _STEP >> 8)).all())

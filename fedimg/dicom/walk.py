@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from fedimg.dicom import attributes, cleaning
 from fedimg.dicom.encoder import PIXEL_DATA, Element, text
 from fedimg.dicom.identifiers import Identifiers
+from fedimg.dicom.lookup import LUT_SEQUENCES, drop_loose_tables, with_tables
 from fedimg.dicom.notes import MAXIMUM_DEPTH, NOTED_VRS, Notes, WalkRecord
 from fedimg.dicom.profile import Context, Profile, Row
 from fedimg.dicom.pseudonyms import Pseudonyms
@@ -26,11 +27,8 @@ from fedimg.dicom.rules import (
     CODE_MEANING,
     CODE_VALUE,
     CODING_SCHEME,
-    LUT_SEQUENCES,
     Rules,
-    drop_loose_tables,
     substitute,
-    with_tables,
 )
 from fedimg.values import Quarantine
 
