@@ -107,10 +107,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Site:
-    """A site that has joined: its data, its plan, and its ledger (None with `privacy=none`).
-
-    `receipts` is its commitment to the receipts of what it trains on: all that leaves of them.
-    """
+    """A site that has joined: data, plan, ledger (None with `privacy=none`), a commitment to its receipts."""
 
     name: str
     home: SiteHome
@@ -197,8 +194,8 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
     if data is None:
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)
-    receipts = intake.commitment(home, terms.run_id)
-    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts)
+    committed = intake.commitment(home, terms.run_id)
+    return Site(name, home, terms, network, loss, data, plan, ledger, device, committed)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
