@@ -182,11 +182,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the first part; the second has the next")
     parser.add_argument("--start", type=Path, help="weights of the first part")
     arguments = parser.parse_args()
-    fonts, figures = typefaces(arguments.fonts), []
+    fonts, parts = typefaces(arguments.fonts), []
     if arguments.start is None:
-        figures += train(fonts, arguments.steps, arguments.seed, arguments.out)
+        parts.append(train(fonts, arguments.steps, arguments.seed, arguments.out))
     start = (arguments.start or arguments.out).read_bytes()
-    figures += train(fonts, arguments.further, arguments.seed + 1, arguments.out, start)
+    parts.append(train(fonts, arguments.further, arguments.seed + 1, arguments.out, start))
     sha256 = hashlib.sha256(arguments.out.read_bytes()).hexdigest()
     print(sha256)
     if arguments.log:
@@ -199,8 +199,8 @@ def main() -> None:
             "patch_px": SIDE,
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "seconds": figures[-1]["seconds"],
-            "loss": figures[-1]["loss"],
+            "seconds": [figures[-1]["seconds"] for figures in parts],
+            "loss": [figures[-1]["loss"] for figures in parts],
             "fonts": {f"{font.parent.name}/{font.name}": digest(font) for font in fonts},
         }
         arguments.log.write_text(json.dumps(run, indent=1, sort_keys=True) + "\n", encoding="utf-8")

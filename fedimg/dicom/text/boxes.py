@@ -25,9 +25,9 @@ class Decision(NamedTuple):
     was measured with.
     """
 
-    sure: float = 0.8
-    grow: float = 0.1
-    fewest: int = 5
+    sure: float = 0.7
+    grow: float = 0.03
+    fewest: int = 3
     beyond: float = 1.0
 
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 from fedimg.errors import FedimgError
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
-WEIGHTS_SHA256 = "da035680594b1aca6fb11b7a93139ee294be6634e4d7c6ef4c16478c29cac004"
+WEIGHTS_SHA256 = "b09b0314cc32b78ee7fb06cb853cb1aab1944de60adf872ab14751a08d5ffeeb"
 CELL = 4  # pixels a side, of one value of the heat map
 
 _WIDTHS = (24, 48, 88)

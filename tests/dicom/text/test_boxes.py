@@ -42,7 +42,7 @@ def test_outermost_covers_the_same(rectangles):
 def test_weak_and_small_places_are_no_lines():
     heat = np.zeros((30, 30), np.float32)
     heat[5:7, 5:15] = 0.5
-    heat[20, 20:24] = 1.0
+    heat[20, 20:22] = 1.0
     assert lines_of(heat, 4, 120, 120) == []
     heat[6, 6:11] = 0.99
     (line,) = lines_of(heat, 4, 120, 120)
