@@ -187,15 +187,14 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         if plan is None:
             plan = make_plan(terms.privacy, policy, ledger)
             kept_plan.keep(file, plan, terms.digest)
-        policy.check_noise(
-            plan.noise_multiplier
-        )  # the policy may have become stricter since the plan was made
+        # The policy may have become stricter since the plan was made.
+        policy.check_noise(plan.noise_multiplier)
         ledger.reserve(terms.run_id, plan)
     if data is None:
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)
-    committed = intake.commitment(home, terms.run_id)
-    return Site(name, home, terms, network, loss, data, plan, ledger, device, committed)
+    receipts = intake.commitment(home, terms.run_id)
+    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:

@@ -39,19 +39,8 @@ _NAME_PART = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"[^\W_]+")
 _LONG_NUMBER = re.compile(rb"[0-9]{6,}")
 # Accession, patient, other and study numbers, medical record, admission, requested procedure, orders.
-_NUMBERS_OF_SOMEBODY = (
-    *(
-        0x00080050,
-        0x00100020,
-        0x00101000,
-        0x00101090,
-        0x00200010,
-        0x00380010,
-        0x00401001,
-        0x00402016,
-        0x00402017,
-    ),
-)
+_OF_PATIENT = (0x00100020, 0x00101000, 0x00101090)
+_OF_VISIT = (0x00080050, 0x00200010, 0x00380010, 0x00401001, 0x00402016, 0x00402017)
 
 
 class Walk:
@@ -98,7 +87,7 @@ class Walk:
         sop_class = attributes.value_of(dataset, _SOP_CLASS).strip(b" \0").decode("ascii", "replace")
         self._numbers = frozenset(
             run
-            for tag in _NUMBERS_OF_SOMEBODY
+            for tag in (*_OF_PATIENT, *_OF_VISIT)
             for run in _LONG_NUMBER.findall(attributes.value_of(dataset, tag))
         )
         kept = self._dataset(dataset, self._profile.root(sop_class), "", 0, self.encodings)
@@ -138,7 +127,7 @@ class Walk:
             else:
                 actions["D" if row.kind == "constant" else "X", here] += 1
         if self._profile.private:
-            kept.sort(key=_tag)
+            kept.sort(key=lambda element: element.tag)
         drop_loose_tables(kept)
         return kept
 
@@ -293,10 +282,6 @@ class Walk:
 def _shorter(released: Element, raw: bytes) -> bool:
     """Whether words were taken away."""
     return isinstance(released.value, bytes) and len(released.value.rstrip()) < len(raw.strip(b" \0"))
-
-
-def _tag(element: _AnyElement | Element) -> int:
-    return int(element.tag)
 
 
 def _ordered(dataset: Dataset) -> list[tuple[int, _AnyElement]]:
