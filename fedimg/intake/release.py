@@ -26,6 +26,7 @@ from fedimg.dicom.reader import DEFAULT_LIMITS, parse, read_capped
 from fedimg.dicom.refusal import Quarantined
 from fedimg.intake.hints import InputHints
 from fedimg.intake.task import Outcome, ReleaseConfig, Task
+from fedimg.processes import keep_freed_memory
 from fedimg.values import Quarantine
 
 _WORD = re.compile(r"[^\W_]+")
@@ -46,6 +47,7 @@ class Releaser:
     def __init__(
         self, site_key: SiteKey, config: ReleaseConfig, quarantine: Path, index: Path | None = None
     ) -> None:
+        keep_freed_memory()
         self._deidentifier = Deidentifier(site_key, config.project, config.deid)
         self._config, self._quarantine = config, quarantine
         self._hints = InputHints(index)
