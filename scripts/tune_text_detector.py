@@ -26,7 +26,7 @@ from fedimg.dicom.text.evaluation import COVERED, Case, clean_image, covered_sha
 from fedimg.dicom.text.network import opened
 from fedimg.dicom.text.synthetic_text import digest, typefaces
 
-SURE, GROW, FEWEST, BEYOND = (0.5, 0.6, 0.7, 0.8, 0.9), (0.03, 0.1, 0.2, 0.3), (3, 5, 8), (1.0,)
+SURE, GROW, FEWEST, BEYOND = (0.5, 0.6, 0.7, 0.8, 0.9), (0.03, 0.1, 0.2, 0.3), (3, 5, 8), (0.6, 1.0)
 SHOWN = 12
 
 

@@ -27,8 +27,8 @@ class Decision(NamedTuple):
 
     sure: float = 0.7
     grow: float = 0.03
-    fewest: int = 3
-    beyond: float = 1.0
+    fewest: int = 8
+    beyond: float = 0.6
 
 
 class Rectangle(NamedTuple):

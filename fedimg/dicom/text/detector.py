@@ -27,6 +27,7 @@ _CONTEXT = 64  # pixels around a change that are looked at with it
 SMALLEST_SIDE = 160
 _SHORTEST_LINE = 12  # pixels: three letters need more, and test images of 10 × 10 look like digits
 _RANGE = (0.5, 99.5)  # percentiles
+_EVEN_AT_MOST = 0.5  # probability: less than is sure
 _LASTING = 0.25  # of the frames
 
 
@@ -105,12 +106,17 @@ class TextDetector:
         cell = self._cell
         if doubled:
             large = np.repeat(np.repeat(grey, 2, axis=0), 2, axis=1)
-            yield self._heat(self._net, large, low, high), cell // 2
+            yield self._evidence(large, low, high), cell // 2
             return
-        yield self._heat(self._net, grey, low, high), cell
+        yield self._evidence(grey, low, high), cell
         while min(grey.shape) >= 2 * SMALLEST_SIDE:
             grey, cell = _halved(grey), cell * 2
-            yield self._heat(self._net, grey, low, high), cell
+            yield self._evidence(grey, low, high), cell
+
+    def _evidence(self, grey: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.float32]:
+        """The heat map, in which cells of one value are no sure evidence: a mask is not found again."""
+        heat = self._heat(self._net, grey, low, high)
+        return np.where(_even(grey, self._cell), np.minimum(heat, _EVEN_AT_MOST), heat)
 
 
 def solid_lines(plane: Plane) -> list[Rectangle]:
@@ -133,6 +139,15 @@ def _as_float(plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return np.asarray(plane, np.float32)
     wide = plane.astype(np.float64)
     return np.asarray(wide - np.median(wide), np.float32)
+
+
+def _even(grey: npt.NDArray[np.float32], cell: int) -> npt.NDArray[np.bool_]:
+    """Cells (⌈H/cell⌉, ⌈W/cell⌉) of a plane (H, W) whose pixels have one value."""
+    rows, columns = grey.shape
+    whole = np.pad(grey, ((0, -rows % cell), (0, -columns % cell)), mode="edge")
+    blocks = whole.reshape(whole.shape[0] // cell, cell, -1, cell)
+    even: npt.NDArray[np.bool_] = (blocks == blocks[:, :1, :, :1]).all(axis=(1, 3))
+    return even
 
 
 def _halved(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -44,7 +44,7 @@ def test_weak_and_small_places_are_no_lines():
     heat[5:7, 5:15] = 0.5
     heat[20, 20:22] = 1.0
     assert lines_of(heat, 4, 120, 120) == []
-    heat[6, 6:11] = 0.99
+    heat[5:7, 6:11] = 0.99
     (line,) = lines_of(heat, 4, 120, 120)
     assert line.holds(Rectangle(20, 20, 59, 27))
     assert line.x1 - line.x0 < 70

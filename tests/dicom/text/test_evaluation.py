@@ -11,9 +11,9 @@ from fedimg.dicom.text.evaluation import Share, by_condition, clean_image, drawn
 from fedimg.dicom.text.synthetic_text import BUILT_IN, BUILT_IN_BITMAP
 
 FONTS = (BUILT_IN, BUILT_IN, BUILT_IN, BUILT_IN_BITMAP)
-# What the shipped weights were measured at in the full run, as bounds for a small one. The goals are
-# 0.995 and 0.01: README says what is met.
-RECALL, TOUCHED, TOUCHED_WITH_MARKS = 0.985, 0.01, 0.08
+# The goals, and for images with marks what the full run measured (0.019), as bounds for a small run: the
+# goal must lie within the exact 95 % interval, or the share be better.
+RECALL, TOUCHED, TOUCHED_WITH_MARKS = 0.995, 0.01, 0.02
 LINES, IMAGES = 300, 200
 
 
