@@ -4,9 +4,9 @@
 
 Two parts, one after the other: first single lines, with batch norm; then, from the first part's weights
 as they would be shipped, blocks of lines too, with smaller steps. `--start` takes the first part's weights
-from a file and does the second part alone. The fonts are the only input; their names and digests are written beside the run's figures (`--log`)
-and no font enters the repository. One thread; same seed, fonts and libraries, same weights. The
-shipped weights: see `fedimg/dicom/text/weights.json` for the fonts, the steps and the run time.
+from a file and does the second part alone. The fonts are the only input; their names and digests are
+written beside the run's figures (`--log`) and no font enters the repository. One thread; same seed, fonts
+and libraries, same weights. The shipped ones: all the defaults, and `fedimg/dicom/text/weights.json`.
 After a run put the printed SHA-256 into `fedimg/dicom/text/network.py` and run
 `scripts/evaluate_text_detector.py`.
 """

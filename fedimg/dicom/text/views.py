@@ -38,8 +38,8 @@ class Frames:
         photometric: PhotometricInterpretation of `values`.
         palette: three LUTs (red, green, blue) and the first stored value they map; for PALETTE COLOR.
         windows: the header's (centre, width) in stored values, if any; nothing depends on them, since a
-            viewer may choose others, and the network's local views show what any window would: a
-            view of the header's window found no more than one in sixty faint lines that these missed.
+            viewer may choose others, and the network's local views show what any window would: a view
+            of the window as well found none more of 180 faint lines, two to four times the noise.
     """
 
     values: npt.NDArray[Any]

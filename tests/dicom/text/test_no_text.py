@@ -102,3 +102,14 @@ def test_images_of_any_size_and_of_one_value(detector, shape):
     assert detector.find(Frames(np.full((1, *shape, 1), 7, np.uint16), "MONOCHROME2", 16)) == []
     noise = np.random.default_rng(0).integers(0, 4096, (1, *shape, 1)).astype(np.uint16)
     assert detector.find(Frames(noise, "MONOCHROME2", 12)) == []
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_a_mask_is_not_found_again(detector, fill):
+    # Over smooth ground, where nothing but the mask is left to see.
+    down, across = np.mgrid[:200, :200]
+    image = 0.3 + 0.3 * np.clip(1 - np.hypot(down - 120, across - 110) / 90, 0, 1)
+    for top, left, height, width in ((16, 0, 32, 180), (100, 40, 12, 96), (150, 60, 40, 80)):
+        masked = image.copy()
+        masked[top : top + height, left : left + width] = fill
+        assert detector.find(stored(masked)) == []
