@@ -41,7 +41,8 @@ class IntakeResult:
         records: of this run's items that are released, in order, those of earlier runs included;
             empty for inputs without labels. released: their number.
         quarantined: counts by reason. positions: the run positions behind them.
-        bytes_in, bytes_released: sizes of the inputs read and of the released files.
+        bytes_in: size of all inputs read. bytes_taken, bytes_released: sizes of the inputs that are
+            released, and of what was released of them.
         resumed: items whose released file was there already.
     """
 
@@ -52,6 +53,7 @@ class IntakeResult:
     positions: Mapping[Quarantine, tuple[int, ...]] = field(default_factory=dict)
     resumed: int = 0
     released: int = 0
+    bytes_taken: int = 0
 
     def report(self) -> str:
         """For the site's operator: counts, remedies, positions; no patient data."""
@@ -120,7 +122,7 @@ class _Run:
         self._digest = basis_of(self._basis.profile, self._basis.origin)
         self._records: list[DeidentifiedRecord] = []
         self._positions: dict[Quarantine, list[int]] = {}
-        self._bytes_in = self._bytes_out = self._resumed = self._released = 0
+        self._bytes_in = self._bytes_taken = self._bytes_out = self._resumed = self._released = 0
 
     def all_items(
         self, log: ReceiptLog, decisions: Decisions, progress: Progress | None, surveying: Progress | None
@@ -151,6 +153,7 @@ class _Run:
             positions,
             self._resumed,
             self._released,
+            self._bytes_taken,
         )
 
     def _load_earlier(self, decisions: Decisions) -> None:
@@ -207,7 +210,9 @@ class _Run:
             if labels is not None and item.label is not None:
                 labels.put(label_key(earlier.keys), item.label, item.split)
                 self._records.append(record_of(earlier, (item.label, item.split)))
-            self._bytes_in += _size_of(item.path)
+            size = _size_of(item.path)
+            self._bytes_in += size
+            self._bytes_taken += size
             self._bytes_out += earlier.size
             self._resumed += 1
             self._released += 1
@@ -246,6 +251,7 @@ class _Run:
         if labels is not None and item.label is not None:
             labels.put(label_key(outcome.keys), item.label, item.split)
             self._records.append(record_of(made, (item.label, item.split)))
+        self._bytes_taken += outcome.size_in
         self._bytes_out += outcome.size
         self._released += 1
         decisions.own(outcome.link, outcome.pixel_digest, output)

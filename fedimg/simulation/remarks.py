@@ -24,6 +24,14 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def of_sites(found: int, asked: int) -> None:
+    """The source's own division counts, whatever `sites` says."""
+    whose = "site" if found == 1 else "sites"
+    say(
+        f"{found} {whose} by the source's own division, not sites={asked}; data.partition=iid divides by patient"
+    )
+
+
 def after_intake(name: str, home: Path, given: int, result: IntakeResult) -> None:
     """How many of the files that were given to a site it accepted, and why not the others."""
     if not given:

@@ -262,7 +262,7 @@ def _kept_row(config: Config, federation: Federation, name: str) -> tuple[str, i
 def _compression(federation: Federation, sites: Sequence[Site]) -> tuple[tuple[str, float], ...]:
     if not federation.public_data:
         return ()  # file sizes depend on patients
-    before = sum(result.bytes_in for result in federation.intake.values())
+    before = sum(result.bytes_taken for result in federation.intake.values())
     after = sum(result.bytes_released for result in federation.intake.values())
     rows = [("released files", before / after)] if after else []
     ratios = [site.data.cache_ratio for site in sites if len(site.data.train.labels)]

@@ -91,6 +91,8 @@ def fill(
     states = Path(config.state) if config.state else run.path / "sites"
     intake: dict[str, IntakeResult] = {}
     names = sorted(name for name in manifests if name != PUBLIC)
+    if config.data.partition == "manifest" and len(names) != config.sites:
+        remarks.of_sites(len(names), config.sites)
     if not names:
         raise DataError("at least one site in the data source", "none", "check the manifest's site column")
     for name in names:
@@ -247,5 +249,5 @@ def _own_report(
         manifest.items,
         name=name,
         before_intake=refused,
-        bytes_in=result.bytes_in,
+        bytes_in=result.bytes_taken,
     )

@@ -106,6 +106,7 @@ def test_every_site_goes_on_and_each_operator_learns_what_was_wrong(folder, tmp_
     run = run_on(folder, tmp_path)
     said = capsys.readouterr().err.splitlines()
     home = run.path / "sites" / "broken"
+    assert "3 sites by the source's own division, not sites=4; data.partition=iid divides by patient" in said
     taken_in, loaded = [line for line in said if line.startswith("broken:")]
     assert "1 unreadable" in taken_in
     assert "1 pixels blank" in loaded

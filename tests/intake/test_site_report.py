@@ -166,9 +166,9 @@ def test_pictures_and_listed_inputs_are_found_too(tmp_path, config):
     (shown,) = compare(home, items, config, tally(home).examples)
     np.testing.assert_array_equal(shown.before_HW, shades.astype(np.float32))
     site_report.write(
-        home.root / site_report.NAME, home, config, items, name="alder", bytes_in=result.bytes_in
+        home.root / site_report.NAME, home, config, items, name="alder", bytes_in=result.bytes_taken
     )
     said = words(page_of(home.root / site_report.NAME))
     assert "De-identification at alder" in said
-    assert f"lossless compression {result.bytes_in / result.bytes_released:.2f} : 1" in said
+    assert f"lossless compression {result.bytes_taken / result.bytes_released:.2f} : 1" in said
     assert "simulated" in said
