@@ -13,7 +13,7 @@ from fedimg.intake.comparing import Compared, compare
 from fedimg.intake.tally import tally
 from fedimg.operator_log import ranges
 from fedimg.report import SitePair, SiteReportData, render_site
-from fedimg.report.png import png_of, window_of
+from fedimg.report.png import both_of
 from fedimg.values import Quarantine, SourceItem
 
 NAME = "report.html"
@@ -70,12 +70,8 @@ def _positions(found: Sequence[int]) -> str:
 
 
 def _pair(shown: Compared) -> SitePair:
-    window = window_of(shown.after_HW)
     example = shown.example
     areas = {0: "nothing filled", 1: "1 area filled"}
     done = areas.get(len(example.masked), f"{len(example.masked)} areas filled")
-    return SitePair(
-        f"{example.modality}, run position {example.position}: {done}",
-        png_of(shown.before_HW, window) if shown.before_HW is not None else None,
-        png_of(shown.after_HW, window),
-    )
+    caption = f"{example.modality}, run position {example.position}: {done}"
+    return SitePair(caption, *both_of(shown.before_HW, shown.after_HW))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,41 @@ def table(
     if len(rows) <= MOST_ROWS:
         return drawn
     return element("details", element("summary", f"all {len(rows):,} rows"), drawn)
+
+
+def tiles(rows: Sequence[tuple[str, str, str, bool]]) -> Markup:
+    """Key figures: (name, value, what stands below, whether the value is void)."""
+    drawn = [
+        element(
+            "dl",
+            element("dt", name),
+            element("dd", value, class_="void" if void else None),
+            element("dd", under, class_="small"),
+            class_="tile",
+        )
+        for name, value, under, void in rows
+    ]
+    return element("div", drawn, class_="tiles") if drawn else Markup("")
+
+
+def before_and_after(caption: str, before_png: bytes | None, after_png: bytes, absent: str = "") -> Markup:
+    """Two pictures side by side; `absent` stands where there is none from before."""
+
+    def picture(png: bytes, when: str) -> Markup:
+        source = "data:image/png;base64," + base64.b64encode(png).decode()
+        return element("img", src=source, alt=f"{caption}, {when}")
+
+    before = element("p", absent) if before_png is None else picture(before_png, "before")
+    return element(
+        "figure",
+        element(
+            "div",
+            element("div", before, element("span", "before")),
+            element("div", picture(after_png, "after"), element("span", "after")),
+            class_="pair",
+        ),
+        element("figcaption", caption),
+    )
 
 
 def figure(chart: Chart, *, wide: bool = False) -> Markup:

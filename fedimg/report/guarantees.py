@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fedimg.report import blocks
 from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, section, table
 from fedimg.report.data import ReportData, SitePrivacy
 from fedimg.report.markup import Markup, element
@@ -67,17 +68,7 @@ def key_figures(data: ReportData) -> Markup:
         tiles.append(("Sites", f"{sites:,}", "each with its own data and keys", False))
     if data.rounds:
         tiles.append(("Rounds", f"{data.rounds[-1].round:,}", "of training and averaging", False))
-    drawn = [
-        element(
-            "dl",
-            element("dt", name),
-            element("dd", value, class_="void" if void else None),
-            element("dd", under, class_="small"),
-            class_="tile",
-        )
-        for name, value, under, void in tiles
-    ]
-    return element("div", drawn, class_="tiles") if drawn else Markup("")
+    return blocks.tiles(tiles)
 
 
 def promises(data: ReportData) -> Markup:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Final
 
-from fedimg.report.blocks import Column, bytes_text, section, table
+from fedimg.report.blocks import Column, before_and_after, bytes_text, section, table
 from fedimg.report.data import ReportData
 from fedimg.report.markup import Markup, element
 from fedimg.values import Quarantine
@@ -102,24 +101,7 @@ def images(data: ReportData) -> Markup:
     if not data.images:
         return Markup("")
 
-    def picture(png: bytes, alt: str) -> Markup:
-        return element("img", src="data:image/png;base64," + base64.b64encode(png).decode(), alt=alt)
-
-    pairs = [
-        element(
-            "figure",
-            element(
-                "div",
-                element(
-                    "div", picture(pair.before_png, f"{pair.caption}, before"), element("span", "before")
-                ),
-                element("div", picture(pair.after_png, f"{pair.caption}, after"), element("span", "after")),
-                class_="pair",
-            ),
-            element("figcaption", pair.caption),
-        )
-        for pair in data.images
-    ]
+    pairs = [before_and_after(pair.caption, pair.before_png, pair.after_png) for pair in data.images]
     lead = "Generated images: the names burnt into them belong to nobody."
     return section("Before and after de-identification", lead, element("div", pairs, class_="pairs"))
 

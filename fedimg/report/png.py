@@ -30,3 +30,13 @@ def png_of(image_HW: npt.NDArray[np.float32], window: tuple[float, float] | None
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def both_of(
+    before_HW: npt.NDArray[np.float32] | None, after_HW: npt.NDArray[np.float32]
+) -> tuple[bytes | None, bytes]:
+    """PNGs of an image before and after, in one window: what was burnt in and is gone would else make the rest
+    brighter.
+    """
+    window = window_of(after_HW)
+    return None if before_HW is None else png_of(before_HW, window), png_of(after_HW, window)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fedimg.report.blocks import Column, bytes_text, section, table
+from fedimg.report.blocks import Column, before_and_after, bytes_text, section, table, tiles
 from fedimg.report.markup import Markup, element
 from fedimg.report.origins import REASONS
 from fedimg.report.page import document
@@ -108,23 +107,19 @@ def _heading(data: SiteReportData) -> Markup:
 
 def _figures(data: SiteReportData) -> Markup:
     held = data.inputs - data.released
-    tiles = [
-        ("Inputs decided", f"{data.inputs:,}", "each with a receipt"),
-        ("Released", f"{data.released:,}", bytes_text(data.bytes_released)),
-        ("Held back", f"{held:,}", "kept at their source, with a reason"),
-        ("Released with filled areas", f"{data.masked:,}", "text, marks, graphics or device boxes"),
-    ]
-    drawn = [
-        element(
-            "dl",
-            element("dt", name),
-            element("dd", value),
-            element("dd", under, class_="small"),
-            class_="tile",
-        )
-        for name, value, under in tiles
-    ]
-    return element("div", drawn, class_="tiles")
+    return tiles(
+        [
+            ("Inputs decided", f"{data.inputs:,}", "each with a receipt", False),
+            ("Released", f"{data.released:,}", bytes_text(data.bytes_released), False),
+            ("Held back", f"{held:,}", "kept at their source, with a reason", False),
+            (
+                "Released with filled areas",
+                f"{data.masked:,}",
+                "text, marks, graphics or device boxes",
+                False,
+            ),
+        ]
+    )
 
 
 def _held(data: SiteReportData) -> Markup:
@@ -193,27 +188,6 @@ def _images(data: SiteReportData) -> Markup:
         "Of each kind of image the one with the most filled areas and the first without any. "
         "Both pictures are shown in the grey values of the released one."
     )
-    drawn = [
-        element(
-            "figure",
-            element(
-                "div",
-                element("div", _before(pair), element("span", "before")),
-                element("div", _picture(pair.after_png, f"{pair.caption}, after"), element("span", "after")),
-                class_="pair",
-            ),
-            element("figcaption", pair.caption),
-        )
-        for pair in data.pairs
-    ]
+    absent = "the original is not where the intake found it, or was changed"
+    drawn = [before_and_after(pair.caption, pair.before_png, pair.after_png, absent) for pair in data.pairs]
     return section("Before and after de-identification", lead, element("div", drawn, class_="pairs large"))
-
-
-def _before(pair: SitePair) -> Markup:
-    if pair.before_png is None:
-        return element("p", "the original is not where the intake found it, or was changed")
-    return _picture(pair.before_png, f"{pair.caption}, before")
-
-
-def _picture(png: bytes, alt: str) -> Markup:
-    return element("img", src="data:image/png;base64," + base64.b64encode(png).decode(), alt=alt)

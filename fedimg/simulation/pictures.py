@@ -10,7 +10,7 @@ from fedimg.intake import IntakeConfig
 from fedimg.intake.comparing import compare
 from fedimg.intake.tally import tally
 from fedimg.report import ImagePair
-from fedimg.report.png import png_of, window_of
+from fedimg.report.png import both_of
 from fedimg.values import SourceItem
 
 
@@ -29,14 +29,9 @@ def before_and_after(
         raise DataError("generated data", "other data", "pictures belong in the site's own report")
     pairs: dict[str, ImagePair] = {}
     for shown in compare(home, inputs, config, tally(home).examples):
-        if shown.before_HW is None:
+        before, after = both_of(shown.before_HW, shown.after_HW)
+        if before is None:
             continue  # a home filled by an earlier run, from files that are gone
-        # One window for both: what was burnt in and is gone would else make the rest brighter.
-        window = window_of(shown.after_HW)
         modality = shown.example.modality
-        pairs[modality] = ImagePair(
-            f"{modality}, generated: as acquired, and as released",
-            png_of(shown.before_HW, window),
-            png_of(shown.after_HW, window),
-        )
+        pairs[modality] = ImagePair(f"{modality}, generated: as acquired, and as released", before, after)
     return tuple(pairs[modality] for modality in sorted(pairs))
