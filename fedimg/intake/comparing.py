@@ -14,7 +14,7 @@ from fedimg.intake.config import IntakeConfig
 from fedimg.intake.folder import FolderInputs
 from fedimg.intake.release import Releaser
 from fedimg.intake.tally import Example
-from fedimg.intake.task import Task
+from fedimg.intake.task import Task, tasks_of
 from fedimg.values import DecodedImage, FloatArray, SourceItem
 
 
@@ -57,19 +57,14 @@ def compare(
 def _originals(
     releaser: Releaser, inputs: Sequence[SourceItem] | FolderInputs, examples: Sequence[Example]
 ) -> dict[int, Task]:
-    """By run position; equal paths are counted as the intake counts them."""
+    """By run position."""
     wanted = {example.position: example.link for example in examples}
-    found: dict[int, Task] = {}
-    seen: dict[str, int] = {}
-    for position, item in enumerate(islice(inputs, max(wanted, default=-1) + 1)):
-        path = str(item.path.absolute())
-        occurrence = seen.get(path, 0)
-        if not isinstance(inputs, FolderInputs):
-            seen[path] = occurrence + 1
-        task = Task(position, occurrence, item)
-        if position in wanted and releaser.link_of(task) == wanted[position]:
-            found[position] = task
-    return found
+    tasks = tasks_of(inputs, distinct=isinstance(inputs, FolderInputs))
+    return {
+        task.position: task
+        for task in islice(tasks, max(wanted, default=-1) + 1)
+        if task.position in wanted and releaser.link_of(task) == wanted[task.position]
+    }
 
 
 def _frame(image: DecodedImage) -> int:

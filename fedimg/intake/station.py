@@ -7,7 +7,6 @@ run that is started again signs nothing anew that was signed, and ends like one 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from fedimg.intake.pool import ReleasePool, Workplace
 from fedimg.intake.release import FULL_DISK, Releaser
 from fedimg.intake.report import report_text
 from fedimg.intake.survey import survey
-from fedimg.intake.task import Outcome, Task
+from fedimg.intake.task import Outcome, Task, tasks_of
 from fedimg.values import DeidentifiedRecord, Quarantine, SourceItem
 
 Inputs = Sequence[SourceItem] | FolderInputs
@@ -195,14 +194,8 @@ class _Run:
         labels: LabelFile | None,
     ) -> Iterator[Task]:
         """The items that are not settled by an earlier run."""
-        distinct = isinstance(self._items, FolderInputs)
-        seen: Counter[str] = Counter()
-        for position, item in enumerate(items):
-            task = Task(position, 0, item)
-            if not distinct:
-                path = str(item.path.absolute())
-                task = Task(position, seen[path], item)
-                seen[path] += 1
+        for task in tasks_of(items, distinct=isinstance(self._items, FolderInputs)):
+            item = task.item
             earlier = decisions.get(releaser.link_of(task)) if releaser is not None else None
             if earlier is None or not self._stands(earlier, item):
                 yield task

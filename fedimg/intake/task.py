@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,6 +45,18 @@ class Task:
     occurrence: int
     item: SourceItem
     accepted: frozenset[Quarantine] = frozenset()
+
+
+def tasks_of(items: Iterable[SourceItem], *, distinct: bool) -> Iterator[Task]:
+    """Items by run position. Equal paths are counted, unless they are a folder's, which are `distinct`."""
+    seen: Counter[str] = Counter()
+    for position, item in enumerate(items):
+        if distinct:
+            yield Task(position, 0, item)
+            continue
+        path = str(item.path.absolute())
+        yield Task(position, seen[path], item)
+        seen[path] += 1
 
 
 @dataclass(frozen=True, slots=True)
