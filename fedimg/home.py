@@ -21,6 +21,7 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +31,9 @@ from fedimg.errors import ConfigError, DataError
 
 _VERSION = 1
 _UNFINISHED = "deid.json-new"
-_FOLDERS = ("released", "quarantine", "cache")
+_OUT_FOLDERS = ("released", "quarantine")
+_FOLDERS = (*_OUT_FOLDERS, "cache")
+_KEYS = ("site.key", "signing.key")
 
 
 @dataclass(frozen=True)
@@ -118,20 +121,19 @@ class SiteHome(ReleaseFolder):
         Raises DataError where a home exists already, or the folder holds anything else.
         """
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(not _left_by_making(path) for path in root.iterdir()):
+        if any(not _left_unfinished(path, _FOLDERS, _KEYS) for path in root.iterdir()):
             raise DataError(
                 "an empty folder for a new home", "one with files in it", "open it, or name another folder"
             )
         root.chmod(0o700)
         for name in _FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
+        own, signing = (root / name for name in _KEYS)
         if insecure_seed is not None:
             if not simulated:
                 raise DataError("a fresh site key", "a seeded one for a real site", "leave insecure_seed out")
-            derived = hashlib.sha256(b"insecure test mode" + insecure_seed.encode()).digest()
-            (root / "site.key").unlink(missing_ok=True)
-            write_secret(root / "site.key", derived)
-        own, signing = root / "site.key", root / "signing.key"
+            own.unlink(missing_ok=True)
+            write_secret(own, hashlib.sha256(b"insecure test mode" + insecure_seed.encode()).digest())
         site_key = SiteKey.load(own) if own.exists() else SiteKey.create(own)
         signing_key = SigningKey.load(signing) if signing.exists() else SigningKey.create(signing)
         marker = {"simulated": simulated, "insecure": insecure_seed is not None, "version": _VERSION}
@@ -152,11 +154,11 @@ class SiteHome(ReleaseFolder):
         return cls(root, *keys, marker["simulated"], marker.get("insecure") is True)
 
 
-def _left_by_making(path: Path) -> bool:
-    """What a process that was killed while it made a home may leave."""
-    if path.name in _FOLDERS and path.is_dir():
+def _left_unfinished(path: Path, folders: Collection[str], files: Collection[str]) -> bool:
+    """What a process that was killed while it made a home or output may leave: `folders`, empty, and `files`."""
+    if path.name in folders and path.is_dir():
         return not any(path.iterdir())
-    return path.name in ("site.key", "signing.key") and path.is_file()
+    return path.name in files and path.is_file()
 
 
 def _marker(root: Path, name: str, expected: str, remedy: str) -> dict[str, Any]:
@@ -194,14 +196,14 @@ class OutFolder(ReleaseFolder):
     def create(cls, root: Path, site_key: SiteKey, project: str) -> Self:
         """Make the folder (0700). Raises DataError where it holds anything."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(not _left_unfinished(path) for path in root.iterdir()):
+        if any(not _left_unfinished(path, _OUT_FOLDERS, (_UNFINISHED,)) for path in root.iterdir()):
             raise DataError(
                 "a new or empty folder, or the output of an earlier run",
                 "a folder with other files in it",
                 "name another folder",
             )
         root.chmod(0o700)
-        for name in ("released", "quarantine"):
+        for name in _OUT_FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         key, identity = _receipt_key(site_key, project), secrets.token_hex(16)
         marker = {
@@ -223,16 +225,9 @@ class OutFolder(ReleaseFolder):
         key = _receipt_key(site_key, card.project)
         if key.public_bytes.hex() != card.public_key:
             raise ConfigError("the key of this output folder", "another one", "use that key, or a new folder")
-        for name in ("released", "quarantine"):
+        for name in _OUT_FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         return cls(root, site_key, key, card.identity, card.project)
-
-
-def _left_unfinished(path: Path) -> bool:
-    """What a process that was killed while it made the folder may leave."""
-    if path.name in ("released", "quarantine") and path.is_dir():
-        return not any(path.iterdir())
-    return path.name == _UNFINISHED
 
 
 def _receipt_key(site_key: SiteKey, project: str) -> SigningKey:
