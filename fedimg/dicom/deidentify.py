@@ -9,6 +9,7 @@ same bytes; its own output as input comes back unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,19 +137,8 @@ class Deidentifier:
         needles = walk.identifiers.needles(codecs) | hints.needles
         if not native:
             _refuse_spelled_pixels(cleaned.image, needles)
-        return Deidentified(
-            encoded.data,
-            encoded.values[PIXEL_DATA],
-            tuple(encoded.closed),
-            needles,
-            patient_key,
-            text_of(kept, _STUDY),
-            text_of(kept, _SERIES),
-            text_of(kept, _SOP_INSTANCE),
-            text_of(kept, _MODALITY) or "OT",
-            self.pseudonyms.link(b"pixels", patient_key.encode(), digest),
-            evidence_of(walk.record, cleaned.evidence),
-        )
+        evidence = evidence_of(walk.record, cleaned.evidence)
+        return self._made(encoded, kept, patient_key, digest, evidence, tuple(encoded.closed), needles)
 
     def _own_output(self, dataset: Dataset) -> Deidentified | None:
         """The input itself if this site wrote it under this profile and project, and nothing was changed."""
@@ -167,18 +157,32 @@ class Deidentifier:
             return None
         kept_values = {tag: element for tag, element in kept.items() if isinstance(element.value, bytes)}
         image = structure.decode(dataset, kept_values)
+        evidence = Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent"))
+        return self._made(encoded, kept, patient_key, structure.digest(image, kept_values), evidence)
+
+    def _made(
+        self,
+        encoded: Encoded,
+        kept: Mapping[int, Element],
+        patient_key: str,
+        digest: bytes,
+        evidence: Evidence,
+        closed: tuple[tuple[int, int], ...] = (),
+        needles: frozenset[bytes] = frozenset(),
+    ) -> Deidentified:
+        """Args: digest: of the pixels' values (`structure.digest`)."""
         return Deidentified(
             encoded.data,
             encoded.values[PIXEL_DATA],
-            (),
-            frozenset(),
+            closed,
+            needles,
             patient_key,
             text_of(kept, _STUDY),
             text_of(kept, _SERIES),
             text_of(kept, _SOP_INSTANCE),
             text_of(kept, _MODALITY) or "OT",
-            self.pseudonyms.link(b"pixels", patient_key.encode(), structure.digest(image, kept_values)),
-            Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent")),
+            self.pseudonyms.link(b"pixels", patient_key.encode(), digest),
+            evidence,
         )
 
 
