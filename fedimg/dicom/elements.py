@@ -30,7 +30,6 @@ PrivateElement = tuple[int, str, int, str, Any]
 IMPLEMENTATION_CLASS_UID = "2.25.213377417362953172583205170349216830469"
 _IMPLEMENTATION_VERSION = "FEDIMG"
 _PIXEL_DATA = 0x7FE00010
-
 _BINARY: Mapping[str, str] = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": "I"}
 
 

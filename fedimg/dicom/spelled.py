@@ -36,7 +36,6 @@ _PAIRS = frozenset(
     b"sa sc se sh si sk sl sm sn so sp ss st su sv sw sy sz ta tc te th ti tj to tr ts tt tu ty tz ua ub uc ud ue uf ug "
     b"ui uk ul um un up ur us ut uy va ve vi vo vu wa we wi wo wr ws xi ya ye yi yl ym yn yo yr ys yu za ze zh zi zo zu".split()
 )
-_BETWEEN = b"0123456789 ^,.'=_-"
 _WINDOW = 10
 _SHORTEST_CURVE = 16  # entries: fewer could be the letters of a name that happen to climb
 _STEP = 0x0600  # between neighbours among 65,536 shades: six times that of an even ramp over 256 entries
@@ -83,7 +82,7 @@ def _runs(raw: bytes) -> Iterator[tuple[int, int]]:
 
 def _words(said: bytes) -> Iterator[tuple[int, int]]:
     """Where the letters of a text read like names: of ten in a row nearly all pairs, of fewer all of them."""
-    places = [place for place, letter in enumerate(said) if letter not in _BETWEEN]
+    places = [letter.start() for letter in _LETTER.finditer(said)]
     known = [  # what is not side by side is no pair, and says nothing
         second > first + 1 or said[first : second + 1].lower() in _PAIRS for first, second in pairwise(places)
     ]

@@ -38,7 +38,7 @@ _SOP_CLASS, _PIXEL_REPRESENTATION = 0x00080016, 0x00280103
 _NAME_PART = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"[^\W_]+")
 _LONG_NUMBER = re.compile(rb"[0-9]{6,}")
-# Accession, patient, other and study numbers, medical record, admission, requested procedure, orders.
+# Numbers: of the patient, other ones, medical record; accession, study, admission, requested procedure, orders.
 _OF_PATIENT = (0x00100020, 0x00101000, 0x00101090)
 _OF_VISIT = (0x00080050, 0x00200010, 0x00380010, 0x00401001, 0x00402016, 0x00402017)
 

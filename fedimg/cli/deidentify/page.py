@@ -19,12 +19,12 @@ def report(arguments: Any) -> int:
 
     config = folders.configuration(arguments.overrides)
     folder = folders.opened(arguments.out, arguments.overrides, config, create=False)
-    file = arguments.file
+    file, at_home = arguments.file, isinstance(folder, SiteHome)
     if file is None:
-        if not isinstance(folder, SiteHome):
+        if not at_home:
             raise ConfigError("FILE.html to write", "none", "give --file, outside of OUT, which is handed on")
         file = folder.root / site_report.NAME
-    _check(file, folder.root, at_home=isinstance(folder, SiteHome))
+    _check(file, folder.root, at_home=at_home)
     inputs = FolderInputs(arguments.input) if arguments.input is not None else ()
     site_report.write(file, folder, config, inputs)
     sys.stdout.write(f"{file}\n")
