@@ -36,9 +36,10 @@ LEVEL = 1e-4
 COVERAGE = 0.98
 _MOST_STEPS = 400
 _MOST_ROWS = 80_000  # sampled canaries over all steps; about a second
+_MOST_CANARIES = 16_000  # inside; a run of few steps is measured less finely, and says how finely
 _LEAST_GROUPS = 16
 _NOISE_VALUES = 16_000  # fixes s within 0.6 %
-_MOST_SINGLES = 1024
+_MOST_SINGLES = 512
 _MOST_IN_GROUP = 256
 _RATE_SIGNAL = 10.0  # the statistic that a rate 1.2 times too large should reach
 _FEATURES, _ORDINARY = 8, 16
@@ -122,7 +123,7 @@ def canary_sizes(noise: float, rate: float, steps: int) -> npt.NDArray[np.int64]
     wanted = min(_MOST_IN_GROUP, math.ceil(noise**2 / (2 * spread))) if spread > 0 else _MOST_IN_GROUP
     for size in range(wanted, 0, -1):
         needed = (_RATE_SIGNAL / 0.2) ** 2 * (noise**2 + size * spread) / (size * rate)
-        rows = min(needed, _MOST_ROWS)
+        rows = min(needed, _MOST_ROWS, _MOST_CANARIES * rate * steps)
         groups = _even(2 * rows / (size * rate * steps))
         if groups >= _LEAST_GROUPS or size == 1:
             groups = max(groups, _LEAST_GROUPS)

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Literal
 
 from fedimg.aggregation import AggregationConfig
+from fedimg.audit.config import AuditConfig
 from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
@@ -127,6 +128,7 @@ class Config:
     aggregation: AggregationConfig = field(default_factory=AggregationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     secagg: SecaggConfig = field(default_factory=SecaggConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
 
     def __post_init__(self) -> None:
         check_counts({name: getattr(self, name) for name in _LEAST})

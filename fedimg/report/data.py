@@ -119,6 +119,25 @@ class IntakeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EmpiricalRow:
+    """One measurement: whose plan, the claim of (σ, q, T), the estimate, and each number's claimed and fitted value.
+
+    Attributes:
+        estimate: None where it is infinite. flagged: what was measured contradicts the claim.
+        numbers: rows of (name, claimed, fitted, one-sided p).
+    """
+
+    name: str
+    claim: float
+    delta: float
+    estimate: Interval | None
+    flagged: bool
+    canaries: int
+    steps: int
+    numbers: tuple[tuple[str, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePair:
     """One generated image before and after de-identification, as PNG files."""
 
@@ -141,6 +160,7 @@ class ReportData:
         test_absent: why there is no `evaluation`; "" where there is one.
         data_card: what the data source is and how it was admitted.
         data_generated: the images show no person; only then may `images` be given.
+        empirical: ε as measured by public canaries, beside the claim.
         created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
 
     Raises:
@@ -164,6 +184,7 @@ class ReportData:
     data_card: str = ""
     data_generated: bool = False
     images: tuple[ImagePair, ...] = ()
+    empirical: tuple[EmpiricalRow, ...] = ()
     created: str = ""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from fedimg.report import blocks
 from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, section, table
 from fedimg.report.data import ReportData, SitePrivacy
+from fedimg.report.empirical import empirical
 from fedimg.report.markup import Markup, element
 from fedimg.report.promises import not_promised, notices, promised
 
@@ -150,3 +151,8 @@ def _privacy_row(site: SitePrivacy, left: int | None) -> list[str]:
         site.accountant,
         second or "–",
     ]
+
+
+def measured(data: ReportData) -> Markup:
+    """What canaries measured of the mechanism, beside the claim."""
+    return empirical(data.empirical)

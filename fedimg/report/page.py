@@ -18,6 +18,7 @@ SECTIONS: Final[tuple[Callable[[ReportData], Markup], ...]] = (
     results.training,
     results.performance_of_model,
     guarantees.privacy_table,
+    guarantees.measured,
     origins.intake,
     origins.images,
     origins.settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from fedimg.report import (
     RoundPoint,
     SitePrivacy,
 )
-from fedimg.simulation import closing, pictures, settings
+from fedimg.simulation import closing, measured, pictures, settings
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
 from fedimg.simulation.references import Compared
@@ -48,6 +49,7 @@ def write(
     insecure = config.insecure_test_mode
     gone = {site.name: site.spent(homes[site.name], terms.run_id, insecure=insecure) for site in left}
     privacy = privacy_summary(config, plans, federation.unit, {site.name: site.after_round for site in left})
+    audited = measured.empirical(config, plans)
     committed = {site.name: site.receipts for site in sites} | {site.name: site.receipts for site in left}
     at_sites = history.at_sites.report() if history.at_sites is not None else None
     content: dict[str, Any] = {
@@ -70,6 +72,7 @@ def write(
             "secagg": config.secagg.name,
             "epsilon": privacy.federation_epsilon if privacy.protects else None,
             "delta": privacy.federation_delta if privacy.protects else None,
+            "empirical": {name: found.as_dict() for name, found in audited.items()},
             "release_records": {
                 name: plan.release_record(insecure=insecure, unit=federation.unit)
                 | {"receipts_commitment": committed[name]}
@@ -95,6 +98,7 @@ def write(
     if federation.public_data:
         content["intake"] = {name: _intake(federation, name) for name in federation.intake}
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
+    data = replace(data, empirical=measured.rows(audited))
     folder.write("report.html", report.render(data))
     folder.write_json("summary.json", content)  # the last but closing: with it a run counts as finished
     closing.close(

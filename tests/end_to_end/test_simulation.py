@@ -43,7 +43,7 @@ def stop_after(round_number):
 
 
 def test_a_private_run_leaves_everything_that_is_promised(small_run):
-    run = small_run()
+    run = small_run("audit.empirical=true")
     for name in ("config.yaml", "summary.json", "metrics.jsonl", "report.html"):
         assert (run.path / name).is_file()
     summary = json.loads((run.path / "summary.json").read_text())
@@ -75,6 +75,13 @@ def test_a_private_run_leaves_everything_that_is_promised(small_run):
     page = (run.path / "report.html").read_text()
     assert "No secure aggregation" in page
     assert summary["privacy"]["private"] is True
+    ((costliest, measured),) = summary["privacy"]["empirical"].items()
+    assert summary["sites"][costliest]["epsilon"] == max(s["epsilon"] for s in summary["sites"].values())
+    assert measured["claimed"]["noise_multiplier"] == summary["sites"][costliest]["noise_multiplier"]
+    assert measured["claim"] <= summary["sites"][costliest]["epsilon"]  # which covers the retries too
+    assert measured["verdict"] == "pass"  # false alarm: 2 in 10 000
+    assert "Measured beside the claim" in page
+    assert "contradicts" not in page
 
 
 def test_a_stopped_run_goes_on_to_the_same_model_bit_for_bit_in_the_test_mode(small_run):

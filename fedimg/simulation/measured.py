@@ -1,0 +1,49 @@
+"""The empirical ε of a run: measured once, at its end, with the numbers of its costliest plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from fedimg.audit.empirical import EmpiricalEpsilon, audit_plan
+from fedimg.config import Config
+from fedimg.privacy.noise import OsEntropy
+from fedimg.privacy.plan import PrivacyPlan
+from fedimg.report.data import EmpiricalRow
+from fedimg.values import Interval
+
+_NAMES = ("noise multiplier σ", "sampling rate q", "clipped length ÷ C")
+
+
+def empirical(config: Config, plans: Mapping[str, PrivacyPlan]) -> dict[str, EmpiricalEpsilon]:
+    """Site → measurement of its plan; empty where nothing is claimed, or `audit.empirical=false`.
+
+    Only public units on a shadow site are used, so this costs no patient anything and may stand in the report.
+    """
+    private = {name: plan for name, plan in plans.items() if plan.mode == "per_site"}
+    if not config.audit.empirical or config.insecure_test_mode or not private:
+        return {}
+    name = max(private, key=lambda site: private[site].epsilon)
+    return {name: audit_plan(private[name], OsEntropy())}
+
+
+def rows(found: Mapping[str, EmpiricalEpsilon]) -> tuple[EmpiricalRow, ...]:
+    """The same for the report."""
+    return tuple(row(name, one) for name, one in found.items())
+
+
+def row(name: str, found: EmpiricalEpsilon) -> EmpiricalRow:
+    """One measurement for the report."""
+    claimed = (found.claimed.noise, found.claimed.rate, found.claimed.length)
+    fitted = (found.fitted.noise, found.fitted.rate, found.fitted.length)
+    estimate = Interval(found.estimate, found.low, found.high) if math.isfinite(found.high) else None
+    return EmpiricalRow(
+        name,
+        found.claim,
+        found.delta,
+        estimate,
+        found.flagged,
+        found.canaries,
+        found.steps,
+        tuple(zip(_NAMES, claimed, fitted, found.p_values, strict=True)),
+    )
