@@ -8,6 +8,7 @@ the sites released, and spends no privacy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedimg.errors import FederationError, MessageError
+from fedimg.errors import ConfigError, FederationError, MessageError
 from fedimg.values import AggregatedUpdate, NoisedUpdate, OpenUpdate, Vector
 
 BUILTIN = ("fedavg", "fedavgm", "fedadam")
@@ -27,8 +28,9 @@ class AggregationConfig:
 
     `name`: fedavg, fedavgm, fedadam, or an installed extension in `fedimg.algorithms`.
     `weights`: "declared" weighs a site by its declared, public number of patients (never by
-    its actual one), "uniform" by one. `ema` > 0 evaluates and exports an exponential moving
-    average of the global model. A round with fewer than `min_sites` answers is refused. `cohort`
+    its actual one), "uniform" by one. `ema` = β > 0 evaluates and exports an exponential moving
+    average of the global models w₁ … w_t, Σ β^(t−i) w_i / Σ β^(t−i): post-processing, which spends no
+    privacy and takes out noise. Training goes on from w_t itself. A round with fewer than `min_sites` answers is refused. `cohort`
     sites, drawn anew each round, are asked; 0 asks all.
     `tau` is FedAdam's degree of adaptivity.
     """
@@ -43,6 +45,19 @@ class AggregationConfig:
     weights: Literal["declared", "uniform"] = "declared"
     min_sites: int = 1
     cohort: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.learning_rate < math.inf, "learning_rate", "a positive number", self.learning_rate)
+        for name in ("momentum", "beta1", "beta2", "ema"):
+            _require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
+        _require(0 < self.tau < math.inf, "tau", "a positive number", self.tau)
+        for name in ("min_sites", "cohort"):
+            _require(getattr(self, name) >= 0, name, "an integer ≥ 0", getattr(self, name))
+
+
+def _require(holds: bool, key: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ConfigError(f"aggregation.{key} to be {expected}", str(found), f"correct aggregation.{key}")
 
 
 def weighted_mean(
@@ -119,9 +134,10 @@ class ServerOptimizer:
         """One server step. The pseudo-gradient is the negative mean update."""
         self._parameters.grad = torch.from_numpy(-update.vector)
         self._optimizer.step()
-        # Early rounds would otherwise be dominated by the random initial weights.
-        decay = min(self._config.ema, update.round / (update.round + 9.0))
-        self._average.mul_(decay).add_(self._parameters, alpha=1.0 - decay)
+        # The weight of the newest model in the debiased average of so many (Kingma and Ba 2015, section 3):
+        # 1 in round 1, so the initial weights have no part in it.
+        decay, rounds = self._config.ema, update.round
+        self._average.lerp_(self._parameters, (1.0 - decay) / (1.0 - decay**rounds))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything needed to go on, as float64 tensors for a safetensors file."""

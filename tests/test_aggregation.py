@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
-from fedimg.errors import FederationError, MessageError
+from fedimg.errors import ConfigError, FederationError, MessageError
 from fedimg.values import AggregatedUpdate, NoisedUpdate
 
 
@@ -96,6 +96,35 @@ def test_restored_state_continues_bit_for_bit(name: str) -> None:
         resumed.apply(step)
     assert np.array_equal(resumed.vector, unbroken.vector)
     assert np.array_equal(resumed.released, unbroken.released)
+
+
+@given(
+    ema=st.floats(0.01, 0.99),
+    steps=st.lists(st.floats(-1, 1), min_size=1, max_size=12),
+)
+def test_the_released_model_is_the_debiased_average_of_all_rounds(ema: float, steps: list[float]) -> None:
+    server = ServerOptimizer(AggregationConfig("fedavg", ema=ema), np.full(1, 100.0))
+    models = []
+    for number, step in enumerate(steps, start=1):
+        server.apply(AggregatedUpdate(number, np.array([step]), ("a",)))
+        models.append(float(server.vector[0]))
+    weights = np.array([ema ** (len(models) - i) for i in range(1, len(models) + 1)])
+    assert np.allclose(server.released, [(weights * models).sum() / weights.sum()], atol=1e-9)
+
+
+def test_without_averaging_the_newest_model_is_released() -> None:
+    server = ServerOptimizer(AggregationConfig("fedavg", ema=0.0), np.zeros(1))
+    for number in (1, 2):
+        server.apply(AggregatedUpdate(number, np.array([0.3]), ("a",)))
+    assert np.array_equal(server.released, server.vector)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("ema", 1.0), ("momentum", -0.1), ("learning_rate", 0.0), ("beta2", 1.5)]
+)
+def test_a_setting_that_cannot_work_is_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"aggregation.{key} to be .*; found {value}"):
+        AggregationConfig(**{key: value})
 
 
 def test_a_checkpoint_of_another_model_is_refused() -> None:

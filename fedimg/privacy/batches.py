@@ -47,6 +47,12 @@ class PatientBatch:
     def by_count(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Patients with equally many images together: (B', M, C, *spatial) and (B', M); nothing is padded."""
         counts = np.diff(self.first_image)
+        if len(counts) and counts[0] > 0 and (counts == counts[0]).all():  # the usual case: nothing to copy
+            yield (
+                self.images.unflatten(0, (-1, int(counts[0]))),
+                self.labels.unflatten(0, (-1, int(counts[0]))),
+            )
+            return
         for count in np.unique(counts[counts > 0]):
             rows = self.first_image[:-1][counts == count, None] + np.arange(count)
             index = torch.from_numpy(rows).to(self.images.device)

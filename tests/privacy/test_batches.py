@@ -50,6 +50,15 @@ def test_patients_are_grouped_by_their_number_of_images_without_padding(patients
     assert [tuple(images.shape[:2]) for images, _ in batch.by_count()] == [(1, 1), (2, 2), (1, 3)]
 
 
+def test_patients_with_equally_many_images_are_handed_on_without_a_copy(patients):
+    batch = gather(patients([2, 2, 2]), np.arange(3), 9, None, OsEntropy())
+    [(images, labels)] = batch.by_count()
+    assert images.data_ptr() == batch.images.data_ptr()
+    for u in range(3):
+        assert torch.equal(images[u], batch.images[2 * u : 2 * u + 2])
+        assert torch.equal(labels[u], batch.labels[2 * u : 2 * u + 2])
+
+
 def test_augmented_copies_stay_with_their_patient(patients):
     dataset = patients([2, 1])
     batch = gather(dataset, np.arange(2), 9, lambda x, _: torch.stack([x, -x, 2 * x], dim=1), OsEntropy())
