@@ -9,7 +9,6 @@ from fedimg.report.data import EmpiricalRow
 from fedimg.report.interval_chart import Measured, intervals
 from fedimg.values import Interval
 
-
 FOUND = Interval(3.1, 2.9, 3.3)
 
 
