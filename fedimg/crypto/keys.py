@@ -1,7 +1,7 @@
 """A site's two secrets: the key its pseudonyms come from, and the key it signs with.
 
 Derivation: HKDF-SHA256 (RFC 5869). Digests: HMAC-SHA256 (RFC 2104) over length-framed parts,
-so that no two lists of parts share an encoding. Signatures: Ed25519 (RFC 8032).
+so that no two lists of parts share an encoding. Large parts go in as fingerprints (GMAC). Signatures: Ed25519 (RFC 8032).
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import NoReturn, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedimg.errors import DataError
 
 KEY_BYTES = 32
+_PIECE = 1 << 30  # bytes that the library takes at a time
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -65,14 +67,33 @@ def read_secret(path: Path) -> bytes:
     return data
 
 
-def framed(parts: Iterable[bytes]) -> bytes:
+def framed(parts: Iterable[bytes | bytearray]) -> bytes:
     """Parts behind their lengths (u32, big endian): an injective encoding of the list."""
     return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
 
-def keyed_digest(key: bytes, *parts: bytes) -> bytes:
+def keyed_digest(key: bytes, *parts: bytes | bytearray) -> bytes:
     """HMAC-SHA256 over length-framed parts: 32 bytes."""
     return hmac.digest(key, framed(parts), "sha256")
+
+
+def keyed_fingerprint(key: bytes, data: bytes | bytearray | memoryview) -> bytes:
+    """16 bytes that stand for `data` inside a `keyed_digest`, and nowhere else: it hashes twenty times faster.
+
+    GMAC (NIST SP 800-38D) with one nonce for ever, which makes it a universal hash under a secret key and no
+    more: of two texts of n bytes each, chosen without the key, the fingerprints are equal with probability
+    n/16 · 2^-128 at most. A tag that were published would give the key away; one that goes into HMAC does
+    not (a universal hash before a pseudo-random function: Carter and Wegman 1981).
+
+    Args:
+        key: 32 bytes, for nothing else.
+    """
+    whole = Cipher(algorithms.AES(key), modes.GCM(bytes(12))).encryptor()
+    view = memoryview(data)
+    for start in range(0, len(view), _PIECE):
+        whole.authenticate_additional_data(view[start : start + _PIECE])
+    whole.finalize()
+    return whole.tag
 
 
 class _Secret:

@@ -129,7 +129,7 @@ class Deidentifier:
         encoded = cleaned.written
         of_pixels = marks.seal(encoded, self.pseudonyms)
         native = _holds_values(encoded, cleaned.image)
-        digest = structure.digest(cleaned.image, kept, of_pixels if native else None)
+        digest = self._pixel_digest(cleaned.image, kept, of_pixels if native else None)
         walk.identifiers.texts.update(hints.words)
         if hints.patient_id:
             walk.identifiers.texts.add(hints.patient_id)
@@ -158,7 +158,14 @@ class Deidentifier:
         kept_values = {tag: element for tag, element in kept.items() if isinstance(element.value, bytes)}
         image = structure.decode(dataset, kept_values)
         evidence = Evidence({}, {}, 0, 0, 0, PixelEvidence((), "own output", "absent"))
-        return self._made(encoded, kept, patient_key, structure.digest(image, kept_values), evidence)
+        return self._made(encoded, kept, patient_key, self._pixel_digest(image, kept_values), evidence)
+
+    def _pixel_digest(
+        self, image: structure.StoredImage, kept: Mapping[int, Element], of_values: bytes | None = None
+    ) -> bytes:
+        """Args: of_values: fingerprint of the values, where it is known."""
+        known = of_values or self.pseudonyms.fingerprint(structure.little_endian(image.values))
+        return structure.digest(image, kept, known)
 
     def _made(
         self,

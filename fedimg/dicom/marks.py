@@ -6,7 +6,6 @@ pseudonym in place of name and number, and an age band where the header gives an
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection
 from typing import Any
@@ -95,19 +94,13 @@ def method_codes(codes: Collection[str]) -> list[list[Element]]:
 def seal(encoded: Encoded, pseudonyms: Pseudonyms) -> bytes:
     """Put the keyed mark of this site over the whole file into the place kept free for it.
 
-    Returns the SHA-256 of the pixel data's value, which is part of it.
+    Returns the fingerprint of the pixel data's value, which is part of it.
     """
     start, end = encoded.values[METHOD]
     at = encoded.head.index(_NO_SEAL.encode(), start, end)
-    digest, of_pixels = _digests(encoded.head, encoded.pixels)
-    encoded.head[at : at + len(_NO_SEAL)] = pseudonyms.seal(digest).encode()
+    of_pixels = pseudonyms.fingerprint(encoded.pixels)
+    encoded.head[at : at + len(_NO_SEAL)] = pseudonyms.seal(encoded.head, of_pixels).encode()
     return of_pixels
-
-
-def _digests(head: bytes | bytearray, pixels: bytes) -> tuple[bytes, bytes]:
-    """SHA-256 over everything but the value of pixel data, and over that value's SHA-256; and the latter."""
-    of_pixels = hashlib.sha256(pixels).digest()
-    return hashlib.sha256(head + of_pixels).digest(), of_pixels
 
 
 def claimed_seal(dataset: Dataset, profile: Profile) -> bytes | None:
@@ -123,7 +116,7 @@ def seal_holds(encoded: Encoded, claimed: bytes, pseudonyms: Pseudonyms) -> bool
     at = encoded.head.index(claimed, *encoded.values[METHOD])
     unsealed = bytearray(encoded.head)
     unsealed[at : at + len(_NO_SEAL)] = _NO_SEAL.encode()
-    return pseudonyms.seal(_digests(unsealed, encoded.pixels)[0]).encode() == claimed
+    return pseudonyms.seal(unsealed, pseudonyms.fingerprint(encoded.pixels)).encode() == claimed
 
 
 def _age_by_dates(dataset: Dataset) -> str | None:

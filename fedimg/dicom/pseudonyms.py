@@ -14,7 +14,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable
 
-from fedimg.crypto.keys import SiteKey, keyed_digest
+from fedimg.crypto.keys import SiteKey, keyed_digest, keyed_fingerprint
 from fedimg.errors import DataError
 
 _MINIMUM_WEEKS, _MAXIMUM_WEEKS = 52, 520
@@ -36,12 +36,12 @@ def is_patient_key(value: str) -> bool:
 class Pseudonyms:
     """What a site key makes of identifiers, for one project.
 
-    Domains: subject, uid, date, accession, report-link, seal. Each has a key of its own
+    Domains: subject, uid, date, accession, report-link, seal, fingerprint. Each has a key of its own
     (HKDF), so that no value of one domain says anything about another.
     """
 
     def __init__(self, site_key: SiteKey, project: str) -> None:
-        domains = ("subject", "uid", "date", "accession", "report-link", "seal")
+        domains = ("subject", "uid", "date", "accession", "report-link", "seal", "fingerprint")
         self._keys = {domain: site_key.derive(domain, project=project) for domain in domains}
         self._uids: dict[str, str] = {}
 
@@ -95,6 +95,10 @@ class Pseudonyms:
         """What a receipt holds in place of its input: recomputed under custody, meaningless elsewhere."""
         return keyed_digest(self._keys["report-link"], *parts).hex()
 
-    def seal(self, data: bytes) -> str:
+    def seal(self, *parts: bytes | bytearray) -> str:
         """A mark that only this site and project can put on its own output: 32 hex digits."""
-        return keyed_digest(self._keys["seal"], data)[:16].hex()
+        return keyed_digest(self._keys["seal"], *parts)[:16].hex()
+
+    def fingerprint(self, data: bytes | bytearray | memoryview) -> bytes:
+        """16 bytes in place of many, as a part of `link` or `seal` only: see `keyed_fingerprint`."""
+        return keyed_fingerprint(self._keys["fingerprint"], data)

@@ -205,17 +205,14 @@ def without_unused_bits(values: Pixels, bits_stored: int) -> Pixels:
     return unsigned
 
 
-def digest(image: StoredImage, kept: Mapping[int, Element], of_values: bytes | None = None) -> bytes:
-    """SHA-256 of the stored values with their size and place: equal for copies of one image.
+def digest(image: StoredImage, kept: Mapping[int, Element], of_values: bytes) -> bytes:
+    """SHA-256 of the stored values' fingerprint with their size and place: equal for copies of one image.
 
     Args:
-        of_values: SHA-256 of the values' little-endian bytes, where it is known.
+        of_values: fingerprint of the values' bytes in little-endian order (`little_endian`).
     """
     place = [kept[tag].value for tag in (0x00200032, 0x00200037) if tag in kept]
     header = repr((image.values.shape, str(image.values.dtype), image.photometric, place)).encode()
-    if of_values is None:
-        ordered = image.values.astype(image.values.dtype.newbyteorder("<"), copy=False)
-        of_values = hashlib.sha256(np.ascontiguousarray(ordered).data).digest()
     return hashlib.sha256(header + b"\0" + of_values).digest()
 
 
@@ -228,7 +225,7 @@ def written(
     frames, rows, columns, samples = image.values.shape
     stored = image.bits_stored
     sizes = Sizes(frames, rows, columns, samples, 0, bits, stored, stored - 1, signed, image.photometric)
-    native = _little_endian(image.values)
+    native = little_endian(image.values)
     pixels = Element(PIXEL_DATA, "OW" if bits > 8 else "OB", native + b"\0" * (len(native) % 2))
     pixels, syntax = _packed(pixels, sizes, "rle" if _planes_only(image, kept) else method)
     if syntax == uids.RLELossless:
@@ -246,7 +243,7 @@ def written(
     return sorted(elements, key=lambda element: element.tag), syntax
 
 
-def _little_endian(values: Pixels) -> bytes:
+def little_endian(values: Pixels) -> bytes:
     """The values' bytes; the very bytes of the input where nothing came between, so that they are not copied."""
     if values.dtype.newbyteorder("<") == values.dtype and values.flags.c_contiguous:
         owner: Any = values

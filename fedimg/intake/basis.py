@@ -14,6 +14,9 @@ from fedimg.errors import ConfigError, ReceiptError
 from fedimg.intake.task import Outcome
 from fedimg.values import Quarantine, SourceItem
 
+# How links and pixel digests are made: an input named otherwise would be taken for another one.
+LINKS = "2"
+
 
 def key_digest(site_key: SiteKey) -> str:
     """Which key it was, without a way back to it: a custodian finds the right one by this."""
@@ -22,8 +25,8 @@ def key_digest(site_key: SiteKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Attributes: profile: name, digest, edition. origin: project, key digest, and the pixel layers if
-    some were left out. versions: of software.
+    """Attributes: profile: name, digest, edition. origin: project, key digest, the way of making links, and
+    the pixel layers if some were left out. versions: of software.
     """
 
     profile: Mapping[str, Any]
@@ -34,7 +37,7 @@ class Basis:
     def of(cls, profile: Profile, project: str, site_key: SiteKey, layers: str = "all") -> Self:
         return cls(
             {"name": profile.name, "digest": profile.digest, "edition": profile.edition},
-            {"project": project, "key": key_digest(site_key)}
+            {"project": project, "key": key_digest(site_key), "links": LINKS}
             | ({} if layers == "all" else {"layers": layers}),
             {name: version(name) for name in ("fedimg", "pydicom")},
         )
@@ -45,6 +48,12 @@ class Basis:
         One patient under two pseudonyms would be two units of privacy; and files of a wider profile
         would feed a training that allows a narrower one only.
         """
+        if receipt.decision == "released" and receipt.origin.get("links") != LINKS:
+            raise ConfigError(
+                "a folder that this version filled",
+                "releases whose inputs another version named in another way",
+                "use another folder for new inputs; what was released stays valid",
+            )
         earlier = (receipt.profile.get("name"), dict(receipt.origin))
         if receipt.decision == "released" and earlier != (self.profile["name"], dict(self.origin)):
             raise ConfigError(

@@ -55,8 +55,8 @@ class Releaser:
     def link(self, task: Task, content: bytes) -> str:
         """The keyed digest by which a receipt names its input: path, content and occurrence."""
         path = os.fsencode(task.item.path.absolute())
-        digest = hashlib.sha256(content).digest()
-        return self._deidentifier.pseudonyms.link(b"input", path, digest, str(task.occurrence).encode())
+        pseudonyms = self._deidentifier.pseudonyms
+        return pseudonyms.link(b"input", path, pseudonyms.fingerprint(content), str(task.occurrence).encode())
 
     def link_of(self, task: Task) -> str:
         """The same, reading the file; an unreadable one counts as empty."""

@@ -10,10 +10,12 @@ import stat
 import struct
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedimg.crypto.keys import SigningKey, SiteKey, framed, keyed_digest, verify
+from fedimg.crypto import keys
+from fedimg.crypto.keys import SigningKey, SiteKey, framed, keyed_digest, keyed_fingerprint, verify
 from fedimg.errors import DataError
 
 SECRET = bytes(range(32))
@@ -61,6 +63,45 @@ def test_framing_is_injective(first, second):
 
 def test_moving_a_byte_between_parts_changes_the_digest():
     assert keyed_digest(SECRET, b"ab", b"c") != keyed_digest(SECRET, b"a", b"bc")
+
+
+def by_ghash(key: bytes, data: bytes) -> bytes:
+    """The oracle: GMAC by the book (NIST SP 800-38D 6.3, 6.4, 7.1), bit by bit, for a nonce of twelve zeros."""
+    cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    subkey = int.from_bytes(cipher.update(bytes(16)), "big")
+    lengths = struct.pack(">QQ", 8 * len(data), 0)
+    total = 0
+    padded = data + bytes(-len(data) % 16) + lengths
+    for at in range(0, len(padded), 16):
+        factor, product, power = total ^ int.from_bytes(padded[at : at + 16], "big"), 0, subkey
+        for bit in range(127, -1, -1):
+            product ^= power * (factor >> bit & 1)
+            power = power >> 1 ^ (0xE1 << 120) * (power & 1)
+        total = product
+    mask = int.from_bytes(cipher.update(bytes(12) + b"\0\0\0\1"), "big")
+    return (total ^ mask).to_bytes(16, "big")
+
+
+def test_a_fingerprint_is_the_published_gmac():
+    # McGrew and Viega, The Galois/Counter Mode of Operation (2004), test case 13.
+    assert keyed_fingerprint(bytes(32), b"").hex() == "530f8afbc74536b9a963b4f1c4cb738b"
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=70), st.integers(1, 80))
+def test_a_fingerprint_is_gmac_whatever_the_pieces(key, data, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_PIECE", piece)
+        assert keyed_fingerprint(key, bytearray(data)) == by_ghash(key, data)
+
+
+@given(st.binary(min_size=1, max_size=40), st.data())
+def test_one_changed_bit_changes_the_fingerprint(data, draw):
+    at = draw.draw(st.integers(0, 8 * len(data) - 1))
+    changed = bytearray(data)
+    changed[at // 8] ^= 1 << at % 8
+    key = bytes(range(32))
+    assert keyed_fingerprint(key, changed) != keyed_fingerprint(key, data)
+    assert keyed_fingerprint(key, data + b"\0") != keyed_fingerprint(key, data)
 
 
 def test_signatures_are_ed25519():

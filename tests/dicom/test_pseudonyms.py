@@ -60,6 +60,7 @@ def test_another_key_or_project_shares_no_pseudonym(value):
         {maker.subject("", value) for maker in makers},
         {maker.link(value.encode("utf-8", "surrogatepass")) for maker in makers},
         {maker.seal(b"data") for maker in makers},
+        {maker.fingerprint(b"data") for maker in makers},
     ):
         assert len(made) == 3
 

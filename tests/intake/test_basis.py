@@ -9,6 +9,7 @@ import pytest
 from fedimg.errors import ConfigError, ReceiptError
 from fedimg.home import SiteHome
 from fedimg.intake import MeasuredIntakeConfig, admission, admitted, run_intake
+from fedimg.intake.basis import Basis
 from fedimg.values import SourceItem
 
 
@@ -80,6 +81,20 @@ def test_receipts_put_back_admit_nothing_on_this_machine(home, items, config):
         path.unlink()
     with pytest.raises(ReceiptError):
         admission(home)
+
+
+def test_a_folder_whose_links_were_made_otherwise_takes_nothing_more_in_and_still_trains(home, items, config):
+    def named_otherwise(self, outcome, *arguments):
+        made = basis_receipt(self, outcome, *arguments)
+        return replace(made, origin={name: value for name, value in made.origin.items() if name != "links"})
+
+    basis_receipt = Basis.receipt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Basis, "receipt", named_otherwise)
+        run_intake(items, home, config)
+    with pytest.raises(ConfigError, match="named in another way"):
+        run_intake(items, home, config)
+    assert len(admission(home).records) == 3
 
 
 def test_the_receipt_names_project_and_key_without_the_key(home, items):
