@@ -1,27 +1,27 @@
-"""Per-patient gradients of a functional network: three ways to the same numbers.
+"""Per-patient gradients of a functional network: four ways to the same numbers.
 
-A patient's gradient is that of the mean loss over their images. `vmap` differentiates a chunk of
-patients in one pass; `autograd` makes one call a patient, which wins where a patient's own images
-already fill the processor; a linear head has a closed form. All agree to 1e-5 of the norm. No hooks are set on modules, so networks
-with in-place residuals, which hook-based libraries refuse, work as they are.
+A patient's gradient is that of the mean loss over their images. `bookkeeping` takes norms and clipped sums
+from one pass over a chunk of patients, mostly without writing a patient's gradient out; `vmap` differentiates
+a chunk in one pass; `autograd` makes one call a patient; a linear head has a closed form. All agree to 1e-5 of
+the norm. No hooks are set on modules, so networks with in-place residuals, which hook-based libraries refuse,
+work as they are.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
-from fedimg.privacy.batches import Augment
+from fedimg.privacy import bookkeeping
+from fedimg.privacy.engine_choice import Workload, fastest
+from fedimg.privacy.layer_gradients import LayerGradient
+from fedimg.privacy.patient_loss import PatientLoss, cross_entropy
 
-ExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+__all__ = ["Described", "FunctionalNetwork", "PatientGradients", "PatientLoss", "cross_entropy"]
 
 # Pixels, and gradient values (patients · P), held at once: more gains nothing on a small network (measured
 # at 28² and 64²), and gradients beyond 16 MiB are given back to the system and faulted in at every chunk.
@@ -50,61 +50,16 @@ class Described(Protocol):
     def linear(self) -> bool: ...
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(N, classes) and (N,) int64 → (N,), one value an image."""
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-@dataclass(frozen=True, slots=True)
-class PatientLoss:
-    """What a patient's images are asked to minimise.
-
-    Attributes:
-        class_weights: one public factor a class; None weighs all alike. The mean is over images, not over
-            weights, so a patient's loss depends on nobody else.
-        example_loss: (N, classes) and (N,) → (N,).
-        augment: (N, C, *spatial) and a source of bits → (N, copies, C, *spatial): copies of each image, drawn
-            inside the patient's own gradient, so they cost no privacy. It must treat images one by one.
-    """
-
-    class_weights: tuple[float, ...] | None = None
-    example_loss: ExampleLoss = cross_entropy
-    augment: Augment | None = None
-
-    def of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss () of one patient's images, (N, classes) and (N,).
-
-        A label that is no class gives NaN, hence a gradient that clipping leaves out: raising an error
-        would tell the server that such a patient exists.
-        """
-        valid = labels.clamp(0, logits.shape[1] - 1)
-        return (self.example_loss(logits, valid) * self.factors(logits, labels)).mean()
-
-    def factors(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What each image's loss is multiplied by, in the shape of `labels`: its class's weight, or NaN."""
-        classes = logits.shape[-1]
-        weights = logits.new_ones(classes)
-        if self.class_weights is not None:
-            if len(self.class_weights) != classes:
-                raise ConfigError(
-                    f"{classes} class weights", f"{len(self.class_weights)}", "set training.class_weights"
-                )
-            weights = torch.tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
-        valid = labels.clamp(0, classes - 1)
-        # a factor, not a branch: a NaN that stands in an untaken branch would have no gradient
-        return torch.where(labels == valid, weights[valid], torch.nan)
-
-
 @dataclass(frozen=True, slots=True)
 class PatientGradients:
     """Gradients of a patient's loss with respect to the flat parameters.
 
     Attributes:
         network, loss: the function that is differentiated.
-        engine: "vmap", "autograd", or "auto": whichever was faster on a public dummy batch of the same shape
-            on this machine.
+        engine: "bookkeeping", "vmap", "autograd", or "auto": whichever was fastest on a public dummy batch of
+            the same shape on this machine.
         timed: False makes "auto" go by a fixed rule instead: a run that must repeat bit by bit.
-        chunk: images differentiated at once under `vmap`; 0 goes by image size and P.
+        chunk: images differentiated at once; 0 goes by image size and, where rows are written, P.
     """
 
     network: FunctionalNetwork
@@ -115,8 +70,12 @@ class PatientGradients:
 
     def of(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(P,), (B, M, C, *spatial) and (B, M) → (B, P), one row a patient, not clipped. Raises for "auto"."""
-        if self.engine not in ("vmap", "autograd", "closed_form"):
-            raise ConfigError("engine vmap, autograd or closed_form", self.engine, "call `settled` first")
+        if self.engine not in ("bookkeeping", "vmap", "autograd", "closed_form"):
+            raise ConfigError(
+                "engine bookkeeping, vmap, autograd or closed_form", self.engine, "call `settled` first"
+            )
+        if self.engine == "bookkeeping":
+            return bookkeeping.rows(self.layers(flat, images, labels), len(images), flat)
         if self.engine == "closed_form":
             return self._closed_form(flat, images.flatten(2), labels)
         if self.engine == "autograd":
@@ -125,6 +84,15 @@ class PatientGradients:
         gradient = torch.func.vmap(torch.func.grad(self._patient_loss), in_dims=(None, 0, 0))
         rows_BP: torch.Tensor = gradient(flat, images, labels)
         return rows_BP
+
+    def layers(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> list[LayerGradient]:
+        """The same layer by layer, for norms and clipped sums without rows. Raises NoRuleError."""
+
+        def loss(parameters: torch.Tensor, flattened: torch.Tensor) -> torch.Tensor:
+            each = self.loss.each(self.network.apply(parameters, flattened), labels.flatten(0, 1))
+            return each.sum() / images.shape[1]
+
+        return bookkeeping.record(flat, images, loss)
 
     def settled(self, flat: torch.Tensor, images: torch.Tensor) -> PatientGradients:
         """The same with "auto" decided for batches like `images` (B, M, C, *spatial)."""
@@ -138,11 +106,10 @@ class PatientGradients:
             return replace(self, engine="closed_form")
         if not self.timed:
             return replace(self, engine="vmap")
-        shape, device = tuple(images.shape[2:]), str(flat.device)
         name = self.network.digest if isinstance(self.network, Described) else f"object {id(self.network)}"
-        size = (flat.numel(), images.shape[1], *shape)
-        workload = _Workload(name, size, device, torch.get_num_threads(), self)
-        engine, chunk = _fastest(workload)
+        size = (flat.numel(), *images.shape[1:])
+        workload = Workload(name, size, str(flat.device), torch.get_num_threads(), self)
+        engine, chunk = fastest(workload)
         return replace(self, engine=engine, chunk=self.chunk or chunk)
 
     def patients_at_once(self, flat: torch.Tensor, images: torch.Tensor) -> int:
@@ -150,7 +117,10 @@ class PatientGradients:
         if self.chunk:
             return max(1, self.chunk // images.shape[1])
         pixels, values = CPU_LIMITS if flat.device.type == "cpu" else ACCELERATOR_LIMITS
-        return max(1, min(pixels // max(1, images[0].numel()), values // flat.numel()))
+        patients = pixels // max(1, images[0].numel())
+        if self.engine != "bookkeeping":
+            patients = min(patients, values // flat.numel())
+        return max(1, patients)
 
     def _patient_loss(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self.loss.of(self.network.apply(flat, images), labels)
@@ -168,47 +138,3 @@ class PatientGradients:
         leaf = flat.detach().requires_grad_()
         with torch.enable_grad():
             return torch.autograd.grad(self._patient_loss(leaf, images, labels), leaf)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _Workload:
-    """What a timing depends on. `size` is (P, images a patient, C, *spatial)."""
-
-    network: str
-    size: tuple[int, ...]
-    device: str
-    threads: int
-    gradients: PatientGradients = field(compare=False)
-
-
-@lru_cache(maxsize=256)
-def _fastest(workload: _Workload) -> tuple[str, int]:
-    """Engine and chunk that take least time on a public dummy batch: only shapes enter, never data."""
-    (parameters, images, *shape), device = workload.size, torch.device(workload.device)
-    flat = torch.linspace(-0.1, 0.1, parameters, device=device)
-    one = torch.zeros((1, images, *shape), device=device)
-    usual = replace(workload.gradients, chunk=0).patients_at_once(flat, one)
-    patients = min(64, max(4, usual))
-    size = (patients, images, *shape)
-    batch = torch.linspace(-1, 1, math.prod(size), device=device).reshape(size)
-    labels = torch.zeros(size[:2], dtype=torch.int64, device=device)
-
-    def seconds(choice: tuple[str, int]) -> float:
-        gradients = replace(workload.gradients, engine=choice[0], chunk=choice[1])
-        step, times = gradients.patients_at_once(flat, batch), []
-        for _ in range(3):
-            begin = time.perf_counter()
-            try:
-                for start in range(0, patients, step):
-                    gradients.of(flat, batch[start : start + step], labels[start : start + step])
-            except RuntimeError:
-                if choice[0] == "autograd":
-                    raise
-                return math.inf  # an operation that vmap has no rule for: one call a patient still works
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    chunks = sorted({max(1, min(usual, patients) * images // n) for n in (1, 2, 4)})
-    return min([("autograd", 0), *(("vmap", chunk) for chunk in chunks)], key=seconds)

@@ -9,7 +9,7 @@ from typing import Any
 from fedimg.errors import ConfigError
 
 MODES = ("per_site", "none")
-ENGINES = ("auto", "vmap", "autograd")
+ENGINES = ("auto", "bookkeeping", "vmap", "autograd")
 
 
 @dataclass(frozen=True, slots=True)

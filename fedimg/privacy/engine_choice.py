@@ -1,0 +1,106 @@
+"""Which engine, and how many images at once: timed on a public dummy batch, never on data."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from fedimg.privacy import bookkeeping
+
+# Rows of different kernels agree to rounding; a network's ReLU that flips at zero moves more than that, a
+# rule that is wrong moves a gradient by its own size.
+_SAME = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a timing depends on. `size` is (P, images a patient, C, *spatial)."""
+
+    network: str
+    size: tuple[int, ...]
+    device: str
+    threads: int
+    gradients: Any = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def fastest(workload: Workload) -> tuple[str, int]:
+    """Engine and chunk that take least time: only shapes enter."""
+    (parameters, images, *shape), device = workload.size, torch.device(workload.device)
+    flat = torch.linspace(-0.1, 0.1, parameters, device=device)
+    one = torch.zeros((1, images, *shape), device=device)
+    usual = {
+        engine: min(64, replace(workload.gradients, engine=engine, chunk=0).patients_at_once(flat, one))
+        for engine in ("vmap", "bookkeeping")
+    }
+    patients = max(4, *usual.values())
+    size = (patients, images, *shape)
+    batch = torch.linspace(-1, 1, math.prod(size), device=device).reshape(size)
+    labels = _labels(workload.gradients.network, flat, batch)
+
+    def seconds(choice: tuple[str, int]) -> float:
+        gradients = replace(workload.gradients, engine=choice[0], chunk=choice[1])
+        step, times = gradients.patients_at_once(flat, batch), []
+        for _ in range(3):
+            begin = time.perf_counter()
+            try:
+                for start in range(0, patients, step):
+                    clip(gradients, flat, batch[start : start + step], labels[start : start + step])
+            except RuntimeError:
+                if choice[0] == "autograd":
+                    raise
+                return math.inf  # an operation without a rule: one call a patient still works
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    choices = [("autograd", 0)]
+    for engine, most in usual.items():
+        if engine == "vmap" or _agrees(workload.gradients, flat, batch[:2], labels[:2]):
+            choices += [(engine, chunk) for chunk in sorted({max(1, most // n) * images for n in (1, 2, 4)})]
+    return min(choices, key=seconds)
+
+
+def clip(gradients: Any, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A clipped sum (P,) as a step makes it, at C = 1."""
+    if gradients.engine == "bookkeeping":
+        layers = gradients.layers(flat, images, labels)
+        norms = bookkeeping.squared_norms(layers, images).sqrt()
+        total = torch.zeros_like(flat)
+        for layer in layers:
+            part = layer.weighted((1 / norms).clamp(max=1))
+            total[layer.offset : layer.offset + len(part)] += part
+        return total
+    rows = gradients.of(flat, images, labels)
+    total = torch.zeros(flat.numel(), dtype=torch.float64, device=flat.device)
+    for row in rows:
+        total.add_(row, alpha=min(1.0, 1 / float(torch.linalg.vector_norm(row, dtype=torch.float64))))
+    return total
+
+
+def _agrees(gradients: Any, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether book-keeping takes this network, and gives what one call a patient gives.
+
+    Code that branches on its data could let one patient of a batch steer another's path: `vmap` refuses it.
+    """
+    try:
+        replace(gradients, engine="vmap").of(flat, images, labels)
+        by_layer = clip(replace(gradients, engine="bookkeeping"), flat, images, labels)
+    except RuntimeError:
+        return False
+    alone = clip(replace(gradients, engine="autograd"), flat, images, labels)
+    return bool((by_layer - alone).norm() <= _SAME * alone.norm() + 1e-6)
+
+
+def _labels(network: Any, flat: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """Class 0 for every image, or every voxel, as the network's logits want it."""
+    with torch.no_grad():
+        logits = network.apply(flat, batch[0])
+    shape = (*batch.shape[:2], *logits.shape[2:])
+    return torch.zeros(shape, dtype=torch.int64, device=flat.device)

@@ -1,0 +1,71 @@
+"""What a patient's images are asked to minimise: classes of images, or of every voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from fedimg.errors import ConfigError
+from fedimg.privacy.batches import Augment
+
+ExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(N, classes) and (N,) int64 → (N,), one value an image."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+@dataclass(frozen=True, slots=True)
+class PatientLoss:
+    """What a patient's images are asked to minimise.
+
+    Attributes:
+        class_weights: one public factor a class; None weighs all alike. The mean is over images, not over
+            weights, so a patient's loss depends on nobody else.
+        example_loss: (N, classes) and (N,) → (N,); for segmentation (N, classes, *spatial) and
+            (N, *spatial) → (N,).
+        augment: (N, C, *spatial) and a source of bits → (N, copies, C, *spatial): copies of each image, drawn
+            inside the patient's own gradient, so they cost no privacy. It must treat images one by one.
+    """
+
+    class_weights: tuple[float, ...] | None = None
+    example_loss: ExampleLoss = cross_entropy
+    augment: Augment | None = None
+
+    def of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean loss () of one patient's images, (N, classes) and (N,)."""
+        return self.each(logits, labels).mean()
+
+    def each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(N,): the loss of every image, weighted.
+
+        A label that is no class gives NaN, hence a gradient that clipping leaves out: raising an error
+        would tell the server that such a patient exists.
+        """
+        valid = labels.clamp(0, logits.shape[1] - 1)
+        if labels.dim() == 1:
+            return self.example_loss(logits, valid) * self.factors(logits, labels)
+        if self.class_weights is not None:
+            raise ConfigError(
+                "no class weights with labels of voxels", "some", "leave training.class_weights unset"
+            )
+        right = (labels == valid).flatten(1).all(dim=1)
+        return self.example_loss(logits, valid) * torch.where(right, 1.0, torch.nan)
+
+    def factors(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What each image's loss is multiplied by, in the shape of `labels`: its class's weight, or NaN."""
+        classes = logits.shape[-1]
+        weights = logits.new_ones(classes)
+        if self.class_weights is not None:
+            if len(self.class_weights) != classes:
+                raise ConfigError(
+                    f"{classes} class weights", f"{len(self.class_weights)}", "set training.class_weights"
+                )
+            weights = torch.tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
+        valid = labels.clamp(0, classes - 1)
+        # a factor, not a branch: a NaN that stands in an untaken branch would have no gradient
+        return torch.where(labels == valid, weights[valid], torch.nan)
