@@ -16,20 +16,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from fedimg import declared_public, evaluation, intake, training
-from fedimg.dicom import pixels
-from fedimg.dicom.refusal import Quarantined
+from fedimg import evaluation, intake, site_data, training
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
-from fedimg.imaging import loading, patients
-from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import ImagingConfig
 from fedimg.intake import IntakeConfig, IntakeResult
 from fedimg.models import ModelConfig, Network, build_model, extension_digests
@@ -37,19 +33,19 @@ from fedimg.models.losses import Loss, build_loss, loss_digests
 from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.outbox import Outbox
 from fedimg.privacy import kept_plan
-from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.calibration import EVALUATE, TRAIN
+from fedimg.privacy.enrolment import Roll
+from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.noise import Entropy, InsecureSeededEntropy, OsEntropy
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
 from fedimg.privacy.policy import SitePolicy
+from fedimg.site_data import Loaded, only, roll_of
 from fedimg.training import LocalTraining
 from fedimg.training.rehearsal import Rehearsal
 from fedimg.training.variation import patient_loss, varied_once
 from fedimg.values import (
-    DecodedImage,
-    DeidentifiedRecord,
     NoisedUpdate,
     OpenUpdate,
-    Quarantine,
     RoundInstructions,
     SiteDataset,
     SourceItem,
@@ -96,18 +92,11 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A site's examples, split by patient, and what was held back on the way."""
-
-    train: SiteDataset
-    validation: SiteDataset
-    held_back: Counter[Quarantine]
-    cache_ratio: float
-
-
-@dataclass(frozen=True)
 class Site:
-    """A site that has joined: data, plan, ledger (None with `privacy=none`), a commitment to its receipts."""
+    """A site that has joined: data, plan and ledger, a commitment to its receipts, its patients' records.
+
+    `plan` is None with `privacy=none`, and then `ledger` and `roll` too where the home has no ledger.
+    """
 
     name: str
     home: SiteHome
@@ -119,6 +108,7 @@ class Site:
     ledger: Ledger | None
     device: torch.device
     receipts: str
+    roll: Roll | None = None
 
 
 def admit(
@@ -133,29 +123,28 @@ def admit(
 
 def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
     """Station 3: released files with a valid receipt, and nothing else, become tensors."""
-
-    def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
-        try:
-            return pixels.decode(home.released / record.path, masked=record.masked)
-        except Quarantined as refusal:
-            return refusal.reason
-
-    cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
-    found = loading.load_dataset(intake.admitted(home, terms.deid_profile), decode, cache, terms.imaging)
-    dataset = found.dataset
-    if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
-        dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, terms.imaging)
-    dataset = replace(dataset, images=network.features(dataset.images))
-    key = home.site_key.derive("validation-split", project="fedimg")
-    train_part, validation = patients.split(dataset, terms.validation_fraction, key)
-    return Loaded(train_part, validation, found.held_back, cache.counts.ratio)
+    return site_data.load(
+        home,
+        terms.imaging,
+        network,
+        profile=terms.deid_profile,
+        validation_fraction=terms.validation_fraction,
+    )
 
 
-def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Loaded | None = None) -> Site:
+def join(
+    home: SiteHome,
+    name: str,
+    terms: Terms,
+    device: torch.device,
+    data: Loaded | None = None,
+    known_head: Head | None = None,
+) -> Site:
     """Judge the terms by policy, try them on dummy patients, reserve their whole cost: before data is read.
 
     Args:
         data: already loaded examples, where a simulation shares them between runs.
+        known_head: the ledger's last head that the server has seen: an older ledger is refused.
 
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
@@ -180,8 +169,9 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
             timed=terms.insecure_seed is None,
         ).run()
     plan, ledger = None, None
-    if terms.privacy.mode != "none":
-        ledger = Ledger.open(home.ledger, home.signing_key)
+    if terms.privacy.mode != "none" or home.ledger.exists():
+        ledger = Ledger.open(home.ledger, home.signing_key, known_head)
+    if terms.privacy.mode != "none" and ledger is not None:
         file = home.root / "plans" / f"{terms.run_id}.json"
         plan = kept_plan.kept(file, terms.privacy, terms.digest)
         if plan is None:
@@ -194,7 +184,8 @@ def join(home: SiteHome, name: str, terms: Terms, device: torch.device, data: Lo
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)
     receipts = intake.commitment(home, terms.run_id)
-    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts)
+    roll = roll_of(home, terms.run_id, data, plan, ledger)
+    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts, roll)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
@@ -203,10 +194,13 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
+        data = site.data.train
+        if site.roll is not None:
+            data = only(data, site.roll.remaining(TRAIN))
         after = training.train_open(
             site.network,
             start,
-            varied_once(site.data.train, site.terms.imaging.augmentation, entropy),
+            varied_once(data, site.terms.imaging.augmentation, entropy),
             terms.training,
             entropy,
             site.loss,
@@ -223,16 +217,20 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
     """Station 8 at the site: one declared release of score histograms, flattened (classes, bins)."""
     number, data, faults = instructions.round, site.data.validation, list[Exception]()
 
-    def histograms() -> Vector:
-        scores = training.scores(site.network, instructions.vector, data, site.device, faults.append)
-        return evaluation.score_histograms(scores, data.labels.numpy(), data.first_image, site.terms.bins)
+    def histograms(there: SiteDataset) -> Vector:
+        scores = training.scores(site.network, instructions.vector, there, site.device, faults.append)
+        return evaluation.score_histograms(scores, there.labels.numpy(), there.first_image, site.terms.bins)
+
+    def noised() -> Vector:  # called after the charge
+        return histograms(only(data, site.roll.present(EVALUATE)) if site.roll is not None else data)
 
     update: NoisedUpdate | OpenUpdate
     if site.plan is None or site.ledger is None:
-        update = OpenUpdate(site.name, number, "histogram", histograms().sum(axis=0))
+        there = only(data, site.roll.remaining(EVALUATE)) if site.roll is not None else data
+        update = OpenUpdate(site.name, number, "histogram", histograms(there).sum(axis=0))
     else:
         session = _session(site, number, "evaluate")
-        vector = session.histogram(histograms).vector
+        vector = session.histogram(noised).vector
         update = NoisedUpdate(site.name, number, "histogram", vector, session.releases)
     for fault in faults[-1:]:  # one line a round
         tell_operator(site.home.root, "the evaluation, a patient left out", fault)
@@ -280,7 +278,8 @@ def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
     terms = site.terms
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
     loss = patient_loss(terms.training, terms.imaging.augmentation, site.loss)
-    return ReleaseSession(site.plan, site.ledger, entropy, loss)
+    present = partial(site.roll.present, TRAIN) if site.roll is not None else None
+    return ReleaseSession(site.plan, site.ledger, entropy, loss, present)
 
 
 def _check(terms: Terms, instructions: RoundInstructions) -> None:

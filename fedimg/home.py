@@ -6,6 +6,7 @@ home/              of a site that trains; never in a checkout
   policy.yaml      the site's own rules                    ledger.sqlite privacy spent
   receipts.jsonl   one line per input                      labels.jsonl  labels by instance
   released/        what training may read                  quarantine/   temporary files, nothing else
+  ledger-keys.jsonl  by what the ledger knows each released patient (0600), in no receipt
   report.html      counts and pictures, confidential       operator.log  refusals and faults
   cache/           decoded volumes
 
@@ -105,6 +106,10 @@ class SiteHome(ReleaseFolder):
     @property
     def ledger(self) -> Path:
         return self.root / "ledger.sqlite"
+
+    @property
+    def ledger_keys(self) -> Path:
+        return self.root / "ledger-keys.jsonl"
 
     @property
     def policy(self) -> Path:

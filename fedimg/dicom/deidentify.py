@@ -10,7 +10,7 @@ same bytes; its own output as input comes back unchanged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pydicom
@@ -22,6 +22,7 @@ from fedimg.dicom.encoder import PIXEL_DATA, Element, Encoded, encode_file, text
 from fedimg.dicom.evidence import Evidence, PixelEvidence, evidence_of
 from fedimg.dicom.graphics import Graphics
 from fedimg.dicom.layers import DeidConfig, PixelLayers, Source
+from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key
 from fedimg.dicom.reader import transfer_syntax
@@ -71,6 +72,7 @@ class Deidentified:
         data: the file. pixels: (start, end) of its pixel data. closed: spans of constants and
             closed vocabularies. needles: identifiers of the input, for the gate; PHI.
         pixel_digest: keyed, equal for copies of one image of one patient.
+        ledger_key: by which the site's ledger knows the patient; never handed on. "" for the site's own output.
     """
 
     data: bytes
@@ -84,6 +86,7 @@ class Deidentified:
     modality: str
     pixel_digest: str
     evidence: Evidence
+    ledger_key: str = field(default="", repr=False)
 
 
 class Deidentifier:
@@ -93,6 +96,7 @@ class Deidentifier:
         self._config = config or DeidConfig()
         self.profile: Profile = load_profile(self._config.profile, keep_times=self._config.keep_times)
         self.pseudonyms = Pseudonyms(site_key, project)
+        self.ledger_keys = LedgerKeys(site_key)
         self._layers = PixelLayers(self._config)
 
     def deidentify(self, dataset: Dataset, hints: Hints | None = None) -> Deidentified:
@@ -108,7 +112,8 @@ class Deidentifier:
     def _released(self, dataset: Dataset, hints: Hints) -> Deidentified:
         route = routing.route(dataset, self.profile, digitised=hints.digitised)
         missing = self._config.missing_patient_id
-        patient_key = subjects.patient_key(dataset, self.pseudonyms, hints.patient_id, missing)
+        subject = subjects.subject_of(dataset, hints.patient_id, missing)
+        patient_key = subject.pseudonym(self.pseudonyms)
         walk = Walk(self.profile, self.pseudonyms)
         kept = {element.tag: element for element in walk.run(dataset, patient_key)}
         for tag in (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES):
@@ -138,7 +143,8 @@ class Deidentifier:
         if not native:
             _refuse_spelled_pixels(cleaned.image, needles)
         evidence = evidence_of(walk.record, cleaned.evidence)
-        return self._made(encoded, kept, patient_key, digest, evidence, tuple(encoded.closed), needles)
+        made = self._made(encoded, kept, patient_key, digest, evidence, tuple(encoded.closed), needles)
+        return replace(made, ledger_key=subject.ledger_key(self.ledger_keys))
 
     def _own_output(self, dataset: Dataset) -> Deidentified | None:
         """The input itself if this site wrote it under this profile and project, and nothing was changed."""

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Self
 
 from fedimg.dicom.receipts import Receipt, ReceiptLog
-from fedimg.home import ReleaseFolder
+from fedimg.home import ReleaseFolder, SiteHome
 from fedimg.intake.decisions import Decisions
 from fedimg.intake.labels import LabelFile
+from fedimg.intake.ledger_map import LedgerMap
+from fedimg.intake.task import Outcome
 
 _MOST_FILES, _MOST_BYTES, _WRITERS = 32, 1 << 28, 8
 
@@ -28,6 +30,7 @@ class Batch:
 
     def __init__(self, folder: ReleaseFolder, log: ReceiptLog, labels: LabelFile | None) -> None:
         self._folder, self._log, self._labels = folder, log, labels
+        self._whose = LedgerMap(folder.ledger_keys) if isinstance(folder, SiteHome) else None
         self._moves: list[tuple[str, str]] = []
         self._signed: deque[tuple[str, str]] = deque()
         self._removals: list[str] = []
@@ -36,10 +39,13 @@ class Batch:
         self._writing = ThreadPoolExecutor(_WRITERS)
         self._durable: list[Future[None]] = []
 
-    def release(self, receipt: Receipt | None, temporary: str, output: str, size: int) -> None:
+    def release(self, receipt: Receipt | None, outcome: Outcome) -> None:
         """A file that passed, with its receipt (None: it has one already)."""
+        temporary, output, size = outcome.temporary or "", str(outcome.output), outcome.size
         if receipt is not None:
             self._log.append(receipt)
+        if self._whose is not None:
+            self._whose.put(outcome.keys["patient"], outcome.ledger_key)
         self._moves.append((temporary, output))
         self._durable.append(self._writing.submit(_make_durable, self._folder.quarantine / temporary))
         self._bytes += size
@@ -71,8 +77,9 @@ class Batch:
             written.result()
         for output in (*self._removals, *(output for _, output in self._moves)):
             (self._folder.released / output).unlink(missing_ok=True)  # under an older receipt
-        if self._labels is not None:
-            self._labels.flush()
+        for beside in (self._labels, self._whose):
+            if beside is not None:
+                beside.flush()
         if self._log.unsigned:
             self._log.checkpoint()
         self._signed.extend(self._moves)
@@ -83,6 +90,8 @@ class Batch:
 
     def __exit__(self, *exception: object) -> None:
         self._writing.shutdown()
+        if self._whose is not None:
+            self._whose.__exit__()
 
 
 def finish(folder: ReleaseFolder, decisions: Decisions) -> None:

@@ -175,6 +175,7 @@ class Releaser:
             keys=keys,
             evidence=release.evidence.to_mapping(),
             gate=result,
+            ledger_key=release.ledger_key,
         )
 
     def _picture(self, task: Task) -> bytes:
@@ -230,6 +231,7 @@ class Releaser:
             keys=keys,
             evidence={"pixels": {"layers": ["L0"], "route": "nifti"}},
             gate={"spellings": len(needles), "hits": len(hits)},
+            ledger_key=self._deidentifier.ledger_keys.of("", self._patient(task)),
         )
 
     def _patient(self, task: Task) -> str:

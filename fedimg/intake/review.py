@@ -135,7 +135,7 @@ class Review:
             signed = _signed("release", reviewer, reason)
             line = self._basis.receipt(outcome, task.item, None, review=signed | {"finding": held.reason})
             with batch.Batch(self._folder, log, None) as releases:
-                releases.release(line, outcome.temporary, str(outcome.output), outcome.size)
+                releases.release(line, outcome)
                 releases.commit()
         _seen(self._folder, held).unlink()
         return outcome

@@ -248,7 +248,7 @@ class _Run:
         self._bytes_out += outcome.size
         self._released += 1
         decisions.own(outcome.link, outcome.pixel_digest, output)
-        releases.release(line, outcome.temporary, output, outcome.size)
+        releases.release(line, outcome)
 
 
 def _size_of(path: Path) -> int:

@@ -63,7 +63,8 @@ def tasks_of(items: Iterable[SourceItem], *, distinct: bool) -> Iterator[Task]:
 class Outcome:
     """What became of one input. `temporary` names a file in quarantine that may be released.
 
-    `reason` None means: it passed. All other fields may stand in a receipt as they are.
+    `reason` None means: it passed. `ledger_key` names the patient to the site's own ledger and stands in
+    no receipt; all other fields may.
     """
 
     position: int
@@ -80,3 +81,4 @@ class Outcome:
     keys: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] = field(default_factory=dict)
+    ledger_key: str = field(default="", repr=False)

@@ -7,11 +7,12 @@ them. SQLite in WAL mode with synchronous = FULL: when `append` returns, the ent
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,55 @@ class Head:
     sequence: int
     digest: bytes
 
+    @property
+    def name(self) -> str:
+        """As messages and files name it."""
+        return f"{self.sequence}-{self.digest.hex()}"
+
 
 def link(previous: bytes, body: bytes) -> bytes:
     """SHA-256 of the previous digest and an entry's bytes."""
     return hashlib.sha256(DOMAIN + previous + body).digest()
+
+
+def head_of(text: str) -> Head:
+    """The inverse of `Head.name`. Raises LedgerError for anything else."""
+    try:
+        sequence, digest = text.split("-")
+        head = Head(int(sequence), bytes.fromhex(digest))
+    except ValueError:
+        head = Head(0, b"")
+    if head.sequence < 1 or len(head.digest) != len(START):
+        raise LedgerError(
+            "a head as the server keeps it: NUMBER-DIGEST, 64 hex digits", "something else", "copy it whole"
+        )
+    return head
+
+
+def follow(bodies: Iterable[bytes]) -> Iterator[tuple[Head, Head | None]]:
+    """(head behind each entry, the head that it was resumed from).
+
+    Numbers have no gap, but where a ledger was recovered: that entry names the head that was seen before
+    the loss and stands behind it. Raises LedgerError for one that stands before entries that are there.
+    """
+    head = Head(0, START)
+    for body in bodies:
+        resumed = _resumed(body)
+        if resumed is not None and resumed.sequence < head.sequence:
+            raise refuse("a recovery of fewer entries than there are")
+        before = head.sequence if resumed is None else resumed.sequence
+        head = Head(before + 1, link(head.digest, body))
+        yield head, resumed
+
+
+def _resumed(body: bytes) -> Head | None:
+    if b'"kind":"recover"' not in body:
+        return None
+    try:
+        entry = json.loads(body)
+        return head_of(entry["seen"]) if entry["kind"] == "recover" else None
+    except (ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise refuse("a recovery that no ledger writes") from failure
 
 
 def refuse(
@@ -84,6 +130,45 @@ class Chain:
         return cls.open(path, key)
 
     @classmethod
+    def restore(
+        cls, path: Path, key: SigningKey, backup: Path | Sequence[bytes], last: Callable[[Self], bytes]
+    ) -> Self:
+        """A new file from a backup, whole or not at all: an older file, or entries, and one more behind them.
+
+        Raises:
+            LedgerError: there is a ledger here, or the backup does not verify.
+        """
+        if path.exists():
+            raise _one_exists()
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        try:
+            _discard(path.parent.glob(f".{path.name}.*.partial*"))
+            if isinstance(backup, Path):
+                _copy(backup, partial)
+            else:
+                _write_new(partial, key, backup[0])
+            chain = cls.open(partial, key)
+            for body in () if isinstance(backup, Path) else backup[1:]:
+                chain.append(body)
+            chain.append(last(chain))
+            chain.connection.execute("PRAGMA journal_mode = DELETE")  # one file, log included
+            chain.close()
+            os.link(partial, path)
+            sync_folder(path.parent)
+        except FileExistsError:
+            raise _one_exists() from None
+        except (OSError, sqlite3.Error) as failure:
+            raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
+        finally:
+            _discard(path.parent.glob(f"{partial.name}*"))
+        return cls.open(path, key)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For what lies beside the chain in the same file."""
+        return self._connection
+
+    @classmethod
     def open(cls, path: Path, key: SigningKey, known: Head | None = None) -> Self:
         """Read and verify every entry.
 
@@ -115,7 +200,9 @@ class Chain:
     def append(self, body: bytes) -> Head:
         """Add one entry; on return it is durable. Raises LedgerError, and then nothing was added."""
         with self._lock:
-            head = Head(self.head.sequence + 1, link(self.head.digest, body))
+            resumed = _resumed(body)
+            before = self.head.sequence if resumed is None else resumed.sequence
+            head = Head(before + 1, link(self.head.digest, body))
             row = (head.sequence, body, head.digest, self._key.sign(DOMAIN + head.digest))
             try:
                 with self._connection, closing(self._connection.cursor()) as cursor:
@@ -164,6 +251,15 @@ def _write_new(path: Path, key: SigningKey, first: bytes) -> None:
         )
 
 
+def _copy(backup: Path, path: Path) -> None:
+    """An older file with its log, as one file."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    if not backup.is_file():
+        raise refuse("no backup", "name the file that was kept")
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
@@ -178,19 +274,20 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _verified(
     entries: list[tuple[int, bytes, bytes, bytes]], public_key: bytes, known: Head | None
 ) -> tuple[list[bytes], Head]:
-    head = Head(0, START)
-    bodies = []
-    for number, (sequence, body, digest, signature) in enumerate(entries, start=1):
-        if not all(type(value) is bytes for value in (body, digest, signature)):
+    for number, entry in enumerate(entries, start=1):
+        if not all(type(value) is bytes for value in entry[1:]):
             raise refuse(f"an entry {number} of another type")
-        if sequence != number or link(head.digest, body) != digest:
+    bodies = [body for _, body, _, _ in entries]
+    head = Head(0, START)
+    for (sequence, _, digest, signature), (head, resumed) in zip(entries, follow(bodies), strict=True):
+        number = head.sequence
+        if sequence != number or head.digest != digest:
             raise refuse(f"an entry {number} that does not continue the one before it")
         if not verify(public_key, signature, DOMAIN + digest):
             raise refuse(f"an entry {number} that this site did not sign")
-        head = Head(number, digest)
-        bodies.append(body)
-        if known is not None and known.sequence == number and known.digest != digest:
-            raise refuse(f"another entry {number} than the one seen before: the ledger was forked")
+        for here in (head, resumed):
+            if here is not None and known is not None and known.sequence == here.sequence and known != here:
+                raise refuse(f"another entry {here.sequence} than the one seen before: the ledger was forked")
     if known is not None and known.sequence > head.sequence:
         raise refuse(f"{head.sequence} entries where {known.sequence} were seen before: it was rolled back")
     return bodies, head

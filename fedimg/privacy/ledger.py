@@ -7,19 +7,28 @@ Two promises stand side by side. *One run* has (q, σ, T) fixed before round 1 a
 distributions. *The ledger's life* is an RDP filter of one integer order, fixed with (ε_max, δ) when the
 ledger is opened: a run is let in iff the sum of all ρ, spent or reserved, stays within the budget. It
 promises (ε_max, δ) over all runs, however adaptively they are chosen, and nothing smaller.
+
+Each patient has a record of their own, charged the declared ρ of every release that they could have
+been in, sampled or not. The site's number, shown, refusing and setting σ, is that of a patient who has
+been there since the ledger was opened; single records decide inside who is left out, and never leave.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import numpy as np
+
 from fedimg.crypto.keys import SigningKey
 from fedimg.errors import BudgetExhausted, LedgerError
-from fedimg.privacy.chain import Chain, Head
+from fedimg.privacy import recovery
+from fedimg.privacy.chain import START, Chain, Head, follow
+from fedimg.privacy.individual import present, spending
+from fedimg.privacy.patients import Mask, Numbers, PatientRecords, mask_of
 from fedimg.privacy.statement import (
     EXTRACT_DOMAIN,
     EXTRACT_FORMAT,
@@ -49,7 +58,11 @@ class Ledger:
 
     def __init__(self, chain: Chain, key: SigningKey) -> None:
         self._chain, self._key = chain, key
-        self._terms, self._runs = replay(chain.bodies)
+        self._terms, self._runs, self._lost = replay(chain.bodies)
+        committed = _last_commitment(chain)
+        self._patients = PatientRecords(chain.connection, key, new=committed is None)
+        if committed is not None:
+            self._patients.check(*committed)
         self._active: str | None = None
 
     @classmethod
@@ -67,7 +80,36 @@ class Ledger:
     @classmethod
     def open(cls, path: Path, signing_key: SigningKey, known_head: Head | None = None) -> Self:
         """Open an existing one. Raises LedgerError: missing, unreadable, short, forked or tampered with."""
-        return cls(Chain.open(path, signing_key, known_head), signing_key)
+        chain = Chain.open(path, signing_key, known_head)
+        try:
+            return cls(chain, signing_key)
+        except LedgerError:
+            chain.close()
+            raise
+
+    @classmethod
+    def recover(
+        cls, path: Path, signing_key: SigningKey, backup: Path, seen: Head, reserved: int | None = None
+    ) -> Self:
+        """After the loss of the disk: the backup, and everything that was reserved counts as spent.
+
+        Args:
+            backup: an older file of this ledger, or a signed extract of it.
+            seen: the last head that the server knows.
+            reserved: the number of the last reservation that the server knows. Where that is behind the
+                backup, or unknown while entries are missing, all that was left counts as spent.
+
+        Raises:
+            LedgerError: a ledger is there, or the backup is not this site's, or another history than the head's.
+        """
+        source, kept = recovery.source_of(backup, signing_key.public_bytes)
+
+        def last(chain: Chain) -> bytes:
+            values = recovery.entry(chain.bodies, chain.head, seen, reserved, patients_kept=kept)
+            patients = PatientRecords(chain.connection, signing_key, new=not kept)
+            return _entry("recover", values | {"patients": patients.commitment(chain.head.digest)})
+
+        return cls(Chain.restore(path, signing_key, source, last), signing_key)
 
     @property
     def terms(self) -> LedgerTerms:
@@ -80,11 +122,17 @@ class Ledger:
 
     @property
     def statement(self) -> Statement:
-        return Statement(self._terms, self._runs, self._chain.head)
+        return Statement(self._terms, self._runs, self._chain.head, self._lost, tuple(self._chain.bodies))
 
     @property
     def remaining(self) -> float:
         return self.statement.remaining
+
+    @property
+    def last_reserved(self) -> int:
+        """The number of the last reservation, 0 before the first: the server keeps it beside the head."""
+        numbered = zip(follow(self._chain.bodies), self._chain.bodies, strict=True)
+        return max((head.sequence for (head, _), body in numbered if _is(body, "reserve")), default=0)
 
     def reserve(self, run: str, plan: Declares) -> None:
         """Set the whole declared cost aside, retries included, before round 1; then charge this run.
@@ -147,9 +195,88 @@ class Ledger:
                 "one more",
                 "start a new run; the declared releases and retries are spent",
             )
-        head = _append(self._chain, "charge", {"run": run.run, "release": release})
+        self._patients.refresh()
+        committed = self._patients.commitment(self._chain.head.digest)
+        head = _append(self._chain, "charge", {"run": run.run, "release": release, "patients": committed})
         run.charged[release] = charged + 1
-        return f"{head.sequence}-{head.digest.hex()[:16]}"
+        return head.name
+
+    def enrol(self, run: str, roles: Mapping[str, Sequence[str]], site_key: str) -> None:
+        """Note who may be sampled in an open run, before its first charge: they are charged from here on.
+
+        Who has nothing left for one release is not among them. Calling it again adds who is new.
+
+        Args:
+            roles: ledger keys of the patients of each role; "" for one that is unknown.
+            site_key: digest of the site key behind the keys.
+
+        Raises:
+            LedgerError: no such open run, or records under another site key.
+        """
+        spend = self._runs.get(run)
+        if spend is None or spend.closed:
+            raise LedgerError("an open run of this ledger", "none", "reserve its plan before round 1")
+        self._patients.bind(site_key)
+        self._patients.know(key for keys in roles.values() for key in keys)
+        total = spending(self._patients, self._runs, self._terms.order, self._lost)
+        for role, keys in roles.items():
+            least = min(a.rho(self._terms.order, 1) for a in spend.allowances.values() if a.role == role)
+            there = mask_of((self._patients.numbers[key] for key in keys if key), len(self._patients))
+            self._patients.enter(run, role, there & (total + least <= self._terms.budget))
+
+    def seats(self, keys: Sequence[str]) -> Numbers:
+        """The record numbers of patients, by ledger key; −1 for one that no run has enrolled."""
+        self._patients.refresh()
+        return np.array([self._patients.numbers.get(key, -1) for key in keys], dtype=np.int64)
+
+    def present(self, release: str, seats: Numbers) -> Mask:
+        """Who of these may be in the release that was just charged: (n,) bool, to be asked after the charge.
+
+        Left out are: who has withdrawn, until this very moment; whose own spending, this release included,
+        would pass the budget; who was not enrolled; and every second record of one person.
+        """
+        run = self._runs[self._active or ""]
+        self._patients.refresh()
+        total = spending(self._patients, self._runs, self._terms.order, self._lost)
+        members = self._patients.mask(run.run, run.allowances[release].role)
+        return present(self._patients, seats, members, total, self._terms.budget)
+
+    def withdrawn(self, seats: Numbers) -> Mask:
+        """Who of these has withdrawn: (n,) bool. For a run without privacy, which charges nobody."""
+        self._patients.refresh()
+        everyone = np.ones(len(self._patients), dtype=np.bool_)
+        nothing = np.zeros(len(self._patients))
+        return (seats >= 0) & ~present(self._patients, seats, everyone, nothing, self._terms.budget)
+
+    def withdraw(self, keys: Sequence[str], site_key: str) -> int:
+        """Leave patients out from the next sampling on, for good, in this and every other process.
+
+        Returns:
+            How many of them a run had enrolled before.
+        """
+        self._patients.bind(site_key)
+        self._patients.refresh()
+        known = len(set(keys) & self._patients.numbers.keys())
+        self._patients.know(keys)
+        self._patients.withdraw(keys)
+        return known
+
+    def merge(self, pairs: Sequence[tuple[str, str]], site_key: str) -> None:
+        """Make (from, into) one patient: the record carries the sum of both."""
+        self._patients.bind(site_key)
+        self._patients.know(key for pair in pairs for key in pair)
+        self._patients.merge(pairs)
+
+    def rekey(self, names: Mapping[str, str], site_key: str) -> None:
+        """Carry all records over to another site key.
+
+        Args:
+            names: old ledger key → new ledger key; those of patients without record are ignored.
+
+        Raises:
+            LedgerError: a record would be left behind under the old key: nothing is changed.
+        """
+        self._patients.rename(names, site_key)
 
     def close(self, run: str) -> None:
         """End a run: what it reserved and did not spend is free again. Closing twice changes nothing."""
@@ -179,10 +306,28 @@ class Ledger:
         self._chain.close()
 
 
+def _is(body: bytes, kind: str) -> bool:
+    return bool(json.loads(body)["kind"] == kind)
+
+
+def _last_commitment(chain: Chain) -> tuple[str, bytes] | None:
+    """The last entry's commitment to the patients' records, and the digest that the entry follows."""
+    heads = [START, *(head.digest for head, _ in follow(chain.bodies))]
+    for number in range(len(chain.bodies) - 1, -1, -1):
+        committed = json.loads(chain.bodies[number]).get("patients")
+        if isinstance(committed, str):
+            return committed, heads[number]
+    return None
+
+
 def _append(chain: Chain, kind: str, values: Mapping[str, Any]) -> Head:
     return chain.append(_entry(kind, values))
 
 
 def _entry(kind: str, values: Mapping[str, Any]) -> bytes:
-    entry = {"kind": kind, "time": datetime.now(UTC).isoformat(timespec="seconds"), **values}
+    entry = {"kind": kind, "time": _now(), **values}
     return json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from fedimg.errors import ConfigError
@@ -25,7 +26,7 @@ from fedimg.privacy.engines import FunctionalNetwork, PatientGradients, PatientL
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.noise import Entropy, add_noise
 from fedimg.privacy.request import PrivacyRequest
-from fedimg.privacy.sampling import poisson_sample
+from fedimg.privacy.sampling import Indices, poisson_sample
 from fedimg.values import ClippedSum, NoisedSum, SiteDataset, Vector
 
 __all__ = [
@@ -45,6 +46,8 @@ class ReleaseSession:
     Args:
         entropy: the operating system's, except in the openly insecure test mode.
         loss: class weights and augmentation of the patients' loss.
+        present: asked after each charge who of a training set's patients may be sampled, as ascending
+            indices; None: everyone. Who is left out moves no constant and no other patient's coin.
     """
 
     def __init__(
@@ -53,12 +56,14 @@ class ReleaseSession:
         ledger: Ledger,
         entropy: Entropy,
         loss: PatientLoss | None = None,
+        present: Callable[[], Indices] | None = None,
     ) -> None:
         if plan.mode == "none":
             raise ConfigError("a private plan", "privacy=none", "an open run has no releases")
         self.plan = plan
         self._ledger, self._entropy = ledger, entropy
         self._loss = loss or PatientLoss()
+        self._present = present
         self._releases: list[str] = []
         self._faults: list[Exception] = []
 
@@ -94,6 +99,8 @@ class ReleaseSession:
 
         def sampled() -> ClippedSum:
             patients = poisson_sample(dataset.number_of_patients, self.plan.sampling_rate, self._entropy)
+            if self._present is not None:
+                patients = np.intersect1d(patients, self._present(), assume_unique=True)
             batch = gather(dataset, patients, request.images_per_patient, self._loss.augment, self._entropy)
             return clipped_sum(gradients, params.detach(), batch, request.l2_clip_norm, self._faults.append)
 

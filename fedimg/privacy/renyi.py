@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln, logsumexp
@@ -18,6 +19,7 @@ from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta
 ORDERS: tuple[int, ...] = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512)
 
 
+@lru_cache(maxsize=1 << 14)
 def rdp(event: Event, order: int) -> float:
     """Rényi divergence of integer `order` that one event's releases cost.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedimg.crypto.keys import verify as verify_signature
 from fedimg.errors import ConfigError
-from fedimg.privacy.chain import START, Head, link, refuse
+from fedimg.privacy.chain import START, Head, follow, refuse
 from fedimg.privacy.events import Event
 from fedimg.privacy.renyi import filter_budget, rdp
 
@@ -72,38 +72,58 @@ class Allowance:
 
 @dataclass(slots=True)
 class RunSpend:
-    """One run's entries, added up: `charged` counts releases by kind."""
+    """One run's entries, added up: `charged` counts releases by kind.
+
+    `everyone`: records of who took part were lost, so it counts for every patient.
+    """
 
     run: str
     plan: str
     allowances: dict[str, Allowance]
     charged: dict[str, int] = field(default_factory=dict)
     closed: bool = False
+    everyone: bool = False
 
     def rho(self, order: int) -> float:
         """What stands against the budget: everything reserved while open, what was charged once closed.
 
         Roles are disjoint groups of patients, so the costliest role bounds every patient's cost.
         """
+        charged = {a.release: a.most for a in self.allowances.values()} if not self.closed else self.charged
+        return max(self._by_role(order, charged).values(), default=0.0)
+
+    def spent(self, order: int) -> float:
+        """What was charged so far, of the costliest role."""
+        return max(self._by_role(order, self.charged).values(), default=0.0)
+
+    def spent_in(self, order: int, role: str) -> float:
+        """What was charged so far to each patient of one role."""
+        return self._by_role(order, self.charged).get(role, 0.0)
+
+    def _by_role(self, order: int, counts: Mapping[str, int]) -> dict[str, float]:
         costs: dict[str, list[float]] = {}
         for a in self.allowances.values():
-            count = self.charged.get(a.release, 0) if self.closed else a.most
-            costs.setdefault(a.role, []).append(a.rho(order, count))
-        return max((math.fsum(role) for role in costs.values()), default=0.0)
+            costs.setdefault(a.role, []).append(a.rho(order, counts.get(a.release, 0)))
+        return {role: math.fsum(parts) for role, parts in costs.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A ledger as its entries tell it."""
+    """A ledger as its entries tell it: of a patient who has been there since it was opened.
+
+    `lost`: Σρ that a recovery wrote off because nobody knows what it went to.
+    """
 
     terms: LedgerTerms
     runs: Mapping[str, RunSpend]
     head: Head
+    lost: float = 0.0
+    entries: Sequence[bytes] = field(default=(), repr=False)
 
     @property
     def committed(self) -> float:
-        """Σρ of all runs, spent or reserved."""
-        return math.fsum(run.rho(self.terms.order) for run in self.runs.values())
+        """Σρ of all runs, spent or reserved, and what was written off."""
+        return math.fsum([self.lost, *(run.rho(self.terms.order) for run in self.runs.values())])
 
     @property
     def remaining(self) -> float:
@@ -137,19 +157,21 @@ def verify(extract: bytes, public_key: bytes) -> Statement:
         signature = bytes.fromhex(document["signature"])
     except (ValueError, KeyError, TypeError) as failure:
         raise refuse("bytes that are no ledger extract", "ask the site for its extract again") from failure
-    digest = START
-    for body in bodies:
-        digest = link(digest, body)
-    if not verify_signature(public_key, signature, EXTRACT_DOMAIN + digest):
+    head = [Head(0, START), *(head for head, _ in follow(bodies))][-1]
+    if not verify_signature(public_key, signature, EXTRACT_DOMAIN + head.digest):
         raise refuse(
             "an extract that this site did not sign as it stands", "ask the site for its extract again"
         )
-    terms, runs = replay(bodies)
-    return Statement(terms, runs, Head(len(bodies), digest))
+    terms, runs, lost = replay(bodies)
+    return Statement(terms, runs, head, lost, tuple(bodies))
 
 
-def replay(bodies: Sequence[bytes]) -> tuple[LedgerTerms, dict[str, RunSpend]]:
-    """Add entries up. Raises LedgerError for entries that no ledger writes."""
+def replay(bodies: Sequence[bytes]) -> tuple[LedgerTerms, dict[str, RunSpend], float]:
+    """Add entries up: terms, runs, and what recoveries wrote off.
+
+    Raises:
+        LedgerError: entries that no ledger writes.
+    """
     try:
         entries = [json.loads(body) for body in bodies]
         if not entries or entries[0]["kind"] != "open":
@@ -157,11 +179,31 @@ def replay(bodies: Sequence[bytes]) -> tuple[LedgerTerms, dict[str, RunSpend]]:
         first = entries[0]
         terms = LedgerTerms(first["epsilon_max"], first["delta"], first["order"], first["scratch"])
         runs: dict[str, RunSpend] = {}
+        lost = 0.0
         for entry in entries[1:]:
-            _apply(runs, entry)
+            if entry["kind"] == "recover":
+                lost += write_off(runs, entry)
+            else:
+                _apply(runs, entry)
     except (ValueError, KeyError, TypeError, ConfigError) as failure:
         raise refuse("entries that no ledger writes") from failure
-    return terms, runs
+    return terms, runs, lost
+
+
+def write_off(runs: Mapping[str, RunSpend], entry: Mapping[str, Any]) -> float:
+    """What a recovery says: everything reserved counts as spent, for every patient. Returns Σρ written off.
+
+    Without the records of patients every run counts for everyone.
+    """
+    for run in runs.values():
+        if not run.closed:
+            run.charged = {a.release: a.most for a in run.allowances.values()}
+            run.closed = run.everyone = True
+        run.everyone = run.everyone or not entry["patients_kept"]
+    lost = float(entry["lost"])
+    if not (math.isfinite(lost) and lost >= 0):
+        raise refuse("entries that no ledger writes")
+    return lost
 
 
 def _apply(runs: dict[str, RunSpend], entry: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from fedimg import client_round, flower
-from fedimg.client_round import Loaded, Site, Terms, answer
+from fedimg.client_round import Site, Terms, answer
 from fedimg.config import EngineConfig
 from fedimg.errors import ConfigError
 from fedimg.fusion import ClientPool
@@ -27,6 +27,7 @@ from fedimg.privacy.entropy import Entropy
 from fedimg.server_round import Exchange, SummedTraining
 from fedimg.simulation.rounds import Carrier
 from fedimg.simulation.virtual import Federation, SiteSetup, open_site, own_network
+from fedimg.site_data import Loaded
 from fedimg.training import LocalTraining
 from fedimg.values import SiteDataset, Vector
 

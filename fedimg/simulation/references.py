@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from fedimg import client_round, server_round
-from fedimg.client_round import Loaded, Site, Terms
+from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
@@ -33,6 +33,7 @@ from fedimg.simulation import rounds, virtual
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.rounds import Carrier
 from fedimg.simulation.virtual import Federation, Progress, SiteSetup
+from fedimg.site_data import Loaded
 from fedimg.values import Interval, SiteDataset
 
 Arrangement = Literal["site", "federation", "pooled"]
@@ -218,4 +219,9 @@ def pooled(parts: Sequence[Loaded]) -> Loaded:
         join([part.validation for part in parts]),
         held,
         parts[0].cache_ratio,
+        {
+            f"{number}/{key}": own
+            for number, part in enumerate(parts)
+            for key, own in part.ledger_keys.items()
+        },
     )

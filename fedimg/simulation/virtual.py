@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from fedimg import client_round, declared_public, site_report, sources
-from fedimg.client_round import Loaded, Site, Terms
+from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, DataError
@@ -27,6 +27,7 @@ from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation import asking, remarks
 from fedimg.simulation.folder import RunFolder
+from fedimg.site_data import Loaded
 from fedimg.sources import SourceManifest
 from fedimg.values import Quarantine, SiteDataset, SourceItem
 

@@ -1,0 +1,94 @@
+"""What a site trains on: released files with a valid receipt, as tensors, and whose they are.
+
+The last lane of station 3 before the privacy boundary: the records of the ledger are found here, so
+that a patient without one, or with nothing left, is in no release.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fedimg import declared_public, intake
+from fedimg.dicom import pixels
+from fedimg.dicom.ledger_keys import LedgerKeys
+from fedimg.dicom.refusal import Quarantined
+from fedimg.errors import LedgerError
+from fedimg.home import SiteHome
+from fedimg.imaging import loading, patients
+from fedimg.imaging.cache import VolumeCache
+from fedimg.imaging.config import ImagingConfig
+from fedimg.intake.ledger_map import read_ledger_keys
+from fedimg.models import Network
+from fedimg.operator_log import tell_operator
+from fedimg.privacy.calibration import EVALUATE, TRAIN, PrivacyPlan
+from fedimg.privacy.enrolment import Roll
+from fedimg.privacy.ledger import Ledger
+from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A site's examples, split by patient, and what was held back on the way.
+
+    `ledger_keys`: the data sets' patient keys → by what the site's ledger knows the patient.
+    """
+
+    train: SiteDataset
+    validation: SiteDataset
+    held_back: Counter[Quarantine]
+    cache_ratio: float
+    ledger_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def load(
+    home: SiteHome, imaging: ImagingConfig, network: Network, *, profile: str, validation_fraction: float
+) -> Loaded:
+    """Released files with a valid receipt under this profile, and nothing else, become tensors."""
+
+    def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
+        try:
+            return pixels.decode(home.released / record.path, masked=record.masked)
+        except Quarantined as refusal:
+            return refusal.reason
+
+    cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
+    found = loading.load_dataset(intake.admitted(home, profile), decode, cache, imaging)
+    dataset, ledger_keys = found.dataset, read_ledger_keys(home.ledger_keys)
+    if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
+        dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, imaging)
+        keys = LedgerKeys(home.site_key)  # who admits arrays names their units: there is no patient number
+        ledger_keys = {unit: keys.of_unit(unit) for unit in dataset.patient_keys}
+    dataset = replace(dataset, images=network.features(dataset.images))
+    key = home.site_key.derive("validation-split", project="fedimg")
+    train_part, validation = patients.split(dataset, validation_fraction, key)
+    return Loaded(train_part, validation, found.held_back, cache.counts.ratio, ledger_keys)
+
+
+def roll_of(
+    home: SiteHome, run: str, data: Loaded, plan: PrivacyPlan | None, ledger: Ledger | None
+) -> Roll | None:
+    """Who may be sampled; a patient without a record cannot be charged and is left out."""
+    if ledger is None:
+        return None
+    keys = {
+        release: [data.ledger_keys.get(patient, "") for patient in part.patient_keys]
+        for release, part in ((TRAIN, data.train), (EVALUATE, data.validation))
+    }
+    if plan is None:
+        return Roll.of_open_run(ledger, keys)
+    if without := sum(own.count("") for own in keys.values()):
+        remedy = "take the inputs in again, into a new home; until then they are left out"
+        tell_operator(
+            home.root, "loading", LedgerError("a ledger key of each patient", f"{without} without", remedy)
+        )
+    return Roll.enrolled(ledger, run, plan, keys, LedgerKeys(home.site_key).digest)
+
+
+def only(data: SiteDataset, patients: npt.NDArray[np.int64]) -> SiteDataset:
+    """The data of the patients in the given rows."""
+    return data if len(patients) == data.number_of_patients else data.of_patients(patients)
