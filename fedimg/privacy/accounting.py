@@ -12,15 +12,27 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
 
+if TYPE_CHECKING:
+    from dp_accounting.pld import PLDAccountant
+
 INTERVAL, FINE_INTERVAL = 1e-3, 1e-4
 
-__all__ = ["Event", "accountant_versions", "calibrate", "epsilon", "epsilon_prv", "least_fitting"]
+__all__ = [
+    "Event",
+    "accountant_versions",
+    "calibrate",
+    "epsilon",
+    "epsilon_prv",
+    "least_fitting",
+    "pld_accountant",
+]
 
 
 def accountant_versions() -> dict[str, str]:
@@ -46,6 +58,11 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _epsilon_pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
+    return float(pld_accountant(events, interval).get_epsilon(delta))
+
+
+def pld_accountant(events: Sequence[Event], interval: float = INTERVAL) -> PLDAccountant:
+    """dp-accounting's accountant with all events composed, for add-or-remove-one-patient."""
     # both accountants take a second to import; most processes never ask them
     import dp_accounting
     from dp_accounting.pld import PLDAccountant
@@ -59,7 +76,7 @@ def _epsilon_pld(events: tuple[Event, ...], delta: float, interval: float) -> fl
             else dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian)
         )
         accountant.compose(one, event.count)
-    return float(accountant.get_epsilon(delta))
+    return accountant
 
 
 def epsilon_prv(events: Sequence[Event], delta: float) -> float:
