@@ -16,6 +16,7 @@ from fedimg.errors import FedimgError
 VERBS = {
     "simulate": "run a whole federation in this process, or several (-m)",
     "runs": "list, show and export past runs",
+    "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
     "cohort": "write a generated hospital's image files into a folder",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
     "site": "make a site's home folder, and read what it tells its operator",
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console.keep_patient_data_out_of_logs()
     try:
-        return int(import_module(f"fedimg.cli.{verb}").run(rest))
+        return int(import_module(f"fedimg.cli.{verb.replace('-', '_')}").run(rest))
     except FedimgError as error:
         console.print_error(error)
         return error.exit_code

@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         if len(points) > 1:
             say(f"run {number} of {len(points)}: {' '.join(point)}")
         with progress() as report:
-            outcome = simulate(config, report, point)
+            outcome = simulate(config, report, point, (number, len(points)))
         results.append({"run": str(outcome.path), "overrides": point, "summary": dict(outcome.summary)})
         if not arguments.json:
             _print_summary(results[-1])

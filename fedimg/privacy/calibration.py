@@ -205,6 +205,12 @@ def federation_epsilon(plans: Sequence[PrivacyPlan]) -> float:
     return max(accounting.epsilon([e for role in exposure for e in role], delta) for exposure in exposures)
 
 
+def recomputed(plan: PrivacyPlan) -> tuple[float, float]:
+    """ε of a plan by both accountants, from its releases alone and not from what it states."""
+    again = _accounted(plan)
+    return again.epsilon, again.epsilon_second
+
+
 def _calibrated(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
     plan = _with_noise(request, declared_patients)
     return plan if request.mode == "none" else _accounted(plan)

@@ -27,6 +27,7 @@ from fedimg.simulation import (
     closing,
     engines,
     participants,
+    recording,
     references,
     remarks,
     rounds,
@@ -49,12 +50,18 @@ class Run:
     summary: Mapping[str, Any]
 
 
-def simulate(config: Config, progress: Progress | None = None, overrides: Sequence[str] = ()) -> Run:
+def simulate(
+    config: Config,
+    progress: Progress | None = None,
+    overrides: Sequence[str] = (),
+    point: tuple[int, int] = (1, 1),
+) -> Run:
     """Run a federation to its end, or go on with one that was stopped (`config.resume`).
 
     Args:
         progress: called as (stage, done, total).
         overrides: what `config` was composed from, to be named in listings of runs.
+        point: which point of a sweep this is, and of how many; the release record says so.
 
     Raises:
         FedimgError: what no site or coordinator could go on with. KeyboardInterrupt carries
@@ -67,6 +74,7 @@ def simulate(config: Config, progress: Progress | None = None, overrides: Sequen
     if not config.resume:
         folder.write("config.yaml", configuration.dump(config))
         folder.write("overrides.json", json.dumps(list(overrides)) + "\n")
+        recording.note_sweep(folder, *point)
     if config.resume and (folder.path / "summary.json").exists():
         return Run(folder.path, closing.closed_again(config, folder))
     try:
@@ -115,6 +123,8 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     for site in sites:
         if site.ledger is not None:
             site.ledger.disconnect()
+    if history.released is not None:
+        recording.write(config, terms, federation, sites, left, (network, history.released), folder)
     content = summary.write(
         config, terms, federation, sites, left, history, compared, comparison.note, folder
     )

@@ -8,7 +8,10 @@ receipts/        each site's intake receipts (keyed paths and counts, never valu
 overrides.json   what the run was asked for, as override strings
 failure.json     why a run could not go on, until it is resumed
 participants.json  every site that has joined, with the plan that its ledger reserved
-sites/           the virtual sites' homes (unless `state` puts them elsewhere)
+sites/           the virtual sites' homes and the coordinator's key (unless `state` puts them elsewhere)
+audits/          results of audits that may leave a site: NAME.json
+sweep.json       which point of a sweep this is
+model.safetensors, record.json: the model's weights, and the signed record of what is promised about it
 summary.json, report.html
 """
 

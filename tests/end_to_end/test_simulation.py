@@ -6,9 +6,10 @@ import stat
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fedimg import client_round
+from fedimg.cli import main
 from fedimg.config import compose
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom import receipts
@@ -82,6 +83,20 @@ def test_a_private_run_leaves_everything_that_is_promised(small_run):
     assert measured["verdict"] == "pass"  # false alarm: 2 in 10 000
     assert "Measured beside the claim" in page
     assert "contradicts" not in page
+    assert main(["verify", str(run.path)]) == 0
+
+
+def test_a_changed_run_folder_does_not_verify(small_run, capsys):
+    """The record, the model or a ledger of a run exchanged for another one's: each is named."""
+    run = small_run("rounds=1")
+    (run.path / "ledgers" / "hospital-1.json").unlink()
+    weights = load_file(run.path / "model.safetensors")
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] + 1e-3}, run.path / "model.safetensors")
+    assert main(["verify", str(run.path), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["verdict"] == "fail"
+    assert {c["check"] for c in said["checks"] if not c["passed"]} == {"hospital-1: ledger", "model"}
 
 
 def test_a_stopped_run_goes_on_to_the_same_model_bit_for_bit_in_the_test_mode(small_run):

@@ -1,0 +1,117 @@
+"""The end of a run on paper: the model's weights, the release record, and the privacy card made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from fedimg import record
+from fedimg.client_round import Site, Terms
+from fedimg.config import Config
+from fedimg.crypto.keys import SigningKey
+from fedimg.errors import FedimgError
+from fedimg.home import SiteHome
+from fedimg.models import Network
+from fedimg.operator_log import tell_operator
+from fedimg.record import ModelFacts, RunFacts, SiteFacts
+from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.participants import Departed
+from fedimg.simulation.virtual import Federation
+from fedimg.values import Vector
+
+_SWEEP = "sweep.json"
+_KEY = "coordinator.key"
+
+
+def write(
+    config: Config,
+    terms: Terms,
+    federation: Federation,
+    sites: Sequence[Site],
+    left: Sequence[Departed],
+    model: tuple[Network, Vector],
+    folder: RunFolder,
+) -> None:
+    """Write `model.safetensors` and `record.json`: before the run counts as finished, and again if it was stopped here."""
+    network, vector = model
+    tensors = network.state_dict(vector)
+    folder.write(record.MODEL_FILE, save(tensors))
+    homes = {setup.name: Path(setup.root) for setup in federation.setups}
+    stayed = [(site.name, site.plan, site.receipts, None) for site in sites]
+    gone = [(site.name, site.plan, site.receipts, site.after_round) for site in left]
+    parts = [
+        _part(
+            homes[name],
+            SiteFacts(
+                terms.run_id,
+                name,
+                terms.digest,
+                plan,
+                federation.unit,
+                config.insecure_test_mode,
+                receipts,
+                after,
+            ),
+        )
+        for name, plan, receipts, after in [*stayed, *gone]
+    ]
+    point, points = _sweep(folder)
+    facts = RunFacts(
+        run=terms.run_id,
+        mode=terms.privacy.mode,
+        unit=federation.unit,
+        insecure=config.insecure_test_mode,
+        simulated=True,
+        max_sites_per_patient=terms.privacy.max_sites_per_patient,
+        terms=terms.digest,
+        rounds=terms.rounds,
+        secagg=config.secagg.name,
+        model=ModelFacts(
+            terms.model.name, network.number_of_parameters, network.digest, record.weights_digest(tensors)
+        ),
+        point=point,
+        points=points,
+        audits=_audits(folder),
+    )
+    folder.write(record.FILE, record.signed_record(facts, parts, _coordinator_key(config, folder)))
+
+
+def note_sweep(folder: RunFolder, point: int, points: int) -> None:
+    """Keep beside the run that it is one of several; a run by itself needs no note."""
+    if points > 1:
+        folder.write_json(_SWEEP, {"point": point, "points": points})
+
+
+def _part(root: Path, facts: SiteFacts) -> dict[str, Any]:
+    """The site's own part; of a site that has left and cannot sign, what it had declared."""
+    try:
+        return record.signed_part(SiteHome.open(root), facts)
+    except FedimgError as fault:
+        if facts.left_after_round is None:
+            raise
+        if root.is_dir():
+            tell_operator(root, "signing the release record", fault)
+        return record.unsigned_part(facts)
+
+
+def _sweep(folder: RunFolder) -> tuple[int, int]:
+    file = folder.path / _SWEEP
+    if not file.exists():
+        return 1, 1
+    noted = json.loads(file.read_text("utf-8"))
+    return int(noted["point"]), int(noted["points"])
+
+
+def _audits(folder: RunFolder) -> list[Mapping[str, Any]]:
+    """Results that may leave a site, as `audits/NAME.json` in the run's folder."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted((folder.path / "audits").glob("*.json"))]
+
+
+def _coordinator_key(config: Config, folder: RunFolder) -> SigningKey:
+    """The simulated coordinator's own key, beside the virtual sites' homes: as long-lived as they are."""
+    path = (Path(config.state) if config.state else folder.path / "sites") / _KEY
+    return SigningKey.load(path) if path.exists() else SigningKey.create(path)
