@@ -17,6 +17,7 @@ VERBS = {
     "simulate": "run a whole federation in this process, or several (-m)",
     "runs": "list, show and export past runs",
     "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
+    "privacy-card": "write what a model promises its patients, for people to read",
     "cohort": "write a generated hospital's image files into a folder",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
     "site": "make a site's home folder, and read what it tells its operator",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
-from fedimg.errors import ConfigError
+from fedimg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedimg.home import SiteHome
@@ -22,7 +22,7 @@ _OF_WORK = ("ledger.sqlite", "ledger.sqlite-wal", "plans", "outbox", "receipts.j
 
 def run(argv: Sequence[str]) -> int:
     parser = verb_parser("site", "Make a site's home folder, and read what it tells its operator.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="init|log")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="init|log|open")
     about = "make a home: keys, policy and an empty privacy ledger, for good"
     init = actions.add_parser("init", help=about, description=about)
     init.add_argument("home", type=Path, help="a folder that is new or empty")
@@ -38,8 +38,15 @@ def run(argv: Sequence[str]) -> int:
     log = actions.add_parser("log", help="refusals and faults, for the site's own operator")
     log.add_argument("home", type=Path, help="a site's home folder")
     log.add_argument("--json", action="store_true", help="a JSON list on stdout")
+    about = "open this site's commitments in a release record, for one auditor: the file holds the secret"
+    opening = actions.add_parser("open", help=about, description=about)
+    opening.add_argument("home", type=Path, help="a site's home folder")
+    opening.add_argument("record", type=Path, help="a run's folder, or a record.json")
+    opening.add_argument(
+        "--out", type=Path, required=True, help="file to write, mode 0600; refused if there is one"
+    )
     arguments = parser.parse_args(argv)
-    return _init(arguments) if arguments.action == "init" else _log(arguments)
+    return {"init": _init, "log": _log, "open": _open}[arguments.action](arguments)
 
 
 def _init(arguments: Any) -> int:
@@ -112,6 +119,27 @@ def _log(arguments: Any) -> int:
     else:
         rows = [row for line in lines for row in _rows(line)]
         print_table(rows, ("time", "step", "kind", "expected", "found", "remedy"))
+    return 0
+
+
+def _open(arguments: Any) -> int:
+    """Find this site's part by its key, open it, and write the opening."""
+    from fedimg import record
+    from fedimg.cli.verify import read_bytes, record_file
+    from fedimg.crypto.keys import write_secret
+    from fedimg.home import SiteHome
+    from fedimg.record.canonical import encode
+
+    home = SiteHome.open(arguments.home)
+    document = record.read(read_bytes(record_file(arguments.record)[0]))
+    own = home.signing_key.public_bytes.hex()
+    parts = [signed["part"] for signed in document["record"]["sites"] if signed["key"] == own]
+    if len(parts) != 1:
+        raise DataError(
+            "a release record that this site signed", "one that it did not", "name another record"
+        )
+    write_secret(arguments.out, encode(record.opening(home, parts[0]).to_json()))
+    sys.stdout.write(f"{arguments.out}: holds a secret; hand it to the auditor and to nobody else\n")
     return 0
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
 from fedimg.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fedimg.record import Evidence
 
 EPILOG = """without --key the keys are those that the record itself names: that shows that nothing was changed since,
 not who wrote it. exit code 0: every check passed; 1: at least one failed; 4: not a release record."""
@@ -46,11 +50,10 @@ def run(argv: Sequence[str]) -> int:
 
     keys = dict(map(_key, arguments.key))
     file, folder = record_file(arguments.source)
-    model = arguments.model or _own_model(folder)
-    found = record.verify(
-        _bytes(file),
-        record.Evidence(keys, _ledgers(folder), model, tuple(map(_opening, arguments.opening))),
-    )
+    evidence = replace(evidence_of(folder), keys=keys, openings=tuple(map(_opening, arguments.opening)))
+    if arguments.model is not None:
+        evidence = replace(evidence, model=arguments.model)
+    found = record.verify(read_bytes(file), evidence)
     if arguments.json:
         print_json(
             {
@@ -83,7 +86,8 @@ def record_file(source: Path) -> tuple[Path, Path | None]:
     return folder / FILE, folder
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file that was named. Raises DataError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -104,23 +108,22 @@ def _key(text: str) -> tuple[str, str]:
     raise ConfigError("--key [NAME=]HEX with a public key of 32 bytes", "another value", "copy the key whole")
 
 
-def _ledgers(folder: Path | None) -> dict[str, bytes] | None:
+def evidence_of(folder: Path | None) -> Evidence:
+    """What a run's folder holds to check its record against: the ledgers' extracts and the model."""
+    from fedimg import record
+
     if folder is None:
-        return None
-    return {path.stem: path.read_bytes() for path in sorted((folder / "ledgers").glob("*.json"))}
-
-
-def _own_model(folder: Path | None) -> Path | None:
-    from fedimg.record import MODEL_FILE
-
-    return None if folder is None or not (folder / MODEL_FILE).is_file() else folder / MODEL_FILE
+        return record.Evidence()
+    ledgers = {path.stem: path.read_bytes() for path in sorted((folder / "ledgers").glob("*.json"))}
+    model = folder / record.MODEL_FILE
+    return record.Evidence(ledgers=ledgers, model=model if model.is_file() else None)
 
 
 def _opening(path: Path) -> Any:
     from fedimg.record import Opening
     from fedimg.record.canonical import decode
 
-    return Opening.from_json(decode(_bytes(path), "opening"))
+    return Opening.from_json(decode(read_bytes(path), "opening"))
 
 
 def _print(found: Any) -> None:

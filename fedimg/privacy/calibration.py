@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,18 +190,6 @@ def scratch_ledger(
     most = SCRATCH_HEADROOM * request.epsilon if epsilon_max is None else epsilon_max
     order = best_order(most, request.delta, plan.roles[0])
     return Ledger.create(path, signing_key, LedgerTerms(most, request.delta, order, scratch=True))
-
-
-def federation_epsilon(plans: Sequence[PrivacyPlan]) -> float:
-    """ε of one patient in the whole federation: the m costliest sites composed, m as declared (never a sum)."""
-    m = max((plan.request.max_sites_per_patient for plan in plans), default=1)
-    costliest = sorted(plans, key=lambda plan: plan.epsilon, reverse=True)[:m]
-    if any(plan.mode == "none" for plan in plans):
-        return math.inf
-    delta = max((plan.delta for plan in plans), default=0.5)
-    # The patient may have another role at each of the sites: the worst of all combinations counts.
-    exposures = itertools.product(*(plan.roles for plan in costliest))
-    return max(accounting.epsilon([e for role in exposure for e in role], delta) for exposure in exposures)
 
 
 def recomputed(plan: PrivacyPlan) -> tuple[float, float]:

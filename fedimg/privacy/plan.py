@@ -17,12 +17,12 @@ from fedimg.privacy.calibration import (
     EVALUATE,
     TRAIN,
     PrivacyPlan,
-    federation_epsilon,
     make_plan,
     scratch_ledger,
 )
 from fedimg.privacy.clipping import clipped_sum, clipped_vectors
 from fedimg.privacy.engines import FunctionalNetwork, PatientGradients, PatientLoss
+from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.noise import Entropy, add_noise
 from fedimg.privacy.request import PrivacyRequest

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.privacy.calibration import federation_epsilon
+from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import canonical, code, schema
 from fedimg.record.plans import plan_from_json

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.errors import DataError
-from fedimg.privacy.calibration import federation_epsilon
+from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.statement import heads
 from fedimg.record import canonical, code, model, schema

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fedimg.report.card import CardData, render_card, render_card_markdown
 from fedimg.report.data import (
     ComparisonRow,
+    ExposureRow,
     ImagePair,
     IntakeRow,
     PrivacySummary,
@@ -15,7 +17,9 @@ from fedimg.report.page import render
 from fedimg.report.site import SitePair, SiteReportData, render_site
 
 __all__ = [
+    "CardData",
     "ComparisonRow",
+    "ExposureRow",
     "ImagePair",
     "IntakeRow",
     "PrivacySummary",
@@ -25,5 +29,7 @@ __all__ = [
     "SitePrivacy",
     "SiteReportData",
     "render",
+    "render_card",
+    "render_card_markdown",
     "render_site",
 ]

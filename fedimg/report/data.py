@@ -50,6 +50,8 @@ class PrivacySummary:
         colluders: distributed mode: how many other sites the promise withstands.
         unit: "patient", or "image" where the source knows of no patients.
         left: sites that took part and did not come back, with the last round before they left.
+        composed: (ε, δ) of one patient at `max_sites_per_patient` sites, composed by an accountant; None: the
+            largest are added up.
     """
 
     mode: Mode
@@ -61,6 +63,7 @@ class PrivacySummary:
     colluders: int = 0
     unit: Literal["patient", "image"] = "patient"
     left: Mapping[str, int] = field(default_factory=dict)
+    composed: tuple[float, float] | None = None
 
     @property
     def protects(self) -> bool:
@@ -75,12 +78,16 @@ class PrivacySummary:
     @property
     def federation_epsilon(self) -> float:
         """Largest ε of one patient: the largest over sites, or the m largest added up (basic composition)."""
+        if self.composed is not None:
+            return self.composed[0]
         largest = sorted((site.epsilon for site in self.sites), reverse=True)
         return sum(largest[: self.max_sites_per_patient]) if largest else math.inf
 
     @property
     def federation_delta(self) -> float:
         """The δ that belongs to `federation_epsilon`."""
+        if self.composed is not None:
+            return self.composed[1]
         largest = sorted((site.delta for site in self.sites), reverse=True)
         return sum(largest[: self.max_sites_per_patient]) if largest else 0.0
 
@@ -138,6 +145,24 @@ class EmpiricalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ExposureRow:
+    """Bounds on what an attacker can learn of one patient, from the claimed trade-off curve; probabilities.
+
+    Attributes:
+        name: whose patients. true_positives: at 0.1 % false positives. advantage: the largest.
+        reconstruction: from a prior guess of 1 %. curve: (false-positive rate, most true positives).
+    """
+
+    name: str
+    epsilon: float
+    delta: float
+    true_positives: float
+    advantage: float
+    reconstruction: float
+    curve: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePair:
     """One generated image before and after de-identification, as PNG files."""
 
@@ -160,6 +185,7 @@ class ReportData:
         test_absent: why there is no `evaluation`; "" where there is one.
         data_card: what the data source is and how it was admitted.
         data_generated: the images show no person; only then may `images` be given.
+        exposure: what a patient is exposed to at most; empty where nothing is promised.
         empirical: ε as measured by public canaries, beside the claim.
         created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
 
@@ -184,6 +210,7 @@ class ReportData:
     data_card: str = ""
     data_generated: bool = False
     images: tuple[ImagePair, ...] = ()
+    exposure: tuple[ExposureRow, ...] = ()
     empirical: tuple[EmpiricalRow, ...] = ()
     created: str = ""
 

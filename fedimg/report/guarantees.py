@@ -55,7 +55,8 @@ def key_figures(data: ReportData) -> Markup:
         tiles.append(("ε", "∞", "nothing bounds what is revealed", False))
     elif privacy.sites:
         several = privacy.max_sites_per_patient
-        which = "largest over the sites" if several == 1 else f"the {several} largest added up"
+        together = "composed" if privacy.composed is not None else "added up"
+        which = "largest over the sites" if several == 1 else f"the {several} largest {together}"
         unit = "site" if privacy.mode == "client_level" else privacy.unit
         under = f"{which}, δ = {scientific(privacy.federation_delta)}, add or remove one {unit}"
         name = "nominal ε, void" if privacy.insecure else f"ε of one {unit}"

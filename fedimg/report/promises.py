@@ -121,7 +121,7 @@ def _not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
         f"No patient is assumed to be at more than {several} site{'s' if several > 1 else ''}. This is declared "
         "and cannot be checked, since each site uses its own pseudonyms"
         + (
-            f"; the {several} largest ε are added up."
+            f"; the releases of {several} sites are composed."
             if several > 1
             else "; ε is the largest over the sites."
         )

@@ -123,8 +123,6 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     for site in sites:
         if site.ledger is not None:
             site.ledger.disconnect()
-    if history.released is not None:
-        recording.write(config, terms, federation, sites, left, (network, history.released), folder)
     content = summary.write(
         config, terms, federation, sites, left, history, compared, comparison.note, folder
     )

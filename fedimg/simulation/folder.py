@@ -12,6 +12,7 @@ sites/           the virtual sites' homes and the coordinator's key (unless `sta
 audits/          results of audits that may leave a site: NAME.json
 sweep.json       which point of a sweep this is
 model.safetensors, record.json: the model's weights, and the signed record of what is promised about it
+privacy-card.html   the same for people
 summary.json, report.html
 """
 

@@ -15,14 +15,16 @@ from fedimg.config import Config
 from fedimg.crypto.keys import SigningKey
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
-from fedimg.models import Network
 from fedimg.operator_log import tell_operator
 from fedimg.record import ModelFacts, RunFacts, SiteFacts
+from fedimg.record.card import card_of
+from fedimg.report import render_card
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
-from fedimg.simulation.virtual import Federation
+from fedimg.simulation.virtual import Federation, own_network
 from fedimg.values import Vector
 
+CARD = "privacy-card.html"
 _SWEEP = "sweep.json"
 _KEY = "coordinator.key"
 
@@ -33,12 +35,16 @@ def write(
     federation: Federation,
     sites: Sequence[Site],
     left: Sequence[Departed],
-    model: tuple[Network, Vector],
+    model: Vector,
+    audits: Sequence[Mapping[str, Any]],
     folder: RunFolder,
 ) -> None:
-    """Write `model.safetensors` and `record.json`: before the run counts as finished, and again if it was stopped here."""
-    network, vector = model
-    tensors = network.state_dict(vector)
+    """Write `model.safetensors`, `record.json` and the card: before the run counts as finished, and again if it was stopped here.
+
+    `audits` are results that may leave a site; those in the run's `audits/` are added.
+    """
+    network = own_network(terms)
+    tensors = network.state_dict(model)
     folder.write(record.MODEL_FILE, save(tensors))
     homes = {setup.name: Path(setup.root) for setup in federation.setups}
     stayed = [(site.name, site.plan, site.receipts, None) for site in sites]
@@ -75,9 +81,11 @@ def write(
         ),
         point=point,
         points=points,
-        audits=_audits(folder),
+        audits=(*audits, *_audits(folder)),
     )
-    folder.write(record.FILE, record.signed_record(facts, parts, _coordinator_key(config, folder)))
+    written = record.signed_record(facts, parts, _coordinator_key(config, folder))
+    folder.write(record.FILE, written)
+    folder.write(CARD, render_card(card_of(record.read(written))))
 
 
 def note_sweep(folder: RunFolder, point: int, points: int) -> None:

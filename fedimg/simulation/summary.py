@@ -12,7 +12,8 @@ import fedimg
 from fedimg import report, site_report
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
-from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
+from fedimg.record.exposures import exposure_rows
 from fedimg.report import (
     ComparisonRow,
     ImagePair,
@@ -22,7 +23,7 @@ from fedimg.report import (
     RoundPoint,
     SitePrivacy,
 )
-from fedimg.simulation import closing, measured, pictures, settings
+from fedimg.simulation import closing, measured, pictures, recording, settings
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
 from fedimg.simulation.references import Compared
@@ -98,7 +99,11 @@ def write(
     if federation.public_data:
         content["intake"] = {name: _intake(federation, name) for name in federation.intake}
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
-    data = replace(data, empirical=measured.rows(audited))
+    exposed = exposure_rows(plans) if privacy.protects else ()
+    data = replace(data, empirical=measured.rows(audited), exposure=exposed)
+    if history.released is not None:
+        audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
+        recording.write(config, terms, federation, sites, left, history.released, audits, folder)
     folder.write("report.html", report.render(data))
     folder.write_json("summary.json", content)  # the last but closing: with it a run counts as finished
     closing.close(
@@ -144,7 +149,15 @@ def privacy_summary(
         secagg=config.secagg.name,
         unit=unit,
         left=left,
+        composed=_composed(config, plans),
     )
+
+
+def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, float] | None:
+    """(ε, δ) of a patient at several sites, where that is declared."""
+    if config.privacy.max_sites_per_patient == 1 or not plans:
+        return None
+    return federation_epsilon(list(plans.values())), max(plan.delta for plan in plans.values())
 
 
 def report_data(

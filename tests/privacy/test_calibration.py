@@ -7,7 +7,8 @@ import pytest
 
 from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
 from fedimg.privacy.accounting import epsilon, epsilon_prv
-from fedimg.privacy.calibration import federation_epsilon, make_plan, scratch_ledger
+from fedimg.privacy.calibration import make_plan, scratch_ledger
+from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.ledger import Ledger, LedgerTerms
 from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.renyi import rdp
@@ -186,3 +187,26 @@ def test_a_patient_at_two_sites_pays_at_both(ledger, changed):
 def test_an_open_site_makes_the_federation_open(ledger):
     open_plan = make_plan(PrivacyRequest(mode="none"), SitePolicy(500, allow_non_private=True), None)
     assert federation_epsilon([make_plan(REQUEST, POLICY, ledger), open_plan]) == math.inf
+
+
+def test_sites_that_differ_compose_at_their_worst_pair(ledger):
+    """m = 2 of three: the pair that costs most counts, whichever the order; ties by ε alone do not decide."""
+    plan = make_plan(REQUEST, POLICY, ledger)
+    two = replace(plan.request, max_sites_per_patient=2, evaluations=0)
+    plans = [
+        replace(plan, request=two, noise_multiplier=noise, sampling_rate=rate)
+        for noise, rate in ((1.5, 0.3), (0.9, 0.05), (1.2, 0.2))
+    ]
+    pairs = [
+        epsilon([*a.roles[0], *b.roles[0]], two.delta) for k, a in enumerate(plans) for b in plans[k + 1 :]
+    ]
+    assert federation_epsilon(plans) == pytest.approx(max(pairs))
+    assert federation_epsilon(plans[::-1]) == pytest.approx(max(pairs))
+
+
+def test_too_many_different_sites_are_added_up_which_is_never_less(ledger):
+    plan = make_plan(REQUEST, POLICY, ledger)
+    two = replace(plan.request, max_sites_per_patient=2, evaluations=0)
+    plans = [replace(plan, request=two, noise_multiplier=2 + k / 10, sampling_rate=1.0) for k in range(12)]
+    worst = epsilon([*plans[0].roles[0], *plans[1].roles[0]], two.delta)
+    assert federation_epsilon(plans) >= worst

@@ -1,0 +1,48 @@
+"""What one patient can be exposed to who may be at several sites."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from fedimg.privacy import accounting
+from fedimg.privacy.calibration import PrivacyPlan
+from fedimg.privacy.events import Event, merged
+
+# Ways in which a patient may be at several sites, before their costs are added up instead.
+_MOST_EXPOSURES = 64
+
+
+def federation_exposures(plans: Sequence[PrivacyPlan]) -> list[tuple[Event, ...]] | None:
+    """Everything that one patient can be exposed to who is at m sites, m as declared: one tuple a possibility.
+
+    A patient may be at any m sites and have any role at each. None where that is too many to go through.
+    """
+    m = max((plan.request.max_sites_per_patient for plan in plans), default=1)
+    alike = Counter(plan.roles for plan in plans)
+    found: set[tuple[Event, ...]] = set()
+    for sites in itertools.combinations_with_replacement(sorted(alike, key=repr), min(m, len(plans))):
+        if all(count <= alike[roles] for roles, count in Counter(sites).items()):
+            found.update(merged([e for role in roles for e in role]) for roles in itertools.product(*sites))
+        if m > 1 and len(found) > _MOST_EXPOSURES:
+            return None
+    return sorted(found, key=repr)
+
+
+def federation_epsilon(plans: Sequence[PrivacyPlan]) -> float:
+    """ε of one patient in the whole federation, at the largest δ: any m sites composed (never a sum, never a share).
+
+    Where the sites' plans differ in too many ways to go through all m of them, the m largest ε at δ/m are
+    added up (basic composition), which is never less.
+    """
+    if any(plan.mode == "none" for plan in plans):
+        return math.inf
+    delta = max((plan.delta for plan in plans), default=0.5)
+    exposures = federation_exposures(plans)
+    if exposures is not None:
+        return max((accounting.epsilon(events, delta) for events in exposures), default=0.0)
+    m = max(plan.request.max_sites_per_patient for plan in plans)
+    each = (max(accounting.epsilon(role, delta / m) for role in plan.roles) for plan in plans)
+    return math.fsum(sorted(each, reverse=True)[:m])
