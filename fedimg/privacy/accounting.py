@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import numpy as np
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
+from fedimg.privacy.renyi import ORDERS, epsilon_rdp
 
 if TYPE_CHECKING:
     from dp_accounting.pld import PLDAccountant
@@ -37,14 +39,24 @@ __all__ = [
 
 def accountant_versions() -> dict[str, str]:
     """Names and versions of both accountants, for the release record."""
-    return {"pld": f"dp-accounting {version('dp-accounting')}", "prv": f"opacus {version('opacus')}"}
+    return {
+        "pld": f"dp-accounting {version('dp-accounting')}",
+        "prv": f"opacus {version('opacus')}",
+        "own": f"fedimg {version('fedimg')}",
+    }
+
+
+def methods(law: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """(name in `accountant_versions`, method) of the two accountants that noise of this law has."""
+    return (("own", "RDP"), ("pld", "RDP")) if law != "gaussian" else (("pld", "PLD"), ("prv", "PRV"))
 
 
 def epsilon(events: Sequence[Event], delta: float) -> float:
     """ε of all events together at `delta`, add-or-remove-one-patient, never too small.
 
     Privacy loss distributions on a grid of 1e-3, of 1e-4 where ε is below 1; infinite where any
-    noise multiplier is below 0.2. Discretisation is pessimistic, so the true ε is at most this.
+    noise multiplier is below 0.2. Discretisation is pessimistic, so the true ε is at most this. Where any
+    noise is discrete Gaussian, Rényi divergences of integer orders instead.
     """
     check_delta(delta)
     together = merged(events)
@@ -52,6 +64,8 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
         return 0.0
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
         return math.inf
+    if any(event.law != "gaussian" for event in together):
+        return epsilon_rdp(together, delta)
     coarse = _epsilon_pld(together, delta, INTERVAL)
     return coarse if coarse >= 1 else min(coarse, _epsilon_pld(together, delta, FINE_INTERVAL))
 
@@ -80,14 +94,31 @@ def pld_accountant(events: Sequence[Event], interval: float = INTERVAL) -> PLDAc
 
 
 def epsilon_prv(events: Sequence[Event], delta: float) -> float:
-    """The same by Opacus' PRV accountant (its upper estimate); agrees with `epsilon` within 0.02."""
+    """The same by Opacus' PRV accountant (its upper estimate); agrees with `epsilon` within 0.02.
+
+    Where any noise is discrete Gaussian, by dp-accounting's Rényi accountant, an implementation of its own.
+    """
     check_delta(delta)
     together = merged(events)
     if not together:
         return 0.0
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
         return math.inf
+    if any(event.law != "gaussian" for event in together):
+        return _epsilon_second_rdp(together, delta)
     return _epsilon_prv(together, delta)
+
+
+@lru_cache(maxsize=512)
+def _epsilon_second_rdp(events: tuple[Event, ...], delta: float) -> float:
+    import dp_accounting
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant(ORDERS, dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for event in events:
+        gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+        accountant.compose(dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian), event.count)
+    return float(accountant.get_epsilon(delta))
 
 
 @lru_cache(maxsize=512)
@@ -108,6 +139,7 @@ def calibrate(
     sampling_rate: float,
     count: int,
     others: Sequence[Event] = (),
+    law: str = "gaussian",
 ) -> float:
     """Least noise multiplier (within 0.1 %) whose `count` releases, beside `others`, cost ≤ the target.
 
@@ -117,13 +149,13 @@ def calibrate(
     """
     if not (math.isfinite(target_epsilon) and target_epsilon > 0):
         raise ConfigError("a finite target ε > 0", f"{target_epsilon}", "set privacy.epsilon")
-    return _calibrate(target_epsilon, delta, sampling_rate, count, merged(others))
+    return _calibrate(target_epsilon, delta, Event(1.0, sampling_rate, count, law), merged(others))
 
 
 @lru_cache(maxsize=512)
-def _calibrate(target: float, delta: float, rate: float, count: int, others: tuple[Event, ...]) -> float:
+def _calibrate(target: float, delta: float, one: Event, others: tuple[Event, ...]) -> float:
     def fits(noise_multiplier: float) -> bool:
-        return epsilon((*others, Event(noise_multiplier, rate, count)), delta) <= target
+        return epsilon((*others, replace(one, noise_multiplier=noise_multiplier)), delta) <= target
 
     if others and epsilon(others, delta) >= target:
         raise ConfigError(

@@ -94,7 +94,7 @@ class PrivacyPlan:
     def _roles(self, counts: Mapping[str, int]) -> tuple[tuple[Event, ...], ...]:
         groups: dict[str, list[Event]] = {}
         for a in self.allowances:
-            event = Event(a.noise_multiplier, a.sampling_rate, counts[a.release])
+            event = Event(a.noise_multiplier, a.sampling_rate, counts[a.release], self.request.noise_law)
             groups.setdefault(a.role, []).append(event)
         return tuple(tuple(group) for group in groups.values())
 
@@ -131,16 +131,17 @@ class PrivacyPlan:
             "epsilon": self.epsilon if private else None,
             "delta": self.delta if private else None,
             "accountants": [
-                {"name": versions["pld"], "method": "PLD", "epsilon": self.epsilon if private else None},
-                {
-                    "name": versions["prv"],
-                    "method": "PRV",
-                    "epsilon": self.epsilon_second if private else None,
-                },
+                {"name": versions[name], "method": method, "epsilon": value if private else None}
+                for (name, method), value in zip(
+                    accounting.methods(self.request.noise_law),
+                    (self.epsilon, self.epsilon_second),
+                    strict=True,
+                )
             ],
             "sampler": "poisson" if self.mode != "none" else "shuffle",
             "sampling_rate": self.sampling_rate,
             "noise_multiplier": self.noise_multiplier,
+            "noise": self.request.noise if self.mode != "none" else "none",
             "noise_source": "insecure seed" if insecure else "operating system",
             "steps": self.steps,
             "retry_allowance": self.request.retries,
@@ -208,17 +209,21 @@ def _with_noise(request: PrivacyRequest, declared_patients: int) -> PrivacyPlan:
     rate = request.rate_at(declared_patients)
     if request.mode == "none":
         return PrivacyPlan(request, declared_patients, rate, 0.0, 0.0, math.inf, math.inf)
-    evaluation: float = 0.0
+    law, evaluation = request.noise_law, 0.0
     others: tuple[Event, ...] = ()
     if request.evaluations:
         count, share = request.evaluations + request.evaluation_retries, request.evaluation_share
         if share is None:
-            evaluation = accounting.calibrate(HELD_OUT_SHARE * request.epsilon, request.delta, 1.0, count)
+            evaluation = accounting.calibrate(
+                HELD_OUT_SHARE * request.epsilon, request.delta, 1.0, count, law=law
+            )
         else:
-            evaluation = accounting.calibrate(share * request.epsilon, share * request.delta, 1.0, count)
-            others = (Event(evaluation, 1.0, count),)
+            evaluation = accounting.calibrate(
+                share * request.epsilon, share * request.delta, 1.0, count, law=law
+            )
+            others = (Event(evaluation, 1.0, count, law),)
     steps = request.steps + request.retries
-    noise = accounting.calibrate(request.epsilon, request.delta, rate, steps, others)
+    noise = accounting.calibrate(request.epsilon, request.delta, rate, steps, others, law)
     return PrivacyPlan(request, declared_patients, rate, noise, evaluation, math.inf, math.inf)
 
 

@@ -16,6 +16,7 @@ from fedimg.errors import ConfigError, FedimgError
 from fedimg.privacy import bookkeeping
 from fedimg.privacy.batches import PatientBatch
 from fedimg.privacy.engines import PatientGradients
+from fedimg.privacy.integers import as_integers, integer_grid
 from fedimg.values import ClippedSum, Vector
 
 # Book-keeping never adds up the very numbers whose norm it took: float32 kernels in another order differ by
@@ -31,6 +32,8 @@ def clipped_sum(
     batch: PatientBatch,
     l2_clip_norm: float,
     failed: Callable[[Exception], None] = lambda _fault: None,
+    *,
+    integers: bool = False,
 ) -> ClippedSum:
     """Σ over patients of g·min(1, C/‖g‖₂), g the gradient of a patient's mean loss.
 
@@ -39,6 +42,8 @@ def clipped_sum(
         batch: the sampled patients; empty is fine and gives zeros.
         l2_clip_norm: C.
         failed: is told of what a patient's images made a library raise, for the site's own operator.
+        integers: round each patient's clipped vector to whole steps of `integer_grid(C)` of checked norm, so
+            that sum and sensitivity are exact.
 
     Returns:
         (P,) float64 with sensitivity C under adding or removing one patient. Norms are float64. Rows are
@@ -48,15 +53,15 @@ def clipped_sum(
         would be an answer about that patient.
     """
     _check_norm(l2_clip_norm)
-    total = torch.zeros(flat.numel(), dtype=torch.float64, device=flat.device)
+    total = _zeros(flat.numel(), flat.device, integers=integers)
     for images, labels in batch.to(flat.device).by_count():
         engine = gradients.settled(flat, images)
-        step = engine.patients_at_once(flat, images)
+        step = engine.patients_at_once(flat, images, rows=integers)
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            add = _add_bookkept if _by_layers(engine, l2_clip_norm) else _add_rows
+            add = _add_bookkept if _by_layers(engine, l2_clip_norm) and not integers else _add_rows
             add(total, _Step(engine, flat, l2_clip_norm, failed), images[part], labels[part])
-    return ClippedSum(total.cpu().numpy(), l2_clip_norm)
+    return _as_sum(total, l2_clip_norm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +122,27 @@ def _rows(
     return torch.cat(alone)
 
 
-def clipped_vectors(vectors: Vector, l2_clip_norm: float) -> ClippedSum:
+def clipped_vectors(vectors: Vector, l2_clip_norm: float, *, integers: bool = False) -> ClippedSum:
     """The same for given vectors, (U, k) float64, one row a patient: used by histogram releases."""
     _check_norm(l2_clip_norm)
     if vectors.ndim != 2:
         raise ConfigError("one vector a patient, (U, k)", f"{vectors.ndim} dimensions", "stack the vectors")
-    total = torch.zeros(vectors.shape[1], dtype=torch.float64)
+    total = _zeros(vectors.shape[1], torch.device("cpu"), integers=integers)
     if len(vectors):
         _add_clipped(total, torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64)), l2_clip_norm)
-    return ClippedSum(total.numpy(), l2_clip_norm)
+    return _as_sum(total, l2_clip_norm)
+
+
+def _zeros(size: int, device: torch.device, *, integers: bool) -> torch.Tensor:
+    return torch.zeros(size, dtype=torch.int64 if integers else torch.float64, device=device)
+
+
+def _as_sum(total: torch.Tensor, l2_clip_norm: float) -> ClippedSum:
+    """Integers below 2⁵³ times a power of two are float64 numbers, so nothing is rounded."""
+    vector: Vector = total.cpu().numpy().astype(np.float64)
+    if total.dtype == torch.int64:
+        vector = vector * integer_grid(l2_clip_norm)
+    return ClippedSum(vector, l2_clip_norm)
 
 
 def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -> None:
@@ -133,8 +150,13 @@ def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -
     # row by row: a float64 copy of all rows would be the step's largest array, and cost more than the sum
     norms = torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows]).tolist()
     for row, norm in zip(rows, norms, strict=True):
-        if np.isfinite(norm):
-            total.add_(row, alpha=min(1.0, l2_clip_norm / norm) if norm > 0 else 1.0)
+        if not np.isfinite(norm):
+            continue
+        factor = min(1.0, l2_clip_norm / norm) if norm > 0 else 1.0
+        if total.dtype == torch.int64:
+            total.add_(as_integers(row.double() * factor, l2_clip_norm))
+        else:
+            total.add_(row, alpha=factor)
 
 
 def _check_norm(l2_clip_norm: float) -> None:

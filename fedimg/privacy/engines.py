@@ -112,13 +112,13 @@ class PatientGradients:
         engine, chunk = fastest(workload)
         return replace(self, engine=engine, chunk=self.chunk or chunk)
 
-    def patients_at_once(self, flat: torch.Tensor, images: torch.Tensor) -> int:
-        """How many patients of `images` (B, M, C, *spatial) form a chunk."""
+    def patients_at_once(self, flat: torch.Tensor, images: torch.Tensor, *, rows: bool = False) -> int:
+        """How many patients of `images` (B, M, C, *spatial) form a chunk. `rows`: whatever the engine."""
         if self.chunk:
             return max(1, self.chunk // images.shape[1])
         pixels, values = CPU_LIMITS if flat.device.type == "cpu" else ACCELERATOR_LIMITS
         patients = pixels // max(1, images[0].numel())
-        if self.engine != "bookkeeping":
+        if rows or self.engine != "bookkeeping":
             patients = min(patients, values // flat.numel())
         return max(1, patients)
 

@@ -10,23 +10,29 @@ from fedimg.errors import ConfigError
 
 # Below this noise the distributions cover thousands of ε; it is called non-private (privacy design §3).
 LEAST_NOISE_MULTIPLIER = 0.2
+LAWS = ("gaussian", "discrete_gaussian")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`count` releases of a Gaussian on a Poisson sample of patients.
+    """`count` releases with Gaussian noise on a Poisson sample of patients.
 
     Attributes:
         noise_multiplier: noise standard deviation ÷ sensitivity.
         sampling_rate: chance of a patient to be in one release; 1 where all are.
         count: number of such releases.
+        law: of the noise. A Gaussian that is rounded afterwards is "gaussian"; "discrete_gaussian" has no known
+            privacy loss distribution here and is accounted by Rényi divergences.
     """
 
     noise_multiplier: float
     sampling_rate: float
     count: int
+    law: str = "gaussian"
 
     def __post_init__(self) -> None:
+        if self.law not in LAWS:
+            raise ConfigError(" or ".join(LAWS), self.law, "use a law of noise that an accountant knows")
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
             raise ConfigError("a finite noise multiplier ≥ 0", f"{self.noise_multiplier}", "check the plan")
         if not 0 < self.sampling_rate <= 1:
@@ -37,11 +43,11 @@ class Event:
 
 def merged(events: Sequence[Event]) -> tuple[Event, ...]:
     """Equal events as one, in a fixed order: composition does not depend on the order."""
-    counts: dict[tuple[float, float], int] = {}
+    counts: dict[tuple[float, float, str], int] = {}
     for event in events:
-        key = (event.noise_multiplier, event.sampling_rate)
+        key = (event.noise_multiplier, event.sampling_rate, event.law)
         counts[key] = counts.get(key, 0) + event.count
-    return tuple(Event(s, q, n) for (s, q), n in sorted(counts.items()) if n)
+    return tuple(Event(s, q, n, law) for (s, q, law), n in sorted(counts.items()) if n)
 
 
 def check_delta(delta: float) -> None:

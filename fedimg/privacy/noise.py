@@ -10,17 +10,22 @@ significant bits for differential privacy").
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
 from fedimg.errors import ConfigError
+from fedimg.privacy.discrete_gaussian import discrete_gaussian
 from fedimg.privacy.entropy import Entropy, InsecureSeededEntropy, OsEntropy
+from fedimg.privacy.integers import integer_grid
 from fedimg.values import ClippedSum, Vector
 
 __all__ = ["Entropy", "InsecureSeededEntropy", "OsEntropy", "add_noise", "gaussian", "grid_step"]
 
 # Grid steps per noise standard deviation: 2^20 costs a relative variance of 1/(12·2^40).
 GRID_BITS = 20
+# Integers below are float64 numbers, and so are their sums with noise.
+_EXACT = 2.0**52
 
 
 def gaussian(size: int, std: float, entropy: Entropy) -> Vector:
@@ -45,20 +50,48 @@ def grid_step(std: float) -> float:
     return math.ldexp(1.0, math.floor(math.log2(std)) - GRID_BITS)
 
 
-def add_noise(total: ClippedSum, noise_multiplier: float, entropy: Entropy) -> tuple[Vector, float]:
-    """`total` plus N(0, (noise_multiplier · sensitivity)²), rounded to the grid.
+def add_noise(
+    total: ClippedSum, noise_multiplier: float, entropy: Entropy, noise: str = "gaussian"
+) -> tuple[Vector, float]:
+    """`total` plus noise of standard deviation noise_multiplier · sensitivity.
+
+    Args:
+        noise: "gaussian": N(0, s²) is added and the result rounded to the grid. "strict": `total` must be whole
+            steps of the patients' grid, and N(0, s²) in such steps is rounded before it is added, which equals
+            rounding the noised sum. "discrete_gaussian": the same with exact discrete Gaussian noise.
 
     Returns:
         The (P,) noised sum and the standard deviation of its noise.
 
     Raises:
-        ConfigError: the noise would have no spread: a noise multiplier of 0 is no mechanism.
+        ConfigError: the noise would have no spread: a noise multiplier of 0 is no mechanism. Or an integer
+            noise for a sum that is not of integers.
     """
     std = noise_multiplier * total.sensitivity
     if not (math.isfinite(std) and std > 0):
         raise ConfigError(
             "noise of positive, finite spread", f"{std}", "set privacy.epsilon and the clip norm"
         )
+    if noise != "gaussian":
+        return _on_integers(total, noise_multiplier, entropy, noise), std
     noised = total.vector + gaussian(total.vector.size, std, entropy)
     step = grid_step(std)
     return np.asarray(np.rint(noised / step) * step, dtype=np.float64), std
+
+
+def _on_integers(total: ClippedSum, noise_multiplier: float, entropy: Entropy, noise: str) -> Vector:
+    grid = integer_grid(total.sensitivity)
+    steps = total.vector / grid
+    if not (steps == np.rint(steps)).all() or not (np.abs(steps) < _EXACT).all():
+        raise ConfigError(
+            "a sum of patients' integers", "values between grid points", "clip with integers=True"
+        )
+    if noise == "strict":
+        drawn = np.rint(gaussian(steps.size, noise_multiplier * (total.sensitivity / grid), entropy))
+    elif noise == "discrete_gaussian":
+        # the next integer above the variance: never less noise than was accounted for
+        std = Fraction(noise_multiplier) * Fraction(total.sensitivity) / Fraction(grid)
+        drawn = discrete_gaussian(steps.size, math.ceil(std**2), entropy).astype(np.float64)
+    else:
+        raise ConfigError("noise gaussian, strict or discrete_gaussian", noise, "set privacy.noise")
+    return np.asarray((steps + drawn) * grid, dtype=np.float64)

@@ -78,6 +78,10 @@ class ReleaseSession:
         return tuple(self._faults)
 
     @property
+    def _integers(self) -> bool:
+        return self.plan.request.noise != "gaussian"
+
+    @property
     def insecure(self) -> bool:
         return self._entropy.insecure
 
@@ -102,7 +106,14 @@ class ReleaseSession:
             if self._present is not None:
                 patients = np.intersect1d(patients, self._present(), assume_unique=True)
             batch = gather(dataset, patients, request.images_per_patient, self._loss.augment, self._entropy)
-            return clipped_sum(gradients, params.detach(), batch, request.l2_clip_norm, self._faults.append)
+            return clipped_sum(
+                gradients,
+                params.detach(),
+                batch,
+                request.l2_clip_norm,
+                self._faults.append,
+                integers=self._integers,
+            )
 
         return self.release(TRAIN, sampled, self.plan.noise_multiplier)
 
@@ -112,7 +123,9 @@ class ReleaseSession:
         `vectors` is called after the charge: it reads the patients' images.
         """
         return self.release(
-            EVALUATE, lambda: clipped_vectors(vectors(), 1.0), self.plan.evaluation_noise_multiplier
+            EVALUATE,
+            lambda: clipped_vectors(vectors(), 1.0, integers=self._integers),
+            self.plan.evaluation_noise_multiplier,
         )
 
     def release(self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float) -> NoisedSum:
@@ -121,6 +134,6 @@ class ReleaseSession:
         The charge is on the disk before the data is read, so a crash anywhere overstates the spend.
         """
         name = self._ledger.charge(self.plan.digest, kind)
-        vector, std = add_noise(clipped(), noise_multiplier, self._entropy)
+        vector, std = add_noise(clipped(), noise_multiplier, self._entropy, self.plan.request.noise)
         self._releases.append(name)
         return NoisedSum(vector, std, name)

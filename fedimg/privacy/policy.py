@@ -29,6 +29,7 @@ class SitePolicy:
         min_patients: the least declared size that may take part.
         max_epsilon, max_delta: the most one run may cost a patient. δ is further held to 1/(10 · n̄).
         min_noise_multiplier: the least σ ÷ sensitivity of any training release.
+        allowed_noise: laws of noise that may be used, as `privacy.noise` names them; "*" alone allows all.
         max_sites_per_patient: the most sites one patient may be declared to be at.
         allow_non_private: whether `privacy=none` may run here at all.
         allowed_models: names of networks; "*" alone allows all built-in ones.
@@ -41,6 +42,7 @@ class SitePolicy:
     max_epsilon: float = 10.0
     max_delta: float = 1e-4
     min_noise_multiplier: float = 0.3
+    allowed_noise: tuple[str, ...] = ("*",)
     max_sites_per_patient: int = 1
     allow_non_private: bool = False
     allowed_models: tuple[str, ...] = ("*",)
@@ -111,6 +113,8 @@ class SitePolicy:
             return
         if request.epsilon > self.max_epsilon:
             _refuse("max_epsilon", f"ε at most {self.max_epsilon:g}", f"{request.epsilon:g}")
+        if "*" not in self.allowed_noise and request.noise not in self.allowed_noise:
+            _refuse("allowed_noise", f"privacy.noise {' or '.join(self.allowed_noise)}", request.noise)
         largest = 1 / (10 * self.declared_patients)
         remedy = f"set privacy.delta to at most {rounded_down(self.largest_delta):g}"
         if request.delta > largest * (1 + 1e-9):

@@ -25,6 +25,11 @@ def rdp(event: Event, order: int) -> float:
 
     Mironov, Talwar & Zhang 2019 (arXiv 1908.10530), §3.3: for integer α,
     A = Σₖ C(α,k) (1−q)^{α−k} qᵏ exp((k²−k)/(2σ²)), and the cost is log A/(α−1).
+
+    It bounds the discrete Gaussian on integer vectors too: its divergence at shift μ is at most α‖μ‖²/(2σ²)
+    (Canonne, Kamath & Steinke 2020, Prop. 5 and its sum over coordinates), which bounds every term of A, and
+    the reflection k → μ − k of the integers exchanges the two hypotheses, so the direction that A measures is
+    the worse one (Mironov et al., Theorem 5, with a sum in place of the integral).
     """
     if order < 2:
         raise ConfigError("an integer order ≥ 2", f"{order}", "open the ledger with another order")
@@ -59,3 +64,12 @@ def best_order(epsilon_max: float, delta: float, events: Sequence[Event]) -> int
         return filter_budget(epsilon_max, delta, order) / math.fsum(rdp(event, order) for event in events)
 
     return max(ORDERS, key=copies)
+
+
+def epsilon_rdp(events: Sequence[Event], delta: float) -> float:
+    """ε of all events together at `delta` by Rényi divergences of integer orders: the least over `ORDERS`."""
+    if not any(event.count for event in events):
+        return 0.0
+    return max(
+        0.0, min(math.fsum(rdp(event, a) for event in events) + rdp_conversion(a, delta) for a in ORDERS)
+    )

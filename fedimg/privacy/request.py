@@ -9,6 +9,7 @@ from typing import Any
 from fedimg.errors import ConfigError
 
 MODES = ("per_site", "none")
+NOISES = ("gaussian", "strict", "discrete_gaussian")
 ENGINES = ("auto", "bookkeeping", "vmap", "autograd")
 
 
@@ -34,6 +35,10 @@ class PrivacyRequest:
         max_sites_per_patient: at how many sites one patient may be; printed beside ε.
         retry_allowance: training releases that may be made twice after a crash. They are counted in ε
             from the start. None: the steps of two rounds.
+        noise: "gaussian" (sums in float64, noised, then rounded to a public grid), "strict" (each patient's
+            clipped vector is rounded to integers of checked norm first, so that sum and sensitivity are exact;
+            the noise is a rounded Gaussian), or "discrete_gaussian" (the same with exact discrete Gaussian
+            noise, which Rényi divergences account for).
         engine: how per-patient gradients are computed; they agree to 1e-5 of the norm.
         chunk: images held at once in a step; bounds the memory, never changes the sum. 0: chosen by engine.
     """
@@ -51,11 +56,12 @@ class PrivacyRequest:
     images_per_patient: int = 4
     max_sites_per_patient: int = 1
     retry_allowance: int | None = None
+    noise: str = "gaussian"
     engine: str = "auto"
     chunk: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("mode", MODES), ("engine", ENGINES)):
+        for name, choices in (("mode", MODES), ("noise", NOISES), ("engine", ENGINES)):
             if getattr(self, name) not in choices:
                 _refuse(name, " or ".join(choices), getattr(self, name))
         for name in ("epsilon", "l2_clip_norm"):
@@ -79,6 +85,11 @@ class PrivacyRequest:
             _refuse(
                 "expected_batch_size", "a number > 0 where sampling_rate is not set", self.expected_batch_size
             )
+
+    @property
+    def noise_law(self) -> str:
+        """What an accountant must know of the noise: rounding is post-processing."""
+        return "discrete_gaussian" if self.noise == "discrete_gaussian" else "gaussian"
 
     @property
     def steps(self) -> int:

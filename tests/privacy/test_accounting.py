@@ -85,3 +85,44 @@ def test_a_delta_that_promises_nothing_is_refused(delta):
 def test_both_accountants_are_named_with_their_versions():
     assert accountant_versions()["pld"].startswith("dp-accounting ")
     assert accountant_versions()["prv"].startswith("opacus ")
+
+
+@pytest.mark.parametrize(("sigma", "q", "steps", "delta"), [(1.0, 0.01, 1000, 1e-5), (3.0, 1.0, 9, 1e-5)])
+def test_discrete_noise_is_accounted_by_renyi_divergences_and_never_cheaper(sigma, q, steps, delta):
+    discrete = [Event(sigma, q, steps, "discrete_gaussian")]
+    found = epsilon(discrete, delta)
+    assert found == pytest.approx(epsilon_prv(discrete, delta), rel=0.01)
+    assert found > epsilon([Event(sigma, q, steps)], delta)
+    assert epsilon([*discrete, Event(20.0, 1.0, 1)], delta) > found
+
+
+def test_calibration_of_discrete_noise_meets_its_own_accountant():
+    sigma = calibrate(3.0, 1e-5, 0.1, 200, law="discrete_gaussian")
+    assert epsilon([Event(sigma, 0.1, 200, "discrete_gaussian")], 1e-5) <= 3.0
+    assert epsilon([Event(sigma / 1.002, 0.1, 200, "discrete_gaussian")], 1e-5) > 3.0
+    assert sigma > calibrate(3.0, 1e-5, 0.1, 200)
+
+
+def test_a_law_that_no_accountant_knows_is_refused():
+    with pytest.raises(ConfigError, match="gaussian or discrete_gaussian; found skellam"):
+        Event(1.0, 0.1, 1, "skellam")
+
+
+@pytest.mark.parametrize(
+    ("sigma", "q", "steps"),
+    [(0.7, 0.02, 10), (0.7, 0.02, 200), (1.5, 0.2, 10), (1.5, 0.02, 400), (5.0, 0.2, 400), (5.0, 1.0, 10)],
+)
+def test_both_accountants_agree_over_a_grid(sigma, q, steps):
+    found = epsilon([Event(sigma, q, steps)], 1e-5)
+    assert 0.05 < found < 10
+    assert epsilon_prv([Event(sigma, q, steps)], 1e-5) == pytest.approx(found, abs=0.02)
+
+
+def test_the_grid_of_losses_is_a_thousandth_and_rounds_up():
+    """A grid ten times finer costs less, by at most the coarse grid's width a composed loss."""
+    from fedimg.privacy.accounting import INTERVAL, _epsilon_pld
+
+    assert INTERVAL == 1e-3
+    events = (Event(2.0, 0.1, 500),)
+    fine = _epsilon_pld(events, 1e-5, 1e-4)
+    assert 0 <= epsilon(events, 1e-5) - fine < 0.01

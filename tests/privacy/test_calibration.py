@@ -11,7 +11,7 @@ from fedimg.privacy.calibration import make_plan, scratch_ledger
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.ledger import Ledger, LedgerTerms
 from fedimg.privacy.policy import SitePolicy
-from fedimg.privacy.renyi import rdp
+from fedimg.privacy.renyi import epsilon_rdp, rdp
 from fedimg.privacy.request import PrivacyRequest
 
 POLICY = SitePolicy(500)
@@ -210,3 +210,42 @@ def test_too_many_different_sites_are_added_up_which_is_never_less(ledger):
     plans = [replace(plan, request=two, noise_multiplier=2 + k / 10, sampling_rate=1.0) for k in range(12)]
     worst = epsilon([*plans[0].roles[0], *plans[1].roles[0]], two.delta)
     assert federation_epsilon(plans) >= worst
+
+
+def test_discrete_noise_is_calibrated_and_recorded_by_the_accountant_it_has(tmp_path, signing_key):
+    """Never by the Gaussian's privacy loss distribution, which would say less noise is enough."""
+    request = replace(REQUEST, noise="discrete_gaussian")
+    opened = scratch_ledger(tmp_path / "d.sqlite", signing_key, request, POLICY)
+    plan = make_plan(request, POLICY, opened)
+    gaussian_plan = make_plan(replace(REQUEST, noise="strict"), POLICY, opened)
+    opened.disconnect()
+    assert {event.law for role in plan.roles for event in role} == {"discrete_gaussian"}
+    assert plan.noise_multiplier > gaussian_plan.noise_multiplier * 1.03
+    assert plan.epsilon == epsilon_rdp(plan.roles[0], 2e-5) <= 3.0
+    record = plan.release_record()
+    assert record["noise"] == "discrete_gaussian"
+    assert [a["method"] for a in record["accountants"]] == ["RDP", "RDP"]
+    assert record["accountants"][1]["epsilon"] == pytest.approx(plan.epsilon, rel=0.01)
+    strict = gaussian_plan.release_record()
+    assert (strict["noise"], [a["method"] for a in strict["accountants"]]) == ("strict", ["PLD", "PRV"])
+    assert plan.epsilon_after(10, 0) < plan.epsilon
+
+
+def test_noise_is_calibrated_to_what_the_ledger_has_left_and_not_to_what_it_opened_with(
+    tmp_path, signing_key
+):
+    """A ledger that holds one run and a part of another raises the second run's noise, or refuses it."""
+    roomy = scratch_ledger(tmp_path / "r.sqlite", signing_key, REQUEST, POLICY)
+    first = make_plan(REQUEST, POLICY, roomy)
+    cost = roomy.terms.budget - roomy.remaining
+    assert cost == 0
+    roomy.reserve("one", first)
+    left = roomy.remaining
+    with pytest.raises(BudgetExhausted, match="the largest that still fits") as refusal:
+        make_plan(REQUEST, POLICY, roomy)
+    fits = float(re.search(r"privacy.epsilon=([\d.]+)", str(refusal.value))[1])
+    second = make_plan(replace(REQUEST, epsilon=fits), POLICY, roomy)
+    spent = math.fsum(rdp(event, roomy.terms.order) for event in second.roles[0])
+    assert 0.8 * left < spent <= left < roomy.terms.budget
+    assert second.epsilon <= fits
+    roomy.disconnect()

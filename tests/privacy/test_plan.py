@@ -1,15 +1,20 @@
 """The one place: charged first, then sampled, clipped, summed, noised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fedimg.errors import BudgetExhausted, ConfigError, LedgerError
 from fedimg.privacy.batches import gather
+from fedimg.privacy.calibration import _calibrated
 from fedimg.privacy.clipping import clipped_sum
 from fedimg.privacy.engines import PatientGradients, PatientLoss
+from fedimg.privacy.integers import integer_grid
 from fedimg.privacy.noise import InsecureSeededEntropy, OsEntropy, gaussian, grid_step
 from fedimg.privacy.plan import ReleaseSession
+from fedimg.privacy.request import PrivacyRequest
 from fedimg.privacy.sampling import poisson_sample
 
 FLAT = torch.linspace(-1, 1, 10)
@@ -174,3 +179,43 @@ def test_an_open_run_has_no_releases(plan_of, ledger_for):
     ledger = ledger_for(plan_of())
     with pytest.raises(ConfigError, match="an open run has no releases"):
         ReleaseSession(plan_of(mode="none"), ledger, OsEntropy())
+
+
+@pytest.mark.parametrize("noise", ["strict", "discrete_gaussian"])
+def test_integer_modes_release_whole_steps_of_the_patients_grid(plan_of, ledger_for, patients, linear, noise):
+    plan = plan_of(noise=1.5, l2_clip_norm=0.3)
+    plan = replace(plan, request=replace(plan.request, noise=noise))
+    session = ReleaseSession(plan, ledger_for(plan), OsEntropy())
+    for noised, clip in (
+        (session.gradient_step(FLAT, patients([1, 3, 2, 4] * 5), linear), 0.3),
+        (session.gradient_step(FLAT, patients([]), linear), 0.3),
+        (session.histogram(lambda: np.full((3, 4), 0.3)), 1.0),
+    ):
+        steps = noised.vector / integer_grid(clip)
+        assert np.array_equal(steps, np.rint(steps))
+        assert noised.vector.any()
+
+
+def test_sixteen_images_a_patient_cost_the_same_epsilon_as_one(plan_of, ledger_for, patients, linear):
+    """The unit is the patient: neither the accountant nor the bound on the sum sees how many images there are."""
+    one, sixteen = (PrivacyRequest(epsilon=3.0, rounds=20, images_per_patient=m) for m in (1, 16))
+    plans = [_calibrated(request, 500) for request in (one, sixteen)]
+    assert plans[0].epsilon == plans[1].epsilon <= 3.0
+    assert plans[0].noise_multiplier == plans[1].noise_multiplier
+    assert plans[0].roles == plans[1].roles
+    for images in (1, 16):
+        alone = gather(patients([images], scale=9.0), np.arange(1), images, None, OsEntropy())
+        assert len(alone.labels) == images
+        share = clipped_sum(PatientGradients(linear, PatientLoss()), FLAT, alone, 0.1).vector
+        assert np.linalg.norm(share) <= 0.1 * (1 + 1e-12)
+        assert np.linalg.norm(share) == pytest.approx(0.1)
+
+
+def test_clipping_by_image_would_cost_as_many_times_the_shift(patients, linear):
+    """What the unit must not be: sixteen images clipped one by one move the sum by up to 16 C."""
+    dataset = patients([1] * 16, scale=9.0)
+    images, labels = dataset.images[:1].repeat(16, 1, 1, 1), dataset.labels[:1].repeat(16)
+    as_patients = replace(dataset, images=images, labels=labels)
+    batch = gather(as_patients, np.arange(16), 1, None, OsEntropy())
+    moved = clipped_sum(PatientGradients(linear, PatientLoss()), FLAT, batch, 0.1).vector
+    assert np.linalg.norm(moved) == pytest.approx(1.6)

@@ -49,6 +49,12 @@ def test_strict_is_stricter_than_default():
             "at most 1 (this site's policy, max_sites_per_patient); found 2;",
         ),
         (
+            {"allowed_noise": ("strict", "discrete_gaussian")},
+            {},
+            {},
+            "privacy.noise strict or discrete_gaussian (this site's policy, allowed_noise); found gaussian;",
+        ),
+        (
             {"allowed_models": ("cnn",)},
             {},
             {"model": "vit"},

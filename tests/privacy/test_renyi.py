@@ -1,8 +1,10 @@
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting.rdp import RdpAccountant
+from scipy.special import logsumexp
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.events import Event
@@ -48,3 +50,19 @@ def test_the_best_order_holds_more_than_its_neighbours():
 def test_orders_below_two_are_refused():
     with pytest.raises(ConfigError, match="an integer order ≥ 2"):
         rdp(Event(1.0, 0.1, 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("variance", "shift", "order"), [(4.0, 1, 2), (4.0, 2, 8), (9.0, 5, 3), (2.0, 1, 16)]
+)
+@pytest.mark.parametrize("rate", [1.0, 0.3, 0.01])
+def test_the_divergence_bounds_that_of_the_discrete_gaussian_in_both_directions(variance, shift, order, rate):
+    """The discrete law written out: D(mixture ‖ centred) and D(centred ‖ mixture), both below the bound."""
+    k = np.arange(-400, 401)
+    centred, moved = (-((k - c) ** 2) / (2 * variance) for c in (0, shift))
+    centred, moved = (law - logsumexp(law) for law in (centred, moved))
+    mixed = np.logaddexp(np.log1p(-rate) + centred if rate < 1 else -np.inf, np.log(rate) + moved)
+    bound = rdp(Event(math.sqrt(variance) / shift, rate, 1, "discrete_gaussian"), order)
+    for p, q in ((mixed, centred), (centred, mixed)):
+        found = float(logsumexp(order * p + (1 - order) * q)) / (order - 1)
+        assert found <= bound * (1 + 1e-9) + 1e-12
