@@ -9,10 +9,8 @@ worst-case patient; it is neither a proof nor a bound, and it cannot see faults 
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,13 @@ import torch
 from scipy.stats import norm
 
 from fedimg.audit.mixture import Fit, Mechanism, Observed, fit, free_of, mechanism_of, score_tests
+from fedimg.audit.recipe import scratch_session
 from fedimg.audit.shadow import Canaries, LinearShadow, ShadowNetwork, shadow_site
-from fedimg.crypto.keys import SigningKey
 from fedimg.errors import ConfigError
 from fedimg.privacy import accounting
 from fedimg.privacy.events import Event
-from fedimg.privacy.ledger import Ledger, LedgerTerms
 from fedimg.privacy.noise import Entropy
-from fedimg.privacy.plan import PrivacyPlan, ReleaseSession
+from fedimg.privacy.plan import PrivacyPlan
 from fedimg.values import Vector
 
 LEVEL = 1e-4
@@ -182,20 +179,12 @@ def _released(plan: PrivacyPlan, entropy: Entropy, network: ShadowNetwork, canar
     site = shadow_site(network, canaries, cases, labels)
     own = np.zeros(network.own)
     steps = np.empty((plan.steps, network.coordinates))
-    with tempfile.TemporaryDirectory(prefix="fedimg-audit-") as folder:
-        key = SigningKey.from_bytes(entropy.bytes(32))
-        terms = LedgerTerms(1e9, plan.delta, 2, scratch=True)
-        ledger = Ledger.create(Path(folder) / "ledger.sqlite", key, terms)
-        try:
-            ledger.reserve("audit", plan)
-            session = ReleaseSession(plan, ledger, entropy)
-            for step in range(plan.steps):
-                params = torch.from_numpy(network.joined(own)).float()
-                noised = session.gradient_step(params, site, network)
-                model, steps[step] = network.split(noised.vector)
-                own = own - model / (_ORDINARY * max(1.0, plan.noise_multiplier * plan.l2_clip_norm) * 100)
-        finally:
-            ledger.disconnect()
+    with scratch_session(plan, entropy) as session:
+        for step in range(plan.steps):
+            params = torch.from_numpy(network.joined(own)).float()
+            noised = session.gradient_step(params, site, network)
+            model, steps[step] = network.split(noised.vector)
+            own = own - model / (_ORDINARY * max(1.0, plan.noise_multiplier * plan.l2_clip_norm) * 100)
     return steps
 
 

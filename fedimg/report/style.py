@@ -120,6 +120,8 @@ details{margin-top:14px}
 summary{cursor:pointer;color:var(--muted)}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:18px}
 .pairs.large{grid-template-columns:repeat(auto-fill,minmax(min(100%,640px),1fr))}
+.quarters{display:grid;grid-template-columns:repeat(4,1fr);gap:10px;margin:0 0 12px}
+.quarters img{width:100%;border-radius:6px;background:#000;image-rendering:pixelated}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:8px}
 .pair img{width:100%;border-radius:6px;border:1px solid var(--rule);background:#000;image-rendering:pixelated}
 .pair span{font-size:12px;color:var(--muted)}

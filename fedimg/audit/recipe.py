@@ -1,0 +1,112 @@
+"""Training a model the way a run does, as often as an attack needs it: for audits, never for release."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from fedimg import training
+from fedimg.crypto.keys import SigningKey
+from fedimg.models import Network
+from fedimg.privacy import accounting
+from fedimg.privacy.engines import PatientLoss
+from fedimg.privacy.ledger import Ledger, LedgerTerms
+from fedimg.privacy.noise import Entropy
+from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
+from fedimg.training import LocalTraining
+from fedimg.training.local import Loss, cross_entropy
+from fedimg.values import SiteDataset, Vector
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained on a data set.
+
+    Attributes:
+        network: and its initial parameters.
+        training: learning rate, momentum, and the lengths of a round.
+        rounds: as often; momentum starts anew in each, as at a site.
+        plan: of private training; None trains openly. Its noise is used as it is, whatever the data's size.
+        loss: of open training. patient_loss: of private training.
+    """
+
+    network: Network
+    training: LocalTraining
+    rounds: int
+    plan: PrivacyPlan | None = None
+    loss: Loss = cross_entropy
+    patient_loss: PatientLoss | None = None
+
+    @property
+    def private(self) -> bool:
+        return self.plan is not None
+
+    def trained(self, dataset: SiteDataset, entropy: Entropy) -> Vector:
+        """(P,) parameters after all rounds. A private training is charged to a ledger that is thrown away."""
+        params = torch.tensor(self.network.initial, dtype=torch.float32)
+        if self.plan is None:
+            for _ in range(self.rounds):
+                params = training.train_open(self.network, params, dataset, self.training, entropy, self.loss)
+            return params.double().numpy()
+        with scratch_session(self.plan, entropy, self.patient_loss) as session:
+            for _ in range(self.rounds):
+                params = training.train_private(self.network, params, dataset, session, self.training)
+        return params.double().numpy()
+
+
+@contextmanager
+def scratch_session(
+    plan: PrivacyPlan,
+    entropy: Entropy,
+    loss: PatientLoss | None = None,
+    *,
+    sampling_rate: float | None = None,
+    steps: int | None = None,
+) -> Iterator[ReleaseSession]:
+    """Releases under a plan's training numbers, charged to a ledger that is thrown away: never for sending.
+
+    Args:
+        sampling_rate, steps: instead of the plan's.
+    """
+    request = replace(
+        plan.request,
+        evaluations=0,
+        retry_allowance=0,
+        rounds=plan.steps if steps is None else steps,
+        local_steps=1,
+    )
+    own = replace(
+        plan, request=request, sampling_rate=plan.sampling_rate if sampling_rate is None else sampling_rate
+    )
+    with tempfile.TemporaryDirectory(prefix="fedimg-audit-") as folder:
+        key = SigningKey.from_bytes(entropy.bytes(32))
+        terms = LedgerTerms(1e9, own.delta, 2, scratch=True)
+        ledger = Ledger.create(Path(folder) / "ledger.sqlite", key, terms)
+        try:
+            ledger.reserve("audit", own)
+            yield ReleaseSession(own, ledger, entropy, loss)
+        finally:
+            ledger.disconnect()
+
+
+def plan_for(
+    epsilon: float, delta: float, patients: int, rounds: int, rate: float, clip: float
+) -> PrivacyPlan:
+    """A plan of one step a round whose T releases cost ε; `patients` is the declared size."""
+    request = PrivacyRequest(
+        epsilon=epsilon,
+        delta=delta,
+        l2_clip_norm=clip,
+        sampling_rate=rate,
+        rounds=rounds,
+        evaluations=0,
+        retry_allowance=0,
+    )
+    noise = accounting.calibrate(epsilon, delta, rate, rounds)
+    spent = accounting.epsilon([accounting.Event(noise, rate, rounds)], delta)
+    return PrivacyPlan(request, patients, rate, noise, 0.0, spent, spent)
