@@ -35,8 +35,8 @@ from fedimg.outbox import Outbox
 from fedimg.privacy import kept_plan
 from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.enrolment import Roll
+from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.ledger import Head, Ledger
-from fedimg.privacy.noise import Entropy, InsecureSeededEntropy, OsEntropy
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
 from fedimg.privacy.policy import SitePolicy
 from fedimg.site_data import Loaded, only, roll_of
@@ -86,9 +86,7 @@ class Terms:
 
     def entropy(self, *labels: str) -> Entropy:
         """The operating system's entropy; a seeded stream only in the insecure test mode."""
-        return (
-            OsEntropy() if self.insecure_seed is None else InsecureSeededEntropy(self.insecure_seed, *labels)
-        )
+        return source_of(self.insecure_seed, *labels)
 
 
 @dataclass(frozen=True)
@@ -207,10 +205,10 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
         )
         return OpenUpdate(site.name, number, "update", _difference(after, start))
     session = _session(site, number, "train")
-    after = training.train_private(site.network, start, site.data.train, session, terms.training)
+    vector = training.private_update(site.network, start, site.data.train, session, terms.training)
     for fault in session.faults[-1:]:  # one line a round
         tell_operator(site.home.root, "training, a patient left out", fault)
-    return NoisedUpdate(site.name, number, "update", _difference(after, start), session.releases)
+    return NoisedUpdate(site.name, number, "update", vector, session.releases)
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:

@@ -48,3 +48,8 @@ class InsecureSeededEntropy:
         block = self._key + self._calls.to_bytes(8, "big")
         self._calls += 1
         return hashlib.shake_256(block).digest(n)
+
+
+def source_of(insecure_seed: int | None, *labels: str) -> Entropy:
+    """The operating system's entropy; a seeded stream, one for each set of labels, in the insecure test mode."""
+    return OsEntropy() if insecure_seed is None else InsecureSeededEntropy(insecure_seed, *labels)

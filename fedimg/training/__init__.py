@@ -13,7 +13,7 @@ from fedimg.training.local import (
     permutation,
     train_open,
 )
-from fedimg.training.private import train_private
+from fedimg.training.private import private_update, train_private
 from fedimg.training.scoring import scores
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "local_step",
     "minibatches",
     "permutation",
+    "private_update",
     "scores",
     "select_device",
     "train_open",

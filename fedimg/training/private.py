@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from fedimg.training.local import LocalTraining, Network, State, descend
-from fedimg.values import NoisedSum, SiteDataset
+from fedimg.values import NoisedSum, SiteDataset, Vector
 
 
 class Plan(Protocol):
@@ -63,3 +64,15 @@ def train_private(
         mean = torch.from_numpy(noised.vector / session.plan.expected_batch_size)
         state = descend(state, mean.to(anchor.device, torch.float32), anchor, active, config)
     return state.params
+
+
+def private_update(
+    network: Network,
+    start: torch.Tensor,
+    dataset: SiteDataset,
+    session: Session,
+    config: LocalTraining,
+) -> Vector:
+    """What a site sends after a round: its parameters less those it was given, (P,). Arguments as above."""
+    after = train_private(network, start, dataset, session, config)
+    return np.asarray((after - start).double().cpu().numpy())
