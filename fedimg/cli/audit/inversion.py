@@ -26,7 +26,7 @@ LIMITS = (
         "The attacked model is a softmax regression on pixels, the worst first layer there is; the run's own network may show "
         "less, and without noise an optimising attack may show as much."
     ),
-    "That these pictures show nothing is no proof that no picture can: the bound on reconstruction on the privacy card is.",
+    "That these pictures show nothing is no proof that no picture can; the claimed ε bounds every reconstruction.",
 )
 _SHOWN = 4
 
