@@ -3,7 +3,7 @@
     python scripts/train_text_detector.py FONT_FOLDER… --out fedimg/dicom/text/weights.safetensors
 
 Two parts, one after the other: first single lines, with batch norm; then, from the first part's weights
-as they would be shipped, blocks of lines too, with smaller steps. `--start` takes the first part's weights
+as they would be shipped, blocks of lines and small faint lines too, with smaller steps. `--start` takes the first part's weights
 from a file and does the second part alone. The fonts are the only input; their names and digests are
 written beside the run's figures (`--log`) and no font enters the repository. One thread; same seed, fonts
 and libraries, same weights. The shipped ones: all the defaults, and `fedimg/dicom/text/weights.json`.
@@ -34,7 +34,8 @@ from fedimg.dicom.text.synthetic_text import digest, typefaces
 SIDE, BATCH, POOL = 160, 16, 800
 HARD_KEPT, HARD_SHARE = 2000, 0.19  # text-free patches that were mistaken come back
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
-CONTINUED, BLOCKS = 0.4, 0.3  # the second part: of the learning rate; of what is written
+CONTINUED = 0.4  # the second part: of the learning rate
+BLOCKS, SMALL = 0.3, 0.25  # and of what is written
 DEPTHS = ((8, 0.6), (12, 0.25), (16, 0.15))  # bits an image is stored in, and how often
 REPORT_EVERY = 100
 
@@ -138,7 +139,8 @@ def train(
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    batches = Batches(Painter(fonts, rng, POOL, blocks=0.0 if start is None else BLOCKS), rng)
+    shares = {} if start is None else {"blocks": BLOCKS, "small": SMALL}
+    batches = Batches(Painter(fonts, rng, POOL, **shares), rng)
     net, rate = TextNet(norm=start is None), LEARNING_RATE
     if start is not None:
         net.load_state_dict({name: value.float() for name, value in load(start).items()})
@@ -178,7 +180,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the weights, safetensors")
     parser.add_argument("--log", type=Path, help="JSON with the fonts' digests and the run's figures")
     parser.add_argument("--steps", type=int, default=16_000, help="of the first part")
-    parser.add_argument("--further", type=int, default=4500, help="steps of the second part")
+    parser.add_argument("--further", type=int, default=11_000, help="steps of the second part")
     parser.add_argument("--seed", type=int, default=1, help="of the first part; the second has the next")
     parser.add_argument("--start", type=Path, help="weights of the first part")
     arguments = parser.parse_args()

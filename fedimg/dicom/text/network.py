@@ -26,7 +26,7 @@ from torch.nn import functional
 from fedimg.errors import FedimgError
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
-WEIGHTS_SHA256 = "b09b0314cc32b78ee7fb06cb853cb1aab1944de60adf872ab14751a08d5ffeeb"
+WEIGHTS_SHA256 = "f83a6c65349cb9818b1584ad299a55fd83e6dd23e5bf00c6462cb6ed85eddf1b"
 CELL = 4  # pixels a side, of one value of the heat map
 
 _WIDTHS = (24, 48, 88)

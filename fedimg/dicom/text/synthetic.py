@@ -41,6 +41,7 @@ _CAPITALS_PX = (5.0, 30.0)
 _LEAST_CONTRAST = 0.2
 _FAINTEST = 0.01  # what a step of a narrow window is of the whole range
 _LEGIBLE, _LEGIBLE_FAINT = 1.5, 2.5  # contrast over the deviation of what lies beneath
+_SMALL_PX, _SMALL_CONTRAST = (7.5, 11.0), (0.28, 0.4)  # of the lines that are hardest to find
 _UPRIGHT, _QUARTER, _TILTED = 0.52, 0.25, 0.16  # the rest lies at any angle
 _LINES = ((0, 0.34), (1, 0.34), (2, 0.19), (3, 0.13))  # how many an image has, and how often
 
@@ -58,13 +59,20 @@ class Painter:
     """Draws training images from a pool of anatomies, made once, and a list of fonts.
 
     Images may be half as large as the anatomies: `side`, even. Of what is written, `blocks` is the share
-    that is several lines below each other.
+    that is several lines below each other, and `small` the share as small and faint as must be found.
     """
 
     def __init__(
-        self, fonts: Sequence[Path], rng: Generator, pool: int, side: int = 320, *, blocks: float = 0.0
+        self,
+        fonts: Sequence[Path],
+        rng: Generator,
+        pool: int,
+        side: int = 320,
+        *,
+        blocks: float = 0.0,
+        small: float = 0.0,
     ) -> None:
-        self._fonts, self._blocks = _by_family(fonts), blocks
+        self._fonts, self._blocks, self._small = _by_family(fonts), blocks, small
         self._rng = rng
         self._pool = [_ground(index, side, rng) for index in range(pool)]
 
@@ -75,11 +83,12 @@ class Painter:
         text, ignored = np.zeros_like(image), np.zeros_like(image)
         counts, shares = zip(*_LINES, strict=True)
         for _ in range(int(rng.choice(counts, p=shares))):
-            line = self._line()
+            small = self._small > 0 and rng.random() < self._small
+            line = self._line(small)
             if line is None:
                 continue
             target = text if line.letters >= FEWEST_LETTERS else ignored
-            self._write(image, target, line)
+            self._write(image, target, line, small)
         if rng.random() < 0.15:
             image = ndimage.gaussian_filter(image, rng.uniform(0.2, 0.7))
         if rng.random() < 0.15:
@@ -108,12 +117,14 @@ class Painter:
             image = image * (1 - cover) + cover * np.float32(rng.choice([1, 1, 1, 0, rng.uniform(0, 1)]))
         return np.asarray(image, np.float32)
 
-    def _line(self) -> Line | None:
+    def _line(self, small: bool) -> Line | None:
         rng = self._rng
         family = self._fonts[int(rng.integers(0, len(self._fonts)))]
         font = family[int(rng.integers(0, len(family)))]
         low, high = _CAPITALS_PX
         capitals = float(low * (high / low) ** (rng.uniform() ** 1.5))
+        if small:
+            capitals = float(rng.uniform(*_SMALL_PX))
         text = initials(rng) if rng.random() < 0.08 else made_up_text(rng)
         if not can_draw(font, text):
             return None
@@ -132,7 +143,7 @@ class Painter:
             return draw_block([text, *(line for line in below if can_draw(font, line))], font, style, rng)
         return draw_line(text, font, style)
 
-    def _write(self, image: FloatImage, target: FloatImage, line: Line) -> None:
+    def _write(self, image: FloatImage, target: FloatImage, line: Line, small: bool) -> None:
         """Put a line somewhere, also across the edge: an image ends where it ends."""
         rng = self._rng
         side, (height, width) = image.shape[0], line.ink.shape
@@ -148,7 +159,7 @@ class Painter:
         place = image[rows, columns]
         if place.size == 0:
             return
-        place[:] = _inked(place, ink, body, rng)
+        place[:] = _faintly_inked(place, ink, rng) if small else _inked(place, ink, body, rng)
         target[rows, columns] = np.maximum(target[rows, columns], body)
 
 
@@ -172,6 +183,13 @@ def _inked(place: FloatImage, ink: FloatImage, body: FloatImage, rng: Generator)
         place = place * (1 - rim) + rim * (0.0 if value > mean else 1.0)
     if style < 0.35 or style > 0.9:  # added to what is there, not over it
         return np.asarray(np.clip(place + ink * (value - mean), 0, 1), np.float32)
+    return np.asarray(place * (1 - ink) + value * ink, np.float32)
+
+
+def _faintly_inked(place: FloatImage, ink: FloatImage, rng: Generator) -> FloatImage:
+    mean, deviation = float(place.mean()), float(place.std())
+    contrast = max(rng.uniform(*_SMALL_CONTRAST), _LEGIBLE * deviation)
+    value = float(np.clip(mean + _away(mean, contrast, rng), 0, 1))
     return np.asarray(place * (1 - ink) + value * ink, np.float32)
 
 

@@ -12,9 +12,9 @@ from fedimg.dicom.text.synthetic_text import BUILT_IN, BUILT_IN_BITMAP
 
 FONTS = (BUILT_IN, BUILT_IN, BUILT_IN, BUILT_IN_BITMAP)
 # The goals, and for images with marks what the full run measured, as bounds for a small run: the bound
-# must lie within the exact 95 % interval, or the share be better. The full run: 0.9940 of 2000 lines found,
-# 0.002 of 1000 clean images touched, 0.023 of 1000 with marks (`--seed 70127`).
-RECALL, TOUCHED, TOUCHED_WITH_MARKS = 0.995, 0.01, 0.023
+# must lie within the exact 95 % interval, or the share be better. The full run: 0.9960 of 2000 lines found,
+# 0.002 of 1000 clean images touched, 0.029 of 1000 with marks (`--seed 70127`).
+RECALL, TOUCHED, TOUCHED_WITH_MARKS = 0.995, 0.01, 0.029
 LINES, IMAGES = 300, 200
 
 

@@ -64,11 +64,11 @@ def test_headers_of_devices_are_covered(detector, name, x0, y0, x1, y1):
 @pytest.mark.parametrize(
     ("name", "most"),
     [  # what was measured, with room for a side marker
-        ("RG1_J2KI.dcm", 0.03),
+        ("RG1_J2KI.dcm", 0.045),  # fine structure of bone
         ("RG3_J2KI.dcm", 0.01),
         ("MR-JPEGLosslessSV1.dcm", 0.01),
         ("liver.dcm", 0.01),
-        ("MR2_J2KI.dcm", 0.08),  # noise of a few grey values in rows
+        ("MR2_J2KI.dcm", 0.02),
     ],
 )
 def test_images_without_lines_are_hardly_touched(detector, name, most):

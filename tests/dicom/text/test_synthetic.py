@@ -124,6 +124,20 @@ def test_a_single_letter_counts_neither_way():
     assert any(image.ignored.any() and not image.text.any() for image in painted)
 
 
+def test_a_share_of_lines_can_be_as_small_and_faint_as_must_be_found():
+    """Capitals of 7.5 to 11 pixels: a body of at most 30 rows, where ordinary lines reach 60 and more."""
+
+    def tallest(small):
+        painter = Painter((BUILT_IN,), np.random.default_rng(8), pool=5, small=small)
+        rows = [painter.paint(160).text.max(axis=1) > 0.5 for _ in range(60)]
+        return [
+            int(np.diff(np.flatnonzero(np.diff(np.r_[0, row, 0])))[::2].max()) for row in rows if row.any()
+        ]
+
+    upright = np.percentile(tallest(1.0), 40)
+    assert upright < 20 < np.percentile(tallest(0.0), 60)
+
+
 def test_a_font_without_a_script_says_so():
     assert can_draw(BUILT_IN, "Name 12")
     assert not can_draw(BUILT_IN, "患者")
