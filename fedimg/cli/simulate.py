@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fedimg.cli.console import print_json, print_table, progress, say, verb_parser
@@ -23,16 +24,17 @@ def run(argv: Sequence[str]) -> int:
 
     keys.check(arguments.overrides)  # before anything heavy is imported
     from fedimg.config import compose, sweep
-    from fedimg.simulation import simulate
+    from fedimg.simulation import SweepPoint, simulate
 
     points = sweep(arguments.overrides) if arguments.multirun else [arguments.overrides]
     configs = [compose(point) for point in points]  # a typo in the last point stops before the first run
-    results = []
+    together = sum(config.privacy.epsilon for config in configs if config.privacy.mode != "none")
+    results: list[dict[str, Any]] = []
     for number, (point, config) in enumerate(zip(points, configs, strict=True), start=1):
         if len(points) > 1:
             say(f"run {number} of {len(points)}: {' '.join(point)}")
         with progress() as report:
-            outcome = simulate(config, report, point, (number, len(points)))
+            outcome = simulate(config, report, point, SweepPoint(number, len(points), together))
         results.append({"run": str(outcome.path), "overrides": point, "summary": dict(outcome.summary)})
         if not arguments.json:
             _print_summary(results[-1])
@@ -40,7 +42,30 @@ def run(argv: Sequence[str]) -> int:
         print_json(results if arguments.multirun else results[0])
     elif len(points) > 1:
         _print_sweep(results, points)
+    if len(points) > 1 and (said := _whole_sweep([Path(result["run"]) for result in results])):
+        say(said)
     return 0
+
+
+def _whole_sweep(runs: Sequence[Path]) -> str:
+    """What all points together cost one patient: the server saw every one of them, also those not kept."""
+    from fedimg import record
+    from fedimg.privacy.federation import composed_epsilon
+
+    if not all((run / record.FILE).is_file() for run in runs):
+        return ""
+    records = [record.read((run / record.FILE).read_bytes())["record"] for run in runs]
+    if not all(found["claim"]["private"] for found in records):
+        return "the sweep as a whole promises nothing: at least one of its runs does not"
+    plans = [
+        [record.plan_from_json(signed["part"]["plan"]) for signed in found["sites"]] for found in records
+    ]
+    delta = max(found["claim"]["delta"] for found in records)
+    unit = records[0]["claim"]["unit"]
+    return (
+        f"all {len(runs)} runs together: ε = {composed_epsilon(plans, delta):.4g} at δ = {delta:g} for one {unit} "
+        f"in all of them, added or removed; every run counts, whichever is kept"
+    )
 
 
 def _print_sweep(results: Sequence[Mapping[str, Any]], points: Sequence[Sequence[str]]) -> None:

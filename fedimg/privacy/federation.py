@@ -44,5 +44,32 @@ def federation_epsilon(plans: Sequence[PrivacyPlan]) -> float:
     if exposures is not None:
         return max((accounting.epsilon(events, delta) for events in exposures), default=0.0)
     m = max(plan.request.max_sites_per_patient for plan in plans)
-    each = (max(accounting.epsilon(role, delta / m) for role in plan.roles) for plan in plans)
-    return math.fsum(sorted(each, reverse=True)[:m])
+    return _largest(plans, delta / m)
+
+
+def composed_epsilon(runs: Sequence[Sequence[PrivacyPlan]], delta: float) -> float:
+    """ε of one patient who is in the data of every run, at `delta`; for runs that were all fixed beforehand.
+
+    The points of a sweep are: their (q, σ, T) do not depend on what an earlier point released, so their privacy
+    loss distributions compose. Runs chosen after seeing others do not; a ledger's filter covers those.
+    """
+    if not all(runs) or any(plan.mode == "none" for plans in runs for plan in plans):
+        return math.inf
+    together: set[tuple[Event, ...]] | None = {()}
+    for plans in runs:
+        exposures = federation_exposures(plans)
+        if exposures is None or together is None or len(exposures) * len(together) > _MOST_EXPOSURES**2:
+            together = None
+            break
+        together = {merged([*before, *now]) for before in together for now in exposures}
+    if together is not None and len(together) <= _MOST_EXPOSURES:
+        return max(accounting.epsilon(events, delta) for events in together)
+    each = delta / len(runs) / max(plan.request.max_sites_per_patient for plans in runs for plan in plans)
+    return math.fsum(_largest(plans, each) for plans in runs)
+
+
+def _largest(plans: Sequence[PrivacyPlan], delta: float) -> float:
+    """The m largest ε at δ, added up."""
+    m = max(plan.request.max_sites_per_patient for plan in plans)
+    found = (max(accounting.epsilon(role, delta) for role in plan.roles) for plan in plans)
+    return math.fsum(sorted(found, reverse=True)[:m])

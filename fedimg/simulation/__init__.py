@@ -27,17 +27,16 @@ from fedimg.simulation import (
     closing,
     engines,
     participants,
-    recording,
     references,
     remarks,
     rounds,
     summary,
     virtual,
 )
-from fedimg.simulation.folder import RunFolder
+from fedimg.simulation.folder import RunFolder, SweepPoint
 from fedimg.simulation.virtual import Federation
 
-__all__ = ["Run", "simulate"]
+__all__ = ["Run", "SweepPoint", "simulate"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -54,14 +53,15 @@ def simulate(
     config: Config,
     progress: Progress | None = None,
     overrides: Sequence[str] = (),
-    point: tuple[int, int] = (1, 1),
+    point: SweepPoint | None = None,
 ) -> Run:
     """Run a federation to its end, or go on with one that was stopped (`config.resume`).
 
     Args:
         progress: called as (stage, done, total).
         overrides: what `config` was composed from, to be named in listings of runs.
-        point: which point of a sweep this is, and of how many; the release record says so.
+        point: which point of a sweep this is; the release record says so, and a new `config.state` makes
+            room for the whole sweep in its ledgers.
 
     Raises:
         FedimgError: what no site or coordinator could go on with. KeyboardInterrupt carries
@@ -74,7 +74,7 @@ def simulate(
     if not config.resume:
         folder.write("config.yaml", configuration.dump(config))
         folder.write("overrides.json", json.dumps(list(overrides)) + "\n")
-        recording.note_sweep(folder, *point)
+        folder.note_sweep(point or SweepPoint())
     if config.resume and (folder.path / "summary.json").exists():
         return Run(folder.path, closing.closed_again(config, folder))
     try:

@@ -22,7 +22,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,17 @@ from safetensors.torch import load_file, save
 
 from fedimg.durable import write_durably
 from fedimg.errors import DataError, FedimgError
+
+_SWEEP = "sweep.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """Which point of a sweep a run is, of how many, and the sum of the ε that all points ask for."""
+
+    point: int = 1
+    points: int = 1
+    epsilon: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,16 @@ class RunFolder:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def note_sweep(self, point: SweepPoint) -> None:
+        """Keep beside the run that it is one of several; a run by itself needs no note."""
+        if point.points > 1:
+            self.write_json(_SWEEP, asdict(point))
+
+    @property
+    def sweep(self) -> SweepPoint:
+        file = self.path / _SWEEP
+        return SweepPoint(**json.loads(file.read_text("utf-8"))) if file.exists() else SweepPoint()
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl; a row of a round that is already there is replaced."""

@@ -25,7 +25,6 @@ from fedimg.simulation.virtual import Federation, own_network
 from fedimg.values import Vector
 
 CARD = "privacy-card.html"
-_SWEEP = "sweep.json"
 _KEY = "coordinator.key"
 
 
@@ -65,7 +64,6 @@ def write(
         )
         for name, plan, receipts, after in [*stayed, *gone]
     ]
-    point, points = _sweep(folder)
     facts = RunFacts(
         run=terms.run_id,
         mode=terms.privacy.mode,
@@ -79,19 +77,13 @@ def write(
         model=ModelFacts(
             terms.model.name, network.number_of_parameters, network.digest, record.weights_digest(tensors)
         ),
-        point=point,
-        points=points,
+        point=folder.sweep.point,
+        points=folder.sweep.points,
         audits=(*audits, *_audits(folder)),
     )
     written = record.signed_record(facts, parts, _coordinator_key(config, folder))
     folder.write(record.FILE, written)
     folder.write(CARD, render_card(card_of(record.read(written))))
-
-
-def note_sweep(folder: RunFolder, point: int, points: int) -> None:
-    """Keep beside the run that it is one of several; a run by itself needs no note."""
-    if points > 1:
-        folder.write_json(_SWEEP, {"point": point, "points": points})
 
 
 def _part(root: Path, facts: SiteFacts) -> dict[str, Any]:
@@ -104,14 +96,6 @@ def _part(root: Path, facts: SiteFacts) -> dict[str, Any]:
         if root.is_dir():
             tell_operator(root, "signing the release record", fault)
         return record.unsigned_part(facts)
-
-
-def _sweep(folder: RunFolder) -> tuple[int, int]:
-    file = folder.path / _SWEEP
-    if not file.exists():
-        return 1, 1
-    noted = json.loads(file.read_text("utf-8"))
-    return int(noted["point"]), int(noted["points"])
 
 
 def _audits(folder: RunFolder) -> list[Mapping[str, Any]]:

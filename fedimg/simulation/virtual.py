@@ -23,6 +23,7 @@ from fedimg.intake import IntakeResult
 from fedimg.models import Network, build_model, extension_digests
 from fedimg.models.losses import loss_digests
 from fedimg.operator_log import note_held_back
+from fedimg.privacy.calibration import SCRATCH_HEADROOM
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation import asking, remarks
@@ -97,7 +98,7 @@ def fill(
     if not names:
         raise DataError("at least one site in the data source", "none", "check the manifest's site column")
     for name in names:
-        _make_home(states / name, name, manifests[name], config)
+        _make_home(states / name, name, manifests[name], config, run.sweep.epsilon if config.state else 0.0)
         _bind(states / name, config)
     asking.ask([(name, states / name) for name in names], terms)
     for name in names:
@@ -142,26 +143,33 @@ def own_network(terms: Terms) -> Network:
 
 
 def make_scratch_home(
-    root: Path, name: str, declared: int, config: Config, privacy: PrivacyRequest
+    root: Path, name: str, declared: int, config: Config, privacy: PrivacyRequest, sweep: float = 0.0
 ) -> SiteHome:
-    """A home with a policy and a scratch ledger that live as long as the run."""
+    """A home with a policy and a scratch ledger that live as long as the run, or as `config.state`.
+
+    `sweep` is the sum of ε over the points of a sweep on one state folder: each is charged to the same ledger,
+    so a new ledger opens with room for all of them.
+    """
     if (root / "home.json").exists():
         home = SiteHome.open(root)
     else:
         home = SiteHome.create(root, simulated=True, insecure_seed=_insecure_seed(config, name))
     if not home.policy.exists():
-        _write_policy(home, declared, config, privacy)
+        _write_policy(home, declared, config, privacy, max(10.0, privacy.epsilon, sweep))
     # A ledger that has been used and is gone is a loss, and is not made anew: `Ledger.open` refuses.
     if privacy.mode != "none" and not home.ledger.exists() and not (root / "plans").exists():
-        scratch_ledger(home.ledger, home.signing_key, privacy, SitePolicy.load(home.policy)).disconnect()
+        policy, room = SitePolicy.load(home.policy), SCRATCH_HEADROOM * sweep if sweep else None
+        scratch_ledger(home.ledger, home.signing_key, privacy, policy, room).disconnect()
     return home
 
 
-def _write_policy(home: SiteHome, declared: int, config: Config, privacy: PrivacyRequest) -> None:
+def _write_policy(
+    home: SiteHome, declared: int, config: Config, privacy: PrivacyRequest, max_epsilon: float
+) -> None:
     policy = SitePolicy(
         declared_patients=declared,
         min_patients=1,
-        max_epsilon=max(10.0, privacy.epsilon),
+        max_epsilon=max_epsilon,
         max_delta=1e-3,
         min_noise_multiplier=0.2,
         max_sites_per_patient=privacy.max_sites_per_patient,
@@ -200,13 +208,13 @@ def _insecure_seed(config: Config, name: str) -> str | None:
     return f"{config.seed}/{name}" if config.insecure_test_mode else None
 
 
-def _make_home(root: Path, name: str, manifest: SourceManifest, config: Config) -> None:
+def _make_home(root: Path, name: str, manifest: SourceManifest, config: Config, sweep: float) -> None:
     declared = (manifest.declared_patients or {}).get(name)
     if declared is None:
         raise DataError(
             f"a declared number of patients for {name}", "none", "set data.declared_patients for your source"
         )
-    make_scratch_home(root, name, declared, config, config.privacy)
+    make_scratch_home(root, name, declared, config, config.privacy, sweep)
 
 
 def _take_in(

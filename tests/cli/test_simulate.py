@@ -34,7 +34,7 @@ def simulated(monkeypatch):
     """The library's `simulate` replaced by one that notes what it was asked to run."""
     asked = []
 
-    def simulate(config, progress=None, overrides=()):
+    def simulate(config, progress=None, overrides=(), point=None):
         asked.append(config)
         if progress is not None:
             progress("rounds", config.rounds, config.rounds)

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from fedimg.intake.commitment import opened
 from fedimg.operator_log import read_operator_log
 from fedimg.privacy import ledger as privacy_ledger
 from fedimg.simulation import simulate, terms_of
+from tests.end_to_end.conftest import SMALL
 
 
 def parameters(run_path):
@@ -145,6 +148,32 @@ def test_state_keeps_the_budget_between_runs(small_run, tmp_path):
         small_run(state)
     told = read_operator_log(tmp_path / "state" / "hospital-1")
     assert told[-1]["kind"] == "BudgetExhausted"
+
+
+def test_a_sweep_on_one_state_folder_is_charged_to_one_ledger(tmp_path, capsys):
+    """Both points are in the ledger, which opened with room for them, and both are counted together."""
+    small = [text for text in SMALL if not text.startswith("rounds")]
+    folders = [
+        f"state={tmp_path / 'state'}",
+        f"runs={tmp_path / 'runs'}",
+        "rounds=1",
+        "audit.empirical=false",
+    ]
+    assert main(["simulate", "-m", "privacy.epsilon=2,1", *small, *folders, "--json"]) == 0
+    shown = capsys.readouterr()
+    runs = [Path(outcome["run"]) for outcome in json.loads(shown.out)]
+    records = [json.loads((run / "record.json").read_text())["record"] for run in runs]
+    assert [found["tuning"]["point"] for found in records] == [1, 2]
+    assert [found["sites"][0]["part"]["ledger"]["earlier_runs"] for found in records] == [0, 1]
+    assert all(found["sites"][0]["part"]["ledger"]["epsilon_max"] == 1.25 * 3 for found in records)
+    home = SiteHome.open(tmp_path / "state" / "hospital-1")
+    extract = (runs[1] / "ledgers" / "hospital-1.json").read_bytes()
+    spent = privacy_ledger.verify(extract, home.signing_key.public_bytes)
+    assert list(spent.runs) == [run.name for run in runs]
+    total = float(re.search(r"all 2 runs together: ε = ([\d.]+)", shown.err).group(1))
+    epsilons = [found["claim"]["epsilon"] for found in records]
+    assert max(epsilons) < total <= sum(epsilons)
+    assert [main(["verify", str(run)]) for run in runs] == [0, 0]
 
 
 def test_without_privacy_it_says_so(small_run):

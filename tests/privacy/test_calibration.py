@@ -8,7 +8,7 @@ import pytest
 from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
 from fedimg.privacy.accounting import epsilon, epsilon_prv
 from fedimg.privacy.calibration import make_plan, scratch_ledger
-from fedimg.privacy.federation import federation_epsilon
+from fedimg.privacy.federation import composed_epsilon, federation_epsilon
 from fedimg.privacy.ledger import Ledger, LedgerTerms
 from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.renyi import epsilon_rdp, rdp
@@ -249,3 +249,14 @@ def test_noise_is_calibrated_to_what_the_ledger_has_left_and_not_to_what_it_open
     assert 0.8 * left < spent <= left < roomy.terms.budget
     assert second.epsilon <= fits
     roomy.disconnect()
+
+
+def test_a_sweep_composes_over_its_runs(ledger):
+    """Two runs of one site: more than either, at most the sum; the same events as one run of twice the steps."""
+    plan = make_plan(REQUEST, POLICY, ledger)
+    alone = replace(plan, request=replace(plan.request, evaluations=0))
+    (train,) = alone.roles[0]
+    both = composed_epsilon([[alone], [alone]], alone.delta)
+    assert both == pytest.approx(epsilon([replace(train, count=2 * train.count)], alone.delta))
+    assert alone.epsilon_after(train.count, 0) < both
+    assert composed_epsilon([[alone], []], alone.delta) == math.inf
