@@ -105,6 +105,7 @@ class Config:
         insecure_test_mode: seeds sampling and noise too; such a run is never called private.
         compare: also train every site alone and all data pooled, for the report.
         experiment: name of the experiment file that set the defaults, if any.
+        tuned_on: the data that the settings were chosen on, in words for the report; None says nothing.
         device: where tensors live; "auto" takes a GPU where there is one.
     """
 
@@ -117,6 +118,7 @@ class Config:
     insecure_test_mode: bool = False
     compare: bool = True
     experiment: str | None = None
+    tuned_on: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     imaging: ImagingConfig = field(default_factory=ImagingConfig)

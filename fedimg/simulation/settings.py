@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedimg.aggregation import BUILTIN
 from fedimg.config import Config
 
 
@@ -14,8 +15,11 @@ def rows(config: Config, unit: str = "patient") -> tuple[tuple[str, str], ...]:
         ("image size", " × ".join(map(str, config.imaging.image_size))),
         ("rounds", str(config.rounds)),
         ("aggregation", f"{a.name}, learning rate {a.learning_rate:g}"),
+        *_at_the_server(config),
         ("secure aggregation", config.secagg.name),
         ("engine", f"{engine.name}, fused" if engine.fused else engine.name),
+        *([("experiment", config.experiment)] if config.experiment else []),
+        *([("settings chosen on", config.tuned_on)] if config.tuned_on else []),
         ("seed (weights, partition, cohort)", str(config.seed)),
         *(_open(config) if config.privacy.mode == "none" else _private(config, unit)),
         *_both(config),
@@ -51,9 +55,22 @@ def _open(config: Config) -> list[tuple[str, str]]:
     return shown
 
 
+def _at_the_server(config: Config) -> list[tuple[str, str]]:
+    a, shown = config.aggregation, list[tuple[str, str]]()
+    if a.name == "fedavgm":
+        shown.append(("server momentum", f"{a.momentum:g}"))
+    if a.name in BUILTIN and a.ema:
+        shown.append(("released model", f"debiased average of the rounds' models, β = {a.ema:g}"))
+    return shown
+
+
 def _both(config: Config) -> list[tuple[str, str]]:
     t = config.training
     shown = []
+    if config.imaging.augmentation.active:
+        shown.append(("augmented copies of an image", str(config.imaging.augmentation.copies)))
+    if config.model.name == "cnn" and config.model.weight_standardisation:
+        shown.append(("convolutions", "standardised weights"))
     if t.momentum:
         shown.append(("local momentum", f"{t.momentum:g}"))
     if t.proximal_mu:

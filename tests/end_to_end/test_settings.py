@@ -47,3 +47,24 @@ def test_a_private_run_prints_its_sampling_and_no_batch_of_open_training():
 def test_the_term_of_fedprox_is_named_where_it_acts():
     assert dict(settings.rows(compose(["training=fedprox"])))["FedProx μ"] == "0.01"
     assert "FedProx μ" not in dict(settings.rows(compose([])))
+
+
+def test_how_the_recipe_came_to_be_is_told():
+    shown = dict(
+        settings.rows(compose(["experiment=scattering_private", "imaging=augmented", "aggregation.ema=0.9"]))
+    )
+    assert shown["experiment"] == "scattering_private"
+    assert shown["settings chosen on"] == "generated images (scripts/tune_private.py)"
+    assert shown["server momentum"] == "0.9"
+    assert shown["released model"] == "debiased average of the rounds' models, β = 0.9"
+    assert shown["augmented copies of an image"] == "4"
+    plain = dict(settings.rows(compose(["aggregation=fedavg"])))
+    assert plain.keys().isdisjoint(
+        {
+            "experiment",
+            "settings chosen on",
+            "server momentum",
+            "released model",
+            "augmented copies of an image",
+        }
+    )
