@@ -76,7 +76,12 @@ def _epsilon_pld(events: tuple[Event, ...], delta: float, interval: float) -> fl
 
 
 def pld_accountant(events: Sequence[Event], interval: float = INTERVAL) -> PLDAccountant:
-    """dp-accounting's accountant with all events composed, for add-or-remove-one-patient."""
+    """dp-accounting's accountant with all events composed, for add-or-remove-one-patient.
+
+    Raises ConfigError for noise that is not Gaussian: its loss is not the Gaussian's.
+    """
+    if any(event.law != "gaussian" for event in events):
+        raise ConfigError("Gaussian noise", "another law", "account for it by Rényi divergences")
     # both accountants take a second to import; most processes never ask them
     import dp_accounting
     from dp_accounting.pld import PLDAccountant

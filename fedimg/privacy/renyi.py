@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import gammaln, logsumexp
 
 from fedimg.errors import ConfigError
@@ -50,6 +51,14 @@ def rdp_conversion(order: int, delta: float) -> float:
     """conv(α, δ): an RDP of ρ at order α gives (ρ + conv, δ)-DP (Canonne, Kamath & Steinke 2020, Prop. 12)."""
     check_delta(delta)
     return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+
+
+def delta_rdp(costs: Sequence[float], epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """δ at each ε from the divergences at `ORDERS`: the inverse of `rdp_conversion`, least over them, at most 1."""
+    orders = np.array(ORDERS, dtype=np.float64)[:, None]
+    logs = (orders - 1) * (np.array(costs)[:, None] + np.log1p(-1 / orders) - epsilons) - np.log(orders)
+    deltas: npt.NDArray[np.float64] = np.exp(np.minimum(0.0, logs.min(axis=0)))
+    return deltas
 
 
 def filter_budget(epsilon_max: float, delta: float, order: int) -> float:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from fedimg.privacy.accounting import pld_accountant
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
+from fedimg.privacy.renyi import ORDERS, delta_rdp, rdp, rdp_conversion
 
 _Floats = npt.NDArray[np.float64]
 # δ(ε) is tabulated from ε = 0 to where it falls below this: beyond, no line can touch f at α ≥ 1e-4 by more.
@@ -93,7 +94,10 @@ def exposure_of_epsilon(epsilon: float, delta: float) -> Exposure:
 
 
 def trade_off(events: Sequence[Event]) -> TradeOff | None:
-    """The curve of all events together, add-or-remove-one, by privacy loss distributions; None without one."""
+    """The curve of all events together, add-or-remove-one; None where some noise is too little to have one.
+
+    By privacy loss distributions; where noise is discrete Gaussian, from its Rényi divergences, which is wider.
+    """
     together = merged(events)
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
         return None
@@ -102,11 +106,19 @@ def trade_off(events: Sequence[Event]) -> TradeOff | None:
 
 @lru_cache(maxsize=64)
 def _trade_off(events: tuple[Event, ...]) -> TradeOff:
+    if any(event.law != "gaussian" for event in events):
+        costs = [math.fsum(rdp(event, order) for event in events) for order in ORDERS]
+        epsilons = np.linspace(0.0, _epsilon_at_least_delta(costs), _POINTS)
+        return TradeOff(epsilons, delta_rdp(costs, epsilons))
     accountant = pld_accountant(events)
     most = accountant.get_epsilon(_LEAST_DELTA)
     epsilons = np.linspace(0.0, most if math.isfinite(most) else 50.0, _POINTS)
     deltas = np.array([accountant.get_delta(epsilon) for epsilon in epsilons])
     return TradeOff(epsilons, deltas)
+
+
+def _epsilon_at_least_delta(costs: Sequence[float]) -> float:
+    return min(cost + rdp_conversion(order, _LEAST_DELTA) for cost, order in zip(costs, ORDERS, strict=True))
 
 
 def _figures(curves: Sequence[TradeOff]) -> Exposure:

@@ -22,7 +22,7 @@ from fedimg.privacy.accounting import pld_accountant
 from fedimg.privacy.entropy import Entropy
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, merged
 from fedimg.privacy.ledger import Allowance
-from fedimg.privacy.renyi import ORDERS, rdp, rdp_conversion
+from fedimg.privacy.renyi import ORDERS, delta_rdp, rdp, rdp_conversion
 from fedimg.values import NoisedSum
 
 Result = TypeVar("Result")
@@ -101,8 +101,12 @@ def selected_rdp(events: Sequence[Event], law: RepetitionLaw) -> npt.NDArray[np.
     one = np.array([math.fsum(rdp(event, order) for event in together) for order in ORDERS])
     repeated = math.log(law.mean) / (orders - 1)
     if math.isinf(law.shape):  # Theorem 6, with δ̂ of one run at ε̂ = log(1 + 1/(λ − 1))
-        accountant = pld_accountant(together)
-        deltas = np.array([accountant.get_delta(math.log1p(1 / (order - 1))) for order in ORDERS])
+        targets = np.log1p(1 / (orders - 1))
+        if all(event.law == "gaussian" for event in together):
+            accountant = pld_accountant(together)
+            deltas = np.array([accountant.get_delta(target) for target in targets])
+        else:
+            deltas = delta_rdp(one.tolist(), targets)
         return one + law.mean * deltas + repeated
     # Theorem 2; λ̂ is free, so the best one counts
     price = (1 + law.shape) * np.min((1 - 1 / orders) * one - math.log(law.gamma) / orders)

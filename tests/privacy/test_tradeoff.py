@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from fedimg.privacy.accounting import epsilon
+from fedimg.errors import ConfigError
+from fedimg.privacy.accounting import epsilon, pld_accountant
 from fedimg.privacy.events import Event
 from fedimg.privacy.tradeoff import exposure, exposure_of_epsilon, trade_off
 
@@ -88,3 +89,14 @@ def test_the_curve_never_falls():
     curve = exposure([[Event(1.0, 0.2, 50)]]).curve
     assert all(b[1] >= a[1] for a, b in pairwise(curve))
     assert curve[-1] == pytest.approx((1.0, 1.0))
+
+
+def test_discrete_noise_is_never_given_the_gaussians_curve():
+    """Its bounds come from Rényi divergences: wider than the Gaussian's, and through its own (ε, δ)."""
+    discrete, gaussian = (Event(1.2, 0.2, 60, law) for law in ("discrete_gaussian", "gaussian"))
+    curve, narrow = trade_off([discrete]), trade_off([gaussian])
+    for rate in RATES:
+        assert curve.power(rate) >= narrow.power(rate)
+        assert curve.power(rate) <= exposure_point(epsilon([discrete], 1e-5), 1e-5, rate) + 1e-4
+    with pytest.raises(ConfigError, match="Gaussian noise"):
+        pld_accountant([discrete])

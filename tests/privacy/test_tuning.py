@@ -57,6 +57,12 @@ def test_it_agrees_with_dp_accounting(law, delta):
         assert ours == pytest.approx(theirs, rel=1e-6)
 
 
+def test_discrete_noise_costs_at_least_as_much_by_its_divergences():
+    discrete = [Event(e.noise_multiplier, e.sampling_rate, e.count, "discrete_gaussian") for e in RUN]
+    for law in LAWS:
+        assert selected_epsilon(discrete, law, 1e-5) >= selected_epsilon(RUN, law, 1e-5)
+
+
 def test_choosing_costs_more_than_one_run_and_less_than_all_of_them():
     one, ten = (
         epsilon(RUN, 1e-5),
