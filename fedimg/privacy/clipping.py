@@ -139,7 +139,7 @@ def _zeros(size: int, device: torch.device, *, integers: bool) -> torch.Tensor:
 
 def _as_sum(total: torch.Tensor, l2_clip_norm: float) -> ClippedSum:
     """Integers below 2⁵³ times a power of two are float64 numbers, so nothing is rounded."""
-    vector: Vector = total.cpu().numpy().astype(np.float64)
+    vector: Vector = total.cpu().numpy().astype(np.float64, copy=False)
     if total.dtype == torch.int64:
         vector = vector * integer_grid(l2_clip_norm)
     return ClippedSum(vector, l2_clip_norm)
