@@ -20,7 +20,10 @@ from scipy.stats import norm, rankdata
 from fedimg.audit.bounds import Scored, clopper_pearson, epsilon_lower_bound
 from fedimg.audit.recipe import Recipe
 from fedimg.models import Network
+from fedimg.privacy.events import Event
 from fedimg.privacy.noise import Entropy
+from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.tradeoff import TradeOff, trade_off
 from fedimg.values import Interval, SiteDataset, Vector
 
 RATES = (0.001, 0.01)
@@ -167,13 +170,22 @@ def measured(shadows: Shadows, delta: float, generator: np.random.Generator) -> 
     return Membership(_auroc(every), tuple(rates), max(lows), _roc(every), inside.shape[1], inside.shape[0])
 
 
-def bound_at(epsilon: float, delta: float, false_positive_rate: float) -> float:
-    """The most true positives that (ε, δ) allows: min(e^ε·α + δ, 1 − e^−ε·(1 − δ − α))."""
-    if not np.isfinite(epsilon):
-        return 1.0
-    first = np.exp(epsilon) * false_positive_rate + delta
-    second = 1 - np.exp(-epsilon) * (1 - delta - false_positive_rate)
-    return float(min(1.0, first, second))
+def claimed_curve(plan: PrivacyPlan) -> TradeOff | None:
+    """The trade-off curve of a plan's training steps, retries left out; None where nothing is claimed."""
+    return trade_off([Event(plan.noise_multiplier, plan.sampling_rate, plan.steps)])
+
+
+def contradicts(found: Membership, plan: PrivacyPlan) -> bool:
+    """Whether the attack shows more than the plan claims.
+
+    More members found than the curve allows, at the ends of the intervals that speak for the claim; or a lower
+    bound on ε above the claimed ε.
+    """
+    curve = claimed_curve(plan)
+    beyond = curve is not None and any(
+        at.true_positive.low > curve.power(at.false_positive.high) for at in found.rates
+    )
+    return beyond or found.epsilon_low > plan.epsilon
 
 
 def _auroc(scored: Scored) -> float:

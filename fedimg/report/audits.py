@@ -70,10 +70,11 @@ def curves(title: str, lead: str, rates: Mapping[str, npt.NDArray[np.float64]]) 
         SIZE, axis, axis, ("log₁₀ of the false positive rate", "log₁₀ of the true positive rate")
     )
     ends = (frame.x(axis.low), frame.x(0.0), frame.y(axis.low), frame.y(0.0))
-    diagonal = element("line", class_="mean", x1=ends[0], x2=ends[1], y1=ends[2], y2=ends[3])
+    diagonal = element("line", class_="mean s7", x1=ends[0], x2=ends[1], y1=ends[2], y2=ends[3])
     said = "; ".join(f"{one.name} starts at {one.points[0][1]:.2f}" for one in series)
     drawn = picture("roc", title, f"{said}.", SIZE, [*frame.draw(), diagonal, *draw_series(frame, series)])
-    return section(title, "", blocks.figure(Chart(drawn, legend(series), lead)))
+    figure = blocks.figure(Chart(drawn, legend(series), lead))
+    return section(title, "", element("div", figure, class_="figures"))
 
 
 def pictures(title: str, lead: str, rows: Sequence[Sequence[tuple[str, Picture]]]) -> Markup:

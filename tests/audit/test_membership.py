@@ -1,5 +1,7 @@
 """Membership inference: against mechanisms whose leak is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,14 @@ from scipy.stats import norm
 
 from fedimg.audit import membership
 from fedimg.audit.generated import radiographs
-from fedimg.audit.membership import Shadows, bound_at, likelihood_ratios, measured, patient_scores
+from fedimg.audit.membership import (
+    Shadows,
+    claimed_curve,
+    contradicts,
+    likelihood_ratios,
+    measured,
+    patient_scores,
+)
 from fedimg.audit.recipe import Recipe, plan_for
 from fedimg.models import ModelConfig, build_model
 from fedimg.privacy.noise import InsecureSeededEntropy
@@ -84,10 +93,13 @@ def test_a_patients_score_is_the_mean_over_their_images():
     assert patient_scores(network, vector, grouped) == pytest.approx([single[:4].mean(), single[4:].mean()])
 
 
-def test_what_epsilon_allows():
-    assert bound_at(0.0, 0.0, 0.01) == pytest.approx(0.01)
-    assert bound_at(1.0, 1e-5, 0.001) == pytest.approx(np.e * 0.001 + 1e-5)
-    assert bound_at(np.inf, 0.0, 0.001) == 1
+def test_a_leak_is_held_against_the_claimed_curve():
+    """A full-batch step with σ = ½ is μ = 2 to the attacker: claimed with σ = ½ it stands, with σ = 1 it falls."""
+    found = measured(shadows_of(2.0), 1e-5, np.random.default_rng(0))
+    honest = replace(plan_for(8.4, 1e-5, 1000, 1, 1.0, 0.1), noise_multiplier=0.5)
+    assert claimed_curve(honest).power(0.01) == pytest.approx(norm.sf(norm.isf(0.01) - 2), abs=1e-3)
+    assert not contradicts(found, honest)
+    assert contradicts(found, replace(honest, noise_multiplier=1.0))
 
 
 def test_a_recipe_trains_and_a_private_one_is_noised():

@@ -17,8 +17,6 @@ from fedimg.simulation import simulate
 SMALL = {
     "empirical": ["--epsilon", "8", "--steps", "20", "--sampling-rate", "0.2"],
     "inversion": ["--patients", "2", "--steps", "5", "--sampling-rate", "0.5"],
-    "membership": ["--models", "8", "--patients", "40"],
-    "site": ["--permutations", "199"],
 }
 
 

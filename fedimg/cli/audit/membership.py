@@ -23,7 +23,7 @@ _ABOUT = (
     "all the others (LiRA, Carlini et al. 2022). Without RUN: generated radiographs, 30 % of their labels by coin, so "
     "that there is something to know by heart; about half a minute of one core. With RUN: one site's own patients and "
     "the run's own settings; --models times a local training. Fails where the attack on the private model shows more "
-    "than the claimed ε with 95 % confidence."
+    "than the claim allows, by exact 95 % intervals."
 )
 LIMITS = (
     "A black-box attack bounds from below what leaks: that it fails shows that this attack failed.",
@@ -77,11 +77,11 @@ def run(argv: Sequence[str]) -> int:
     rows, contradicted = [], False
     for name, one in found.items():
         plan = recipes[name].plan
-        if plan is not None:
-            contradicted = contradicted or one.epsilon_low > plan.epsilon
+        curve = membership.claimed_curve(plan) if plan is not None else None
+        contradicted = contradicted or (plan is not None and membership.contradicts(one, plan))
         for at in one.rates:
-            most = None if plan is None else membership.bound_at(plan.epsilon, plan.delta, at.aimed)
-            rows.append(Measured(f"{name}, at {at.aimed:.1%} false positives", at.true_positive, most))
+            most = curve.power(at.aimed) if curve is not None else None
+            rows.append(Measured(f"{name}: {at.aimed:.1%}", at.true_positive, most))
     result = {
         "audit": "membership",
         "verdict": "fail" if contradicted else "pass",
@@ -93,17 +93,17 @@ def run(argv: Sequence[str]) -> int:
         },
     }
     said = (
-        "The attack shows more than the claimed ε allows."
+        "The attack shows more than the claim allows."
         if contradicted
         else "The attack shows no more than the claim."
     )
     content = [
         audits.measurements(
             "Members found",
-            "True positive rate, per patient, at a false positive rate set on other patients.",
+            "True positives, per patient, where 0.1 % and 1 % of the others are called members.",
             rows,
             "true positive rate",
-            "most that ε allows",
+            "most that the claim allows",
         ),
         audits.curves(
             "Trade-off",
@@ -114,8 +114,8 @@ def run(argv: Sequence[str]) -> int:
     limits = (*LIMITS, _output.REAL) if real else LIMITS
     html = audits.page("Membership inference", str(result["verdict"]), said, limits, content)
     lines = [
-        f"{row.name}: {row.found.value:.2%} of members found [{row.found.low:.2%}, {row.found.high:.2%}]"
-        + ("" if row.reference is None else f"; ε allows {row.reference:.2%}")
+        f"{row.name} false positives, {row.found.value:.2%} of members found [{row.found.low:.2%}, {row.found.high:.2%}]"
+        + ("" if row.reference is None else f"; the claim allows {row.reference:.2%}")
         for row in rows
     ]
     lines += [f"{n}: AUROC {one.auroc:.3f}, ε > {one.epsilon_low:.2f} (95 %)" for n, one in found.items()]
