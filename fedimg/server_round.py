@@ -26,6 +26,7 @@ from fedimg.errors import FederationError, MessageError
 from fedimg.models import Network
 from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.extensions import find
+from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.values import (
     AggregatedUpdate,
     EvaluationReport,
@@ -68,7 +69,8 @@ class Server:
     """The coordinator: public terms, the global model, and its own public data.
 
     `weights` are the sites' declared numbers of patients (or ones). `private` says which type of
-    update is acceptable: a federation that promised privacy refuses an un-noised update.
+    update is acceptable: a federation that promised privacy refuses an un-noised update. `heads`: of the
+    sites' ledgers; an answer of a ledger that was put back is refused.
     """
 
     run_id: str
@@ -80,6 +82,7 @@ class Server:
     public: SiteDataset | None
     private: bool
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    heads: KeptHeads | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ def receive(
                     f"one of {update.site} for round {update.round}",
                     "the answer was discarded",
                 )
+            if server.heads is not None and isinstance(update, NoisedUpdate):
+                server.heads.accept(name, update.releases)
         except MessageError as error:
             refused[name] = str(error)
             continue

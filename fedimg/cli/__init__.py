@@ -21,7 +21,7 @@ VERBS = {
     "cohort": "write a generated hospital's image files into a folder",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
     "site": "make a site's home folder, and read what it tells its operator",
-    "ledger": "show and verify a site's privacy ledger",
+    "ledger": "show, verify and recover a site's privacy ledger, enter withdrawals",
     "audit": "check that the mechanism keeps its promise, and what an attacker can learn",
     "config": "show the configuration that overrides compose to",
     "version": "show the versions of this program and what it stands on",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedimg.cli import ledger_records
 from fedimg.cli.console import print_json, print_table, verb_parser
 from fedimg.errors import DataError, LedgerError
 
@@ -19,8 +20,10 @@ COLUMNS = ("run", "state", "release", "noise_multiplier", "sampling_rate", "decl
 
 
 def run(argv: Sequence[str]) -> int:
-    parser = verb_parser("ledger", "Show, verify and export a site's privacy ledger.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="show|verify|export")
+    parser = verb_parser("ledger", "Show, verify, export, correct and recover a site's privacy ledger.")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="show|verify|export|recover|withdraw|remap"
+    )
     for name, about in (
         ("show", "the runs of a ledger and what each reserved and spent"),
         ("verify", "check every entry and signature; exit code 3 if one does not hold"),
@@ -30,13 +33,18 @@ def run(argv: Sequence[str]) -> int:
         if name == "export":
             action.add_argument("source", type=Path, help="a site's home folder")
             action.add_argument("out", type=Path, help="file to write; refused if there is one")
+            action.add_argument("--json", action="store_true", help="one JSON object on stdout")
             continue
         action.add_argument("source", type=Path, help="a site's home folder, or a signed extract")
         action.add_argument("--key", help="the site's public key, hex: an extract must be signed by it")
         action.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    for name, about in ledger_records.ACTIONS.items():
+        ledger_records.add_to(name, actions.add_parser(name, help=about, description=about))
     arguments = parser.parse_args(argv)
+    if arguments.action in ledger_records.ACTIONS:
+        return ledger_records.run(arguments)
     if arguments.action == "export":
-        return _export(arguments.source, arguments.out)
+        return _export(arguments.source, arguments.out, as_json=arguments.json)
     statement, key = _statement(arguments.source, arguments.key)
     described = _described(statement, key, trusted=arguments.key is not None or arguments.source.is_dir())
     if arguments.json:
@@ -77,10 +85,10 @@ def _open(home: Path) -> Ledger:
     return Ledger.open(opened.ledger, opened.signing_key)
 
 
-def _export(home: Path, out: Path) -> int:
+def _export(home: Path, out: Path, *, as_json: bool) -> int:
     ledger = _open(home)
     try:
-        extract = ledger.extract()
+        extract, head = ledger.extract(), ledger.head
     finally:
         ledger.disconnect()
     try:
@@ -89,7 +97,10 @@ def _export(home: Path, out: Path) -> int:
         raise DataError("a new file for the extract", "one that exists", "name another file") from None
     with os.fdopen(handle, "wb") as stream:
         stream.write(extract)
-    sys.stdout.write(f"{out}\n")
+    if as_json:
+        print_json({"file": str(out), "entries": head.sequence, "head": head.digest.hex()})
+    else:
+        sys.stdout.write(f"{out}\n")
     return 0
 
 
@@ -109,6 +120,7 @@ def _described(statement: Statement, key: str, *, trusted: bool) -> dict[str, An
         "order": terms.order,
         "budget": terms.budget,
         "committed": statement.committed,
+        "written_off": statement.lost,
         "remaining": statement.remaining,
         "runs": [
             {

@@ -21,6 +21,7 @@ from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.errors import DataError, FedimgError
 from fedimg.operator_log import tell_operator
+from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.processes import refuse_while_starting
 from fedimg.simulation import (
     asking,
@@ -93,10 +94,12 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     network = virtual.own_network(terms)  # a model that cannot take these images says so before the intake
     federation = virtual.fill(config, terms, folder, device, progress)
     public = virtual.load_public(federation, terms)
-    sites = _join(federation, progress)
+    heads = virtual.heads_of(config, folder)
+    sites = _join(federation, heads, progress)
     left = participants.departed(folder, terms, sites)
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
     server = rounds.make_server(config, terms, network, declared, public)
+    server.heads = heads
     names = tuple(site.name for site in sites)
     plans = {site.name: site.plan for site in sites if site.plan is not None}
     stds = [plan.evaluation_noise_multiplier for plan in plans.values()]
@@ -146,17 +149,20 @@ def terms_of(config: Config, run_id: str) -> Terms:
     )
 
 
-def _join(federation: Federation, progress: Progress) -> list[Site]:
+def _join(federation: Federation, heads: KeptHeads, progress: Progress) -> list[Site]:
     """Every site that can takes part; one that cannot tells its operator, and the others go on."""
     sites: list[Site] = []
     refusals: list[tuple[str, FedimgError]] = []
     for number, setup in enumerate(federation.setups, start=1):
         try:
-            sites.append(virtual.open_site(setup))
+            sites.append(virtual.open_site(setup, known_head=heads.known(setup.name)))
         except FedimgError as refusal:
             tell_operator(Path(setup.root), "joining", refusal)
             refusals.append((setup.name, refusal))
         else:
+            ledger = sites[-1].ledger
+            if ledger is not None:
+                heads.joined(setup.name, ledger.head, ledger.last_reserved)
             remarks.after_loading(sites[-1], federation.classes)
         progress("sites joining", number, len(federation.setups))
     if not sites:

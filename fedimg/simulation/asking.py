@@ -9,13 +9,14 @@ from fedimg.client_round import Terms
 from fedimg.errors import FederationError, FedimgError
 from fedimg.home import SiteHome
 from fedimg.operator_log import tell_operator
-from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.plan import make_plan
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation import remarks
 
 
-def ask(homes: Sequence[tuple[str, Path]], terms: Terms) -> None:
+def ask(homes: Sequence[tuple[str, Path]], terms: Terms, heads: KeptHeads) -> None:
     """Stop where every site would refuse; say so where some would. Nothing is reserved.
 
     Raises:
@@ -24,7 +25,7 @@ def ask(homes: Sequence[tuple[str, Path]], terms: Terms) -> None:
     refusals: list[tuple[str, FedimgError]] = []
     for name, root in homes:
         try:
-            _ask(root, terms)
+            _ask(root, terms, heads.known(name))
         except FedimgError as refusal:
             refusals.append((name, refusal))
     if not refusals:
@@ -49,7 +50,7 @@ def nobody_joins(refusals: Sequence[tuple[str, FedimgError]]) -> FedimgError:
     return type(first)(f"{first.expected} (asked at {name}{others})", first.found, first.remedy)
 
 
-def _ask(root: Path, terms: Terms) -> None:
+def _ask(root: Path, terms: Terms, known: Head | None) -> None:
     if (root / "plans" / f"{terms.run_id}.json").exists():
         return  # a resumed run: its cost is reserved
     home = SiteHome.open(root)
@@ -59,7 +60,7 @@ def _ask(root: Path, terms: Terms) -> None:
     )
     if terms.privacy.mode == "none":
         return
-    ledger = Ledger.open(home.ledger, home.signing_key)
+    ledger = Ledger.open(home.ledger, home.signing_key, known)
     try:
         make_plan(terms.privacy, policy, ledger)
     finally:

@@ -24,6 +24,8 @@ from fedimg.models import Network, build_model, extension_digests
 from fedimg.models.losses import loss_digests
 from fedimg.operator_log import note_held_back
 from fedimg.privacy.calibration import SCRATCH_HEADROOM
+from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.privacy.ledger import Head
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation import asking, remarks
@@ -71,11 +73,11 @@ class Federation:
     generated: Mapping[str, Sequence[SourceItem]]
 
 
-def open_site(setup: SiteSetup, data: Loaded | None = None) -> Site:
-    """Open a virtual site's home and let it join."""
+def open_site(setup: SiteSetup, data: Loaded | None = None, known_head: Head | None = None) -> Site:
+    """Open a virtual site's home and let it join; `known_head` is what the server keeps of its ledger."""
     torch.set_num_threads(setup.threads)
     home = SiteHome.open(Path(setup.root))
-    return client_round.join(home, setup.name, setup.terms, torch.device(setup.device), data)
+    return client_round.join(home, setup.name, setup.terms, torch.device(setup.device), data, known_head)
 
 
 def fill(
@@ -100,7 +102,7 @@ def fill(
     for name in names:
         _make_home(states / name, name, manifests[name], config, run.sweep.epsilon if config.state else 0.0)
         _bind(states / name, config)
-    asking.ask([(name, states / name) for name in names], terms)
+    asking.ask([(name, states / name) for name in names], terms, heads_of(config, run))
     for name in names:
         root = states / name
         intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
@@ -126,6 +128,11 @@ def fill(
         public_home,
         {name: manifests[name].items for name in names if config.data.name == "cohort"},
     )
+
+
+def heads_of(config: Config, run: RunFolder) -> KeptHeads:
+    """The heads that the server keeps: as long as the sites' homes."""
+    return KeptHeads((Path(config.state) if config.state else run.path) / "ledger-heads.json")
 
 
 def load_public(federation: Federation, terms: Terms) -> SiteDataset | None:
