@@ -39,7 +39,7 @@ from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
 from fedimg.privacy.policy import SitePolicy
-from fedimg.site_data import Loaded, only, roll_of
+from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.training import LocalTraining
 from fedimg.training.rehearsal import Rehearsal
 from fedimg.training.variation import patient_loss, varied_once
@@ -57,8 +57,7 @@ from fedimg.values import (
 class Terms:
     """What all sites are asked to agree to: public, equal everywhere, fixed before round 1.
 
-    `bins` is the number of public score bins of an evaluation release. `insecure_seed` is None
-    except in the openly insecure test mode.
+    `bins`: of an evaluation release. `insecure_seed` is None but in the openly insecure test mode.
     """
 
     run_id: str
@@ -121,13 +120,8 @@ def admit(
 
 def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
     """Station 3: released files with a valid receipt, and nothing else, become tensors."""
-    return site_data.load(
-        home,
-        terms.imaging,
-        network,
-        profile=terms.deid_profile,
-        validation_fraction=terms.validation_fraction,
-    )
+    profile, fraction = terms.deid_profile, terms.validation_fraction
+    return site_data.load(home, terms.imaging, network, profile=profile, validation_fraction=fraction)
 
 
 def join(
@@ -148,10 +142,7 @@ def join(
         PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
     """
     _check_terms(home, terms)
-    policy = SitePolicy.load(home.policy)
-    policy.check(
-        terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=terms.extensions
-    )
+    policy = _policy(home, terms)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     if data is None:  # else a site opened them before, for this run or the one that it is compared with
@@ -192,9 +183,7 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
-        data = site.data.train
-        if site.roll is not None:
-            data = only(data, site.roll.remaining(TRAIN))
+        data = remaining(site.data.train, site.roll, TRAIN)
         after = training.train_open(
             site.network,
             start,
@@ -220,12 +209,12 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
         return evaluation.score_histograms(scores, there.labels.numpy(), there.first_image, site.terms.bins)
 
     def noised() -> Vector:  # called after the charge
-        return histograms(only(data, site.roll.present(EVALUATE)) if site.roll is not None else data)
+        return histograms(present(data, site.roll, EVALUATE))
 
     update: NoisedUpdate | OpenUpdate
     if site.plan is None or site.ledger is None:
-        there = only(data, site.roll.remaining(EVALUATE)) if site.roll is not None else data
-        update = OpenUpdate(site.name, number, "histogram", histograms(there).sum(axis=0))
+        total = histograms(remaining(data, site.roll, EVALUATE)).sum(axis=0)
+        update = OpenUpdate(site.name, number, "histogram", total)
     else:
         session = _session(site, number, "evaluate")
         vector = session.histogram(noised).vector
@@ -247,7 +236,7 @@ def answer(site: Site, data: bytes) -> bytes | None:
     try:
         instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
         step = f"round {instructions.round}, {instructions.task}"
-        _check(site.terms, instructions)
+        _check(site, instructions)
         outbox = Outbox(site.home.root / "outbox" / site.terms.run_id)
         question = hashlib.sha256(data).hexdigest()
         if (released := outbox.get(instructions.round, instructions.task, question)) is not None:
@@ -276,21 +265,27 @@ def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
     terms = site.terms
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
     loss = patient_loss(terms.training, terms.imaging.augmentation, site.loss)
-    present = partial(site.roll.present, TRAIN) if site.roll is not None else None
-    return ReleaseSession(site.plan, site.ledger, entropy, loss, present)
+    there = partial(site.roll.present, TRAIN) if site.roll is not None else None
+    return ReleaseSession(site.plan, site.ledger, entropy, loss, there)
 
 
-def _check(terms: Terms, instructions: RoundInstructions) -> None:
+def _policy(home: SiteHome, terms: Terms) -> SitePolicy:
+    """The site's rules as they stand at this moment, and they allow the terms."""
+    policy, extensions = SitePolicy.load(home.policy), terms.extensions
+    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=extensions)
+    return policy
+
+
+def _check(site: Site, instructions: RoundInstructions) -> None:
+    terms, policy = site.terms, _policy(site.home, site.terms)
+    if site.plan is not None:
+        policy.check_noise(site.plan.noise_multiplier)
     if instructions.run_id != terms.run_id or instructions.plan_digest != terms.digest:
-        raise PolicyRefused(
-            "the terms that this site joined", "others", "ask the coordinator; nothing was released"
-        )
+        remedy = "ask the coordinator; nothing was released"
+        raise PolicyRefused("the terms that this site joined", "others", remedy)
     if not 1 <= instructions.round <= terms.rounds:
-        raise MessageError(
-            f"a round from 1 to {terms.rounds}",
-            f"round {instructions.round}",
-            "the declared rounds are used up",
-        )
+        found, remedy = f"round {instructions.round}", "the declared rounds are used up"
+        raise MessageError(f"a round from 1 to {terms.rounds}", found, remedy)
 
 
 def _difference(after: torch.Tensor, before: torch.Tensor) -> Vector:

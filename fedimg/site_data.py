@@ -75,20 +75,30 @@ def roll_of(
     """Who may be sampled; a patient without a record cannot be charged and is left out."""
     if ledger is None:
         return None
+    site_key = LedgerKeys(home.site_key).digest
     keys = {
         release: [data.ledger_keys.get(patient, "") for patient in part.patient_keys]
         for release, part in ((TRAIN, data.train), (EVALUATE, data.validation))
     }
     if plan is None:
-        return Roll.of_open_run(ledger, keys)
+        return Roll.of_open_run(ledger, keys, site_key)
     if without := sum(own.count("") for own in keys.values()):
         remedy = "take the inputs in again, into a new home; until then they are left out"
         tell_operator(
             home.root, "loading", LedgerError("a ledger key of each patient", f"{without} without", remedy)
         )
-    return Roll.enrolled(ledger, run, plan, keys, LedgerKeys(home.site_key).digest)
+    return Roll.enrolled(ledger, run, plan, keys, site_key)
 
 
-def only(data: SiteDataset, patients: npt.NDArray[np.int64]) -> SiteDataset:
-    """The data of the patients in the given rows."""
+def present(data: SiteDataset, roll: Roll | None, release: str) -> SiteDataset:
+    """The data of those who may be in the release that was just charged."""
+    return _only(data, roll.present(release)) if roll is not None else data
+
+
+def remaining(data: SiteDataset, roll: Roll | None, release: str) -> SiteDataset:
+    """The data of those who have not withdrawn, for a run without privacy."""
+    return _only(data, roll.remaining(release)) if roll is not None else data
+
+
+def _only(data: SiteDataset, patients: npt.NDArray[np.int64]) -> SiteDataset:
     return data if len(patients) == data.number_of_patients else data.of_patients(patients)

@@ -43,8 +43,9 @@ class Roll:
         return cls(ledger, {release: ledger.seats(own) for release, own in keys.items()})
 
     @classmethod
-    def of_open_run(cls, ledger: Ledger, keys: Mapping[str, Sequence[str]]) -> Self:
+    def of_open_run(cls, ledger: Ledger, keys: Mapping[str, Sequence[str]], site_key: str) -> Self:
         """Of a run with `privacy=none`, which charges nobody; withdrawals hold there too."""
+        ledger.know([key for own in keys.values() for key in own], site_key)
         return cls(ledger, {release: ledger.seats(own) for release, own in keys.items()})
 
     def present(self, release: str) -> Indices:

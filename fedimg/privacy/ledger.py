@@ -224,6 +224,11 @@ class Ledger:
             there = mask_of((self._patients.numbers[key] for key in keys if key), len(self._patients))
             self._patients.enter(run, role, there & (total + least <= self._terms.budget))
 
+    def know(self, keys: Sequence[str], site_key: str) -> None:
+        """Give each patient a record, which nothing is charged to."""
+        self._patients.bind(site_key)
+        self._patients.know(keys)
+
     def seats(self, keys: Sequence[str]) -> Numbers:
         """The record numbers of patients, by ledger key; −1 for one that no run has enrolled."""
         self._patients.refresh()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +36,8 @@ class SitePolicy:
         allowed_models: names of networks; "*" alone allows all built-in ones.
         deid_profiles: de-identification profiles that may feed a training.
         allowed_extensions: digests ("sha256:…") of entry points that may run here.
+        min_sites_in_sum: the least number of sites whose updates a secure sum must add up; it binds runs with
+            `privacy=distributed`.
     """
 
     declared_patients: int
@@ -48,12 +51,20 @@ class SitePolicy:
     allowed_models: tuple[str, ...] = ("*",)
     deid_profiles: tuple[str, ...] = ("train",)
     allowed_extensions: tuple[str, ...] = ()
+    min_sites_in_sum: int = 3
 
     def __post_init__(self) -> None:
         if self.declared_patients < 1:
             raise ConfigError(
                 "policy declared_patients ≥ 1", f"{self.declared_patients}", "declare the site's rounded size"
             )
+        # In a sum of two, either site can subtract its own share.
+        for name, least in (("min_patients", 1), ("max_sites_per_patient", 1), ("min_sites_in_sum", 3)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"policy {name} ≥ {least}", f"{getattr(self, name)}", f"correct {name}")
+        for name in ("max_epsilon", "max_delta", "min_noise_multiplier"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"policy {name} > 0", f"{getattr(self, name):g}", f"correct {name}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -71,19 +82,14 @@ class SitePolicy:
         return cls(**{str(name): _typed(str(name), kinds[name], value) for name, value in values.items()})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> SitePolicy:
         """Read `policy.yaml` of a site's home. An unreadable policy refuses everything."""
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return _parsed(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:
             raise PolicyRefused(
                 "a readable site policy", type(failure).__name__, "write policy.yaml in the site's home"
             ) from failure
-        if not isinstance(values, dict):
-            raise ConfigError(
-                "a mapping of policy keys", type(values).__name__, "see sites/policies/default.yaml"
-            )
-        return cls.from_mapping(values)
 
     def check(
         self,
@@ -146,6 +152,17 @@ class SitePolicy:
                 f"a noise multiplier of at least {self.min_noise_multiplier:g}",
                 f"{noise_multiplier:.3f}",
             )
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> SitePolicy:
+    """Read again for every answer, parsed once."""
+    values = yaml.safe_load(text)
+    if not isinstance(values, dict):
+        raise ConfigError(
+            "a mapping of policy keys", type(values).__name__, "see sites/policies/default.yaml"
+        )
+    return SitePolicy.from_mapping(values)
 
 
 def rounded_down(value: float) -> float:
