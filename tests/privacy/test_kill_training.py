@@ -11,7 +11,7 @@ KILLS, ROUNDS = 10, 6
 
 def test_ten_kills_charge_no_less_than_was_received_and_no_noise_twice(tmp_path):
     """False alarm: 1e-6, of the largest cosine over all pairs of noises; everything else holds always."""
-    command = [sys.executable, "-P", "-W", "error", str(ROOT / "scripts" / "study_kill_training.py")]
+    command = [sys.executable, "-W", "error", str(ROOT / "scripts" / "study_kill_training.py")]
     options = ["--kills", str(KILLS), "--rounds", str(ROUNDS), "--json", str(tmp_path / "found.json")]
     done = subprocess.run(
         [*command, *options], capture_output=True, text=True, cwd=ROOT, timeout=600, check=False
