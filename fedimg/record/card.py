@@ -107,7 +107,11 @@ def _audit(audit: Mapping[str, Any]) -> tuple[str, str, str]:
     if isinstance(estimate, float) and isinstance(interval, list):
         ends = ", ".join("∞" if end is None else f"{end:.3g}" for end in interval)
         found.append(f"estimated ε {estimate:.3g} [{ends}]")
-    for key, text in (("claim", "claimed ε"), ("delta", "at δ ="), ("canaries", "canaries")):
+    for key, text in (
+        ("claim", "claimed for what it measured"),
+        ("delta", "at δ ="),
+        ("canaries", "canaries"),
+    ):
         if isinstance(audit.get(key), int | float):
             found.append(f"{text} {audit[key]:.4g}")
     found.append(f"{audit['seconds']:.3g} s")

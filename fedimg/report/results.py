@@ -65,11 +65,12 @@ def training(data: ReportData) -> Markup:
         lines.by_round("auroc", "AUROC on the public test set, by round", [area], "AUROC", ceiling=1.0),
     ]
     if data.privacy.mode != "none":
+        unit = "site" if data.privacy.mode == "client_level" else data.privacy.unit
         epsilon = "nominal ε (void)" if data.privacy.insecure else "ε spent"
         title = (
             f"{epsilon} by round and site".capitalize()
             if data.privacy.insecure
-            else "ε spent, by round and site"
+            else f"ε spent, by round and site (add or remove one {unit})"
         )
         charts.append(lines.by_round("epsilon", title, lines.epsilon_series(data.rounds), epsilon, zero=True))
     drawn = [figure(chart) for chart in charts if chart]
