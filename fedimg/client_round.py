@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from fedimg import evaluation, intake, site_data, training
+from fedimg.audit import conformance
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.imaging.config import ImagingConfig
@@ -143,6 +144,8 @@ def join(
     """
     _check_terms(home, terms)
     policy = _policy(home, terms)
+    if terms.privacy.mode != "none" and policy.require_battery and terms.insecure_seed is None:
+        conformance.before_first_round(home.root, terms.run_id, terms.privacy)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     if data is None:  # else a site opened them before, for this run or the one that it is compared with

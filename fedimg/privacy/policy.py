@@ -32,6 +32,7 @@ class SitePolicy:
         min_noise_multiplier: the least σ ÷ sensitivity of any training release.
         allowed_noise: laws of noise that may be used, as `privacy.noise` names them; "*" alone allows all.
         max_sites_per_patient: the most sites one patient may be declared to be at.
+        require_battery: a private run begins only where this installation passes the conformance battery.
         allow_non_private: whether `privacy=none` may run here at all.
         allowed_models: names of networks; "*" alone allows all built-in ones.
         deid_profiles: de-identification profiles that may feed a training.
@@ -47,6 +48,7 @@ class SitePolicy:
     min_noise_multiplier: float = 0.3
     allowed_noise: tuple[str, ...] = ("*",)
     max_sites_per_patient: int = 1
+    require_battery: bool = True
     allow_non_private: bool = False
     allowed_models: tuple[str, ...] = ("*",)
     deid_profiles: tuple[str, ...] = ("train",)

@@ -187,6 +187,7 @@ class ReportData:
         data_generated: the images show no person; only then may `images` be given.
         exposure: what a patient is exposed to at most; empty where nothing is promised.
         empirical: ε as measured by public canaries, beside the claim.
+        battery: what the sites' installations passed before round 1, in one sentence; "" where none was asked.
         created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
 
     Raises:
@@ -213,6 +214,7 @@ class ReportData:
     exposure: tuple[ExposureRow, ...] = ()
     empirical: tuple[EmpiricalRow, ...] = ()
     created: str = ""
+    battery: str = ""
 
     def __post_init__(self) -> None:
         if self.images and not self.data_generated:

@@ -119,6 +119,7 @@ def privacy_table(data: ReportData) -> Markup:
         f"site{'s' if privacy.max_sites_per_patient > 1 else ''} per {privacy.unit}, as declared."
     )
     said = [] if void else [element("p", _WHICH_EPSILON)]
+    said += [element("p", data.battery)] if data.battery else []
     return section("Nominal noise by site" if void else "Privacy by site", lead, table(columns, rows), *said)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from fedimg.audit.empirical import EmpiricalEpsilon, audit_plan
 from fedimg.config import Config
@@ -46,4 +47,16 @@ def row(name: str, found: EmpiricalEpsilon) -> EmpiricalRow:
         found.canaries,
         found.steps,
         tuple(zip(_NAMES, claimed, fitted, found.p_values, strict=True)),
+    )
+
+
+def battery(passed: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """One sentence for the report on what the sites' installations passed before round 1; "" where none was asked."""
+    found = {name: one for name, one in passed.items() if one is not None}
+    if not found:
+        return ""
+    checks = max(int(one["checks"]) - len(one["not_checkable"]) for one in found.values())
+    return (
+        f"Before its first round the installation of {len(found)} of {len(passed)} sites passed the conformance "
+        f"battery: {checks} exact tests of sensitivity, noise, sampling, ledger and upload, on generated data."
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import fedimg
 from fedimg import report, site_report
+from fedimg.audit import conformance
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
@@ -51,6 +52,7 @@ def write(
     gone = {site.name: site.spent(homes[site.name], terms.run_id, insecure=insecure) for site in left}
     privacy = privacy_summary(config, plans, federation.unit, {site.name: site.after_round for site in left})
     audited = measured.empirical(config, plans)
+    passed = {name: conformance.kept(homes[name], terms.run_id) for name in plans}
     committed = {site.name: site.receipts for site in sites} | {site.name: site.receipts for site in left}
     at_sites = history.at_sites.report() if history.at_sites is not None else None
     content: dict[str, Any] = {
@@ -74,6 +76,7 @@ def write(
             "epsilon": privacy.federation_epsilon if privacy.protects else None,
             "delta": privacy.federation_delta if privacy.protects else None,
             "empirical": {name: found.as_dict() for name, found in audited.items()},
+            "battery": passed,
             "release_records": {
                 name: plan.release_record(insecure=insecure, unit=federation.unit)
                 | {"receipts_commitment": committed[name]}
@@ -100,9 +103,10 @@ def write(
         content["intake"] = {name: _intake(federation, name) for name in federation.intake}
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
     exposed = exposure_rows(plans) if privacy.protects else ()
-    data = replace(data, empirical=measured.rows(audited), exposure=exposed)
+    data = replace(data, empirical=measured.rows(audited), exposure=exposed, battery=measured.battery(passed))
     if history.released is not None:
         audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
+        audits += [{"site": name, **found} for name, found in passed.items() if found is not None]
         recording.write(config, terms, federation, sites, left, history.released, audits, folder)
     folder.write("report.html", report.render(data))
     folder.write_json("summary.json", content)  # the last but closing: with it a run counts as finished

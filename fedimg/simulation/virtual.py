@@ -180,6 +180,7 @@ def _write_policy(
         max_delta=1e-3,
         min_noise_multiplier=0.2,
         max_sites_per_patient=privacy.max_sites_per_patient,
+        require_battery=config.audit.battery,
         allow_non_private=True,
         allowed_extensions=tuple(
             (extension_digests(config.model) | loss_digests(config.training.loss)).values()

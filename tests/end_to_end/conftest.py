@@ -20,6 +20,7 @@ SMALL = (
     "privacy.delta=1e-3",
     "privacy.expected_batch_size=6",
     "evaluation.bootstrap=20",
+    "audit.battery=false",  # once, in its own test
     "audit.empirical=false",  # measured once, in the test of its place in the report
 )
 

@@ -28,6 +28,8 @@ from fedimg.values import Vector
 
 def checks(rows: Rows, tail: Vector) -> Iterator[Check]:
     matrix, steps = rows.matrix, np.array(rows.steps)
+    said = f"raised {rows.empty}" if rows.empty else "releases like any other"
+    yield Check("noise.empty", exactly(not rows.empty), f"a site without units {said}")
     if not (np.isfinite(matrix).all() and np.isfinite(tail).all()):
         yield Check("noise.finite", 0.0, "released values that are not finite")
         return

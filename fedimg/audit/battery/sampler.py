@@ -37,6 +37,9 @@ _IMAGES = 3
 def checks(mechanism: Mechanism, source: np.random.Generator, figures: Figures) -> Iterator[Check]:
     units = made_up(UNITS)
     session = mechanism.open(SAMPLED, units, "a")
+    if session.claim.sampling_rate == 1:
+        session.close()
+        raise NotCheckable("claims no sampling")
     shares, apart = _inclusion(session, UNITS, STEPS)
     by_round = shares > 0.5
     figures["batches"] = _histogram(by_round)

@@ -22,16 +22,11 @@ def checks(matrix: Vector, tail: Vector, grid: float) -> Iterator[Check]:
         return
     p = worst(kolmogorov(ndtr(values)) for values in (matrix.ravel(), tail, matrix[::2].ravel()))
     yield Check("shape.distribution", p, "Kolmogorov–Smirnov against the normal distribution")
-    counts = [int((side > x).sum()) for side in (tail, -tail) for x in _BEYOND]
-    chances = [float(norm.sf(x)) for _ in range(2) for x in _BEYOND]
-    p = worst(
-        [
-            *(binomial(c, tail.size, q) for c, q in zip(counts, chances, strict=True)),
-            *_extremes(tail),
-        ]
-    )
-    beyond = counts[4] + counts[10]
-    expected = 2 * tail.size * chances[4]
+    counts = [int((side > x).sum()) for side in (tail, -tail, np.abs(tail)) for x in _BEYOND]
+    chances = [sides * float(norm.sf(x)) for sides in (1, 1, 2) for x in _BEYOND]
+    by_count = (binomial(c, tail.size, q) for c, q in zip(counts, chances, strict=True))
+    p = worst([*by_count, *_extremes(tail)])
+    beyond, expected = counts[16], tail.size * chances[16]
     yield Check(
         "shape.tails",
         p,
