@@ -139,8 +139,8 @@ def train(
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    shares = {} if start is None else {"blocks": BLOCKS, "small": SMALL}
-    batches = Batches(Painter(fonts, rng, POOL, **shares), rng)
+    blocks, small = (0.0, 0.0) if start is None else (BLOCKS, SMALL)
+    batches = Batches(Painter(fonts, rng, POOL, blocks=blocks, small=small), rng)
     net, rate = TextNet(norm=start is None), LEARNING_RATE
     if start is not None:
         net.load_state_dict({name: value.float() for name, value in load(start).items()})
