@@ -1,9 +1,10 @@
 """Settings for private training of scattering features, chosen on generated images.
 
-    nice python scripts/tune_private.py --runs 3 --json tuning.json        about ten minutes on one core
+    nice python scripts/tune_private.py --questions opacity --json tuning.json
 
-The script tries learning rates, clip norms, schedules, momentum and averages on the three questions of
-`generated_studies`, one after the other, each time with the best of before, and goes by the mean AUROC
+The question to tune on is the one nearest to what will be asked: for chest radiographs `opacity`. It takes
+about ten minutes a question and repetition on one core. The script tries learning rates, clip norms,
+schedules, momentum and averages, each time with the best of before, and goes by the mean AUROC
 over questions, runs and the ε of a regime: one recipe for ε ≥ 2 and one for less. What it chose stands in
 conf/experiment/scattering_private.yaml and scattering_private_low.yaml and is used unchanged on every
 real set; no real image has a part in it. Every run goes through the sites' and the server's own steps
