@@ -144,8 +144,6 @@ def join(
     """
     _check_terms(home, terms)
     policy = _policy(home, terms)
-    if terms.privacy.mode != "none" and policy.require_battery and terms.insecure_seed is None:
-        conformance.before_first_round(home.root, terms.run_id, terms.privacy)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     if data is None:  # else a site opened them before, for this run or the one that it is compared with
@@ -168,6 +166,8 @@ def join(
         plan = kept_plan.kept(file, terms.privacy, terms.digest)
         if plan is None:
             plan = make_plan(terms.privacy, policy, ledger)
+            if policy.require_battery and terms.insecure_seed is None:
+                conformance.before_first_round(home.root, terms.run_id, terms.privacy)
             kept_plan.keep(file, plan, terms.digest)
         # The policy may have become stricter since the plan was made.
         policy.check_noise(plan.noise_multiplier)
