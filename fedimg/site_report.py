@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedimg.durable import write_durably
+from fedimg.errors import LedgerError
 from fedimg.home import ReleaseFolder, SiteHome
 from fedimg.intake import REMEDIES, FolderInputs, IntakeConfig
 from fedimg.intake.comparing import Compared, compare
 from fedimg.intake.tally import tally
 from fedimg.operator_log import ranges
+from fedimg.privacy.course import course
+from fedimg.privacy.ledger import Ledger, Statement
 from fedimg.report import SitePair, SiteReportData, render_site
 from fedimg.report.png import both_of
 from fedimg.values import Quarantine, SourceItem
@@ -39,7 +42,7 @@ def write(
 
     Raises ReceiptError where the receipts do not verify.
     """
-    found = tally(folder)
+    found, spent = tally(folder), _ledger(folder)
     held = {reason.value: (len(at), _positions(at)) for reason, at in found.held.items()}
     data = SiteReportData(
         name=name or folder.root.name,
@@ -59,9 +62,24 @@ def write(
         masked=found.masked,
         modalities=found.modalities,
         pairs=[_pair(shown) for shown in compare(folder, inputs, config, found.examples)],
+        ledger=course(spent) if spent is not None else (),
+        ledger_terms=(spent.terms.epsilon_max, spent.terms.delta) if spent is not None else (0.0, 0.0),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
     write_durably(file, render_site(data))
+
+
+def _ledger(folder: ReleaseFolder) -> Statement | None:
+    """The site's number over time; single patients are not in it. None without a ledger that verifies."""
+    if not isinstance(folder, SiteHome) or not folder.ledger.exists():
+        return None
+    try:
+        ledger = Ledger.open(folder.ledger, folder.signing_key)
+    except LedgerError:  # training refuses and says why; here it is a figure less
+        return None
+    statement = ledger.statement
+    ledger.disconnect()
+    return statement
 
 
 def _positions(found: Sequence[int]) -> str:

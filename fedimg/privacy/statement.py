@@ -190,7 +190,7 @@ def replay(bodies: Sequence[bytes]) -> tuple[LedgerTerms, dict[str, RunSpend], f
             if entry["kind"] == "recover":
                 lost += write_off(runs, entry)
             else:
-                _apply(runs, entry)
+                apply(runs, entry)
     except (ValueError, KeyError, TypeError, ConfigError) as failure:
         raise refuse("entries that no ledger writes") from failure
     return terms, runs, lost
@@ -212,7 +212,8 @@ def write_off(runs: Mapping[str, RunSpend], entry: Mapping[str, Any]) -> float:
     return lost
 
 
-def _apply(runs: dict[str, RunSpend], entry: Mapping[str, Any]) -> None:
+def apply(runs: dict[str, RunSpend], entry: Mapping[str, Any]) -> None:
+    """Add one entry of a run to `runs`. Raises LedgerError for one that no ledger writes."""
     kind, name = entry["kind"], entry["run"]
     if kind == "reserve" and name not in runs:
         allowances = (

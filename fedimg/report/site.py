@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fedimg.report.blocks import Column, before_and_after, bytes_text, section, table, tiles
+from fedimg.report.blocks import Column, before_and_after, bytes_text, figure, section, table, tiles
+from fedimg.report.ledger import ledger_chart
 from fedimg.report.markup import Markup, element
 from fedimg.report.origins import REASONS
 from fedimg.report.page import document
@@ -51,6 +52,8 @@ class SiteReportData:
         actions: attributes by action over all released files. private: private attributes removed.
         layers: files by pixel layer. masked: files with filled areas.
         bytes_in: of the inputs that are released, None where it is not known.
+        ledger: (entry, ε spent, ε spent or reserved) over its life; empty where there is none.
+        ledger_terms: the ε and δ that it promises.
     """
 
     name: str
@@ -70,6 +73,8 @@ class SiteReportData:
     masked: int = 0
     modalities: Mapping[str, int] = field(default_factory=dict)
     pairs: Sequence[SitePair] = ()
+    ledger: Sequence[tuple[int, float, float]] = ()
+    ledger_terms: tuple[float, float] = (0.0, 0.0)
     created: str = ""
 
 
@@ -77,8 +82,15 @@ def render_site(data: SiteReportData) -> str:
     """The report as one self-contained HTML file, under the same guarantee as `render`."""
     return document(
         f"De-identification at {data.name}",
-        [_heading(data), _figures(data), _held(data), _released(data), _images(data)],
+        [_heading(data), _figures(data), _held(data), _released(data), _ledger(data), _images(data)],
     )
+
+
+def _ledger(data: SiteReportData) -> Markup:
+    chart = ledger_chart("ledger", data.ledger, *data.ledger_terms)
+    if chart is None:
+        return Markup("")
+    return section("Privacy ledger", "Of a patient who has been here since it was opened.", figure(chart))
 
 
 def _heading(data: SiteReportData) -> Markup:
