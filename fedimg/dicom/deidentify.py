@@ -27,6 +27,7 @@ from fedimg.dicom.profile import Profile, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key
 from fedimg.dicom.reader import transfer_syntax
 from fedimg.dicom.refusal import Quarantined, contained
+from fedimg.dicom.steps import Steps
 from fedimg.dicom.walk import Walk
 from fedimg.values import Quarantine
 
@@ -69,13 +70,13 @@ class Deidentified:
     """A release that has not passed the gate yet.
 
     Attributes:
-        data: the file. pixels: (start, end) of its pixel data. closed: spans of constants and
-            closed vocabularies. needles: identifiers of the input, for the gate; PHI.
+        parts: the file, one after the other. pixels: (start, end) of its pixel data. closed: spans of
+            constants and closed vocabularies. needles: identifiers of the input, for the gate; PHI.
         pixel_digest: keyed, equal for copies of one image of one patient.
         ledger_key: by which the site's ledger knows the patient; never handed on. "" for the site's own output.
     """
 
-    data: bytes
+    parts: tuple[bytes | bytearray, ...]
     pixels: tuple[int, int]
     closed: tuple[tuple[int, int], ...]
     needles: frozenset[bytes] = field(repr=False)
@@ -88,9 +89,18 @@ class Deidentified:
     evidence: Evidence
     ledger_key: str = field(default="", repr=False)
 
+    @property
+    def data(self) -> bytes:
+        """The file, put together anew each time."""
+        return b"".join(self.parts)
+
 
 class Deidentifier:
-    """De-identifies data sets under one site key, project and profile. Holds no state between inputs."""
+    """De-identifies data sets under one site key, project and profile.
+
+    An input's release depends on that input and its hints alone: what is kept from one to the next is the outcome
+    of pure functions.
+    """
 
     def __init__(self, site_key: SiteKey, project: str, config: DeidConfig | None = None) -> None:
         self._config = config or DeidConfig()
@@ -98,6 +108,7 @@ class Deidentifier:
         self.pseudonyms = Pseudonyms(site_key, project)
         self.ledger_keys = LedgerKeys(site_key)
         self._layers = PixelLayers(self._config)
+        self._steps = Steps()
 
     def deidentify(self, dataset: Dataset, hints: Hints | None = None) -> Deidentified:
         """One data set → its release. `dataset` is left as it is, but for elements pydicom decodes.
@@ -114,7 +125,7 @@ class Deidentifier:
         missing = self._config.missing_patient_id
         subject = subjects.subject_of(dataset, hints.patient_id, missing)
         patient_key = subject.pseudonym(self.pseudonyms)
-        walk = Walk(self.profile, self.pseudonyms)
+        walk = Walk(self.profile, self.pseudonyms, self._steps)
         kept = {element.tag: element for element in walk.run(dataset, patient_key)}
         for tag in (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES):
             if tag not in kept:
@@ -185,7 +196,7 @@ class Deidentifier:
     ) -> Deidentified:
         """Args: digest: of the pixels' values (`structure.digest`)."""
         return Deidentified(
-            encoded.data,
+            (encoded.head, encoded.pixels),
             encoded.values[PIXEL_DATA],
             closed,
             needles,

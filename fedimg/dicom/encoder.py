@@ -18,7 +18,7 @@ IMPLEMENTATION_VERSION_NAME = "FEDIMG"
 PIXEL_DATA = 0x7FE00010
 # VRs whose length takes 32 bits (PS3.5 7.1.2).
 LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_ITEM = struct.Struct("<HHI")
+_ITEM, _SHORT, _LONG = (struct.Struct(form) for form in ("<HHI", "<HH2sH", "<HH2sHI"))
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -106,10 +106,8 @@ def encode_file(
 
 def _append(element: Element, out: Encoded) -> None:
     """One more element of the data set, and where its value lies."""
-    start = len(out.head)
-    _write(element, out)
-    header = 12 if element.vr in LONG_VRS else 8
-    out.values[element.tag] = (start + header, len(out.head))
+    start = _write(element, out)
+    out.values[element.tag] = (start, len(out.head))
 
 
 def _end_with_pixels(element: Element, value: bytes, out: Encoded) -> None:
@@ -125,13 +123,14 @@ def _end_with_pixels(element: Element, value: bytes, out: Encoded) -> None:
 
 def _header(element: Element, length: int) -> bytes:
     """Tag, VR and length (PS3.5 7.1.2)."""
-    tag_and_vr = struct.pack("<HH", element.tag >> 16, element.tag & 0xFFFF) + element.vr.encode()
-    if element.vr in LONG_VRS:
-        return tag_and_vr + struct.pack("<HI", 0, length)
-    return tag_and_vr + struct.pack("<H", length)
+    tag, vr = element.tag, element.vr
+    if vr in LONG_VRS:
+        return _LONG.pack(tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
+    return _SHORT.pack(tag >> 16, tag & 0xFFFF, vr.encode(), length)
 
 
-def _write(element: Element, out: Encoded) -> None:
+def _write(element: Element, out: Encoded) -> int:
+    """An element with all it holds; the offset of its value."""
     value, data = element.value, out.head
     if isinstance(value, list):
         data += _header(element, 0)
@@ -143,9 +142,11 @@ def _write(element: Element, out: Encoded) -> None:
                 _write(child, out)
             struct.pack_into("<I", data, item_start - 4, len(data) - item_start)
         struct.pack_into("<I", data, start - 4, len(data) - start)
-        return
+        return start
     padded = value + b"\0" if len(value) % 2 else value
     data += _header(element, len(padded))
-    if element.closed:
-        out.closed.append((len(data), len(data) + len(padded)))
+    start = len(data)
     data += padded
+    if element.closed:
+        out.closed.append((start, len(data)))
+    return start

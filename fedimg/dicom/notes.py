@@ -36,29 +36,21 @@ class WalkRecord:
 
 
 class Notes:
-    """Attributes: identifiers: what was removed; PHI. record: counts and paths, no values."""
+    """Attributes: identifiers: what was removed; PHI. record: counts and paths, no values.
+
+    trace: where it is a list, every (VR, value) that is noted from then on, known already or not. PHI.
+    """
 
     def __init__(self) -> None:
+        self.trace: list[tuple[str, bytes]] | None = None
         self.identifiers = Identifiers()
         self.record = WalkRecord()
         self._noted: set[tuple[str, bytes]] = set()
 
-    def dropped(
-        self, element: _AnyElement, tag: int, path: str, depth: int, encodings: Sequence[str]
-    ) -> None:
-        """A public element that the profile does not name."""
-        known = attributes.dictionary_vr(tag)
-        if known is None:
-            self.record.unknown += 1
-        else:
-            self.record.actions["X", path] += 1
-        self.element(element, known, depth, encodings)
-
     def dropped_private(self, element: _AnyElement, tag: int, depth: int, encodings: Sequence[str]) -> None:
         """A private element that is not kept. No dictionary says more of it than its VR."""
         self.record.private += 1
-        vendors = 0x10 <= tag & 0xFFFF <= 0xFF and _is_vendors(element)
-        if element.VR in _READ_VRS and not vendors:
+        if element.VR in _READ_VRS and not (0x10 <= tag & 0xFFFF <= 0xFF and _is_vendors(element)):
             self.element(element, None, depth, encodings)
 
     def element(self, element: _AnyElement, known: str | None, depth: int, encodings: Sequence[str]) -> None:
@@ -76,9 +68,12 @@ class Notes:
 
     def value(self, vr: str, raw: bytes, encodings: Sequence[str]) -> None:
         """The identifiers of one value of a VR."""
-        if (vr, raw) in self._noted:
+        entry = vr, raw
+        if self.trace is not None:
+            self.trace.append(entry)
+        if entry in self._noted:
             return
-        self._noted.add((vr, raw))
+        self._noted.add(entry)
         stripped = raw.strip(b" \0")
         if stripped:
             self.identifiers.add(vr, attributes.text_value(stripped, encodings), stripped)

@@ -25,6 +25,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, STAND
 
 _Elements = dict[BaseTag, RawDataElement | DataElement]
 
+_raw = tuple.__new__  # what RawDataElement's own `__new__` does, behind a Python function
 _EXPLICIT = Struct("<L2sH").unpack_from
 _IMPLICIT = Struct("<LL").unpack_from
 _LENGTH = Struct("<L").unpack_from
@@ -145,7 +146,7 @@ def _elements(
             if at > end:
                 raise _NotPlain
             value = data[start:at] if length else _EMPTY[vr]
-            elements[tag] = RawDataElement(tag, vr, length, value, start, implicit, True)
+            elements[tag] = _raw(RawDataElement, (tag, vr, length, value, start, implicit, True, True, False))
         if special and part == "data set" and tag in PIXEL_TAGS:
             break
     return elements, at

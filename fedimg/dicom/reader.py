@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ for _parser in ("pydicom", "pylibjpeg", "openjpeg", "jpeg_ls", "nibabel", "nibab
     _logger.addHandler(logging.NullHandler())
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_DIRECTORY_RECORDS = BaseTag(0x00041220)  # DirectoryRecordSequence
+_LONGEST_UID = 66  # bytes, with padding (PS3.5 9.1)
 _CUT = "a file that ends within an element"
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -198,7 +201,7 @@ def _check_whole(dataset: Dataset) -> None:
 def _check_kind(dataset: Dataset) -> None:
     """A directory is no object."""
     storage_class = _of_meta(dataset, "MediaStorageSOPClassUID")
-    if storage_class == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in dataset:
+    if storage_class == "1.2.840.10008.1.3.10" or _DIRECTORY_RECORDS in dataset:
         raise Quarantined(Quarantine.OBJECT_TYPE, "a DICOMDIR")
 
 
@@ -207,6 +210,8 @@ def whole_number(dataset: Dataset, keyword: str, default: int | None = None) -> 
     tag = tag_for_keyword(keyword)
     element: Any = dataset.get_item(tag) if tag is not None else None
     if isinstance(element, RawDataElement):
+        if element.VR == "US" and element.is_little_endian and len(element.value or b"") == 2:
+            return int.from_bytes(element.value or b"", "little")
         element = convert_raw_data_element(element)
     value = getattr(element, "value", None)
     if value in (None, ""):
@@ -250,7 +255,20 @@ def transfer_syntax(dataset: Dataset) -> UID:
 def _of_meta(dataset: Dataset, keyword: str) -> Any:
     """The value of an element of the file meta; None where there is no such element, or no file meta."""
     meta: Dataset | None = getattr(dataset, "file_meta", None)
-    return None if meta is None else meta.get(keyword)
+    if meta is None:
+        return None
+    tag = tag_for_keyword(keyword)
+    element: Any = meta.get_item(tag) if tag is not None else None
+    value = element.value if isinstance(element, RawDataElement) and element.VR == "UI" else None
+    if value and len(value) <= _LONGEST_UID and b"\\" not in value:
+        return _uid(value)
+    return meta.get(keyword)
+
+
+@lru_cache(256)
+def _uid(value: bytes) -> UID:
+    """One UID as pydicom reads it, padding off (`pydicom.values.convert_UI`)."""
+    return UID(value.decode("iso8859").rstrip("\0 "))
 
 
 def _is_image(dataset: Dataset) -> bool:

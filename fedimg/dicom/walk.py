@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from operator import itemgetter
+from typing import NamedTuple
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -20,6 +21,7 @@ from fedimg.dicom.encoder import PIXEL_DATA, Element, text
 from fedimg.dicom.identifiers import Identifiers
 from fedimg.dicom.lookup import LUT_SEQUENCES, drop_loose_tables, with_tables
 from fedimg.dicom.notes import MAXIMUM_DEPTH, NOTED_VRS, Notes, WalkRecord
+from fedimg.dicom.private import keep_safe
 from fedimg.dicom.profile import Context, Profile, Row
 from fedimg.dicom.pseudonyms import Pseudonyms
 from fedimg.dicom.refusal import Quarantined
@@ -30,9 +32,12 @@ from fedimg.dicom.rules import (
     Rules,
     substitute,
 )
+from fedimg.dicom.steps import Key, Step, Steps, Surroundings, key_of
 from fedimg.values import Quarantine
 
 _AnyElement = RawDataElement | DataElement
+# Judged with the other elements of their data set.
+_OF_THE_WHOLE = frozenset({"descriptor", "device"})
 _REPLACED = frozenset({"keyed", "registered", "date", "datetime", "time"})
 _SOP_CLASS, _PIXEL_REPRESENTATION = 0x00080016, 0x00280103
 _NAME_PART = re.compile(r"[^\W\d_]+")
@@ -43,17 +48,27 @@ _OF_PATIENT = (0x00100020, 0x00101000, 0x00101090)
 _OF_VISIT = (0x00080050, 0x00200010, 0x00380010, 0x00401001, 0x00402016, 0x00402017)
 
 
+class _Place(NamedTuple):
+    """A data set or item that is being walked. `path` ends where its elements' begin."""
+
+    context: Context
+    path: str
+    depth: int
+    encodings: Sequence[str]
+
+
 class Walk:
     """One pass over one data set. `run` may be called once.
 
     Args:
-        profile: the table. pseudonyms: of the site and project.
+        profile: the table. pseudonyms: of the site and project. steps: of earlier walks with the same two.
     """
 
-    def __init__(self, profile: Profile, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, profile: Profile, pseudonyms: Pseudonyms, steps: Steps | None = None) -> None:
         self.encodings: Sequence[str] = ("iso8859",)
         self._profile, self._pseudonyms = profile, pseudonyms
         self._notes, self._rules = Notes(), Rules(profile, pseudonyms, 0)
+        self._steps, self._known = steps or Steps(), dict[Key, Step]()
         self._signed = False
         self._numbers: frozenset[bytes] = frozenset()  # of somebody, as they stand in the header
         self._device_words: set[str] = set()
@@ -78,6 +93,7 @@ class Walk:
         Raises Quarantined (UNSAFE_STRUCTURE) for nesting beyond the limit or a kept sequence that
         does not parse.
         """
+        weeks = 0
         if self._profile.temporal == "MODIFIED":
             if not patient_key:
                 raise ValueError("a profile that moves dates needs the subject's pseudonym")
@@ -90,6 +106,10 @@ class Walk:
             for tag in (*_OF_PATIENT, *_OF_VISIT)
             for run in _LONG_NUMBER.findall(attributes.value_of(dataset, tag))
         )
+        self.encodings = attributes.encodings_of(dataset, self.encodings)
+        self._known = self._steps.under(
+            Surroundings(sop_class, tuple(self.encodings), self._signed, weeks, self._numbers)
+        )
         kept = self._dataset(dataset, self._profile.root(sop_class), "", 0, self.encodings)
         self._describe()
         self.identifiers.texts -= self._device_words
@@ -101,53 +121,70 @@ class Walk:
         if depth > MAXIMUM_DEPTH:
             raise Quarantined(Quarantine.UNSAFE_STRUCTURE, f"sequences nested deeper than {MAXIMUM_DEPTH}")
         encodings = attributes.encodings_of(dataset, encodings)
-        if depth == 0:
-            self.encodings = encodings
-        row_of, actions = context.get, self.record.actions
+        place = _Place(context, path, depth, encodings)
+        actions, known, private = self.record.actions, self._known, self._profile.private
         kept: list[Element] = []
         for tag, element in _ordered(dataset):
             if tag == PIXEL_DATA and depth == 0:
                 continue
             if tag >> 16 & 1:
-                if not (self._profile.private and self._safe(dataset, element, tag, kept)):
+                creator = keep_safe(self._profile, self._rules, dataset, element, kept) if private else None
+                if creator is None:
                     self._notes.dropped_private(element, tag, depth, encodings)
+                else:
+                    actions["C", f"private {creator}"] += 1
                 continue
-            row, here = row_of(tag), path + _hexadecimal(tag)
-            if row is None:
-                self._notes.dropped(element, tag, here, depth, encodings)
-                continue
-            if row.kind == "drop":
-                actions["X", here] += 1
-                self._notes.element(element, row.vr, depth, encodings)
-                continue
-            released = self._apply(row, element, context, kept, here, depth, encodings)
-            if released is not None:
-                kept.append(released)
-                actions[row.action, here] += 1
+            key = key_of(tag, element) if depth == 0 else None
+            step = known.get(key) if key is not None else None
+            if step is None:
+                step = self._step(tag, element, place, kept, key)
             else:
-                actions["D" if row.kind == "constant" else "X", here] += 1
-        if self._profile.private:
+                for vr, raw in step.noted:
+                    self._notes.value(vr, raw, encodings)
+            if step.released is not None:
+                kept.append(step.released)
+            if step.counted is not None:
+                actions[step.counted] = actions.get(step.counted, 0) + 1
+            else:
+                self.record.unknown += 1
+        if private:
             kept.sort(key=lambda element: element.tag)
         drop_loose_tables(kept)
         return kept
 
+    def _step(
+        self, tag: int, element: _AnyElement, place: _Place, kept: list[Element], key: Key | None
+    ) -> Step:
+        """What becomes of a public element; remembered where it has a key and its row looks at nothing else."""
+        row, here = place.context.get(tag), place.path + _hexadecimal(tag)
+        noted: list[tuple[str, bytes]] | None = [] if key is not None else None
+        self._notes.trace = noted
+        released = None
+        if row is None or row.kind == "drop":
+            vr = attributes.dictionary_vr(tag) if row is None else row.vr
+            counted = ("X", here) if vr is not None else None
+            self._notes.element(element, vr, place.depth, place.encodings)
+        else:
+            released = self._apply(row, element, place, kept, here)
+            absent = "D" if row.kind == "constant" else "X"
+            counted = (row.action if released is not None else absent, here)
+        self._notes.trace = None
+        step = Step(released, counted, tuple(noted or ()))
+        if key is not None and (row is None or row.kind not in _OF_THE_WHOLE):
+            self._known[key] = step
+        return step
+
     def _apply(
-        self,
-        row: Row,
-        element: _AnyElement,
-        context: Context,
-        kept: list[Element],
-        path: str,
-        depth: int,
-        encodings: Sequence[str],
+        self, row: Row, element: _AnyElement, place: _Place, kept: list[Element], path: str
     ) -> Element | None:
         """The released element of a row, None where it is dropped after all or added later (constants)."""
+        encodings = place.encodings
         vr = self._agreed_vr(row, attributes.stored_vr(element))
         if vr is None or row.action in ("D", "Z"):
-            self._notes.element(element, row.vr, depth, encodings)
+            self._notes.element(element, row.vr, place.depth, encodings)
             return substitute(row)
         if vr == "SQ":
-            return self._sequence(row, element, context, path, depth, encodings)
+            return self._sequence(row, element, place, path)
         raw = attributes.raw_value(element, encodings)
         if row.kind == "descriptor":
             return self._postponed(row, vr, raw, kept, encodings)
@@ -176,15 +213,7 @@ class Walk:
             return "SQ"
         return stored if stored in choices else None
 
-    def _sequence(
-        self,
-        row: Row,
-        element: _AnyElement,
-        context: Context,
-        path: str,
-        depth: int,
-        encodings: Sequence[str],
-    ) -> Element | None:
+    def _sequence(self, row: Row, element: _AnyElement, place: _Place, path: str) -> Element | None:
         implicit = attributes.stored_vr(element) == "UN"
         try:
             items = attributes.items_of(element, implicit=implicit)
@@ -195,12 +224,12 @@ class Walk:
                 return substitute(row)
             found = f"a sequence that does not parse ({type(error).__name__})"
             raise Quarantined(Quarantine.UNSAFE_STRUCTURE, found) from None
-        inner = f"{path}/"
+        inner, depth, encodings = f"{path}/", place.depth, place.encodings
         if row.kind == "codes":
             # A code outside the vocabulary leaves no item.
             coded = [item for item in (self._code(i, inner, depth + 1, encodings) for i in items) if item]
             return Element(row.tag, "SQ", coded) if coded else substitute(row)
-        inside = context.inside(row)
+        inside = place.context.inside(row)
         released = [self._dataset(item, inside, inner, depth + 1, encodings) for item in items]
         if row.tag in LUT_SEQUENCES:
             released = with_tables(released, row.tag)
@@ -260,23 +289,6 @@ class Walk:
             made = text(row.tag, place.vr, cleaned, closed=True) if cleaned else substitute(row)
             index = next(i for i, element in enumerate(kept) if element is place)
             kept[index : index + 1] = [made] if made is not None else []
-
-    def _safe(self, dataset: Dataset, element: _AnyElement, tag: int, kept: list[Element]) -> bool:
-        """Keep a private element that is known to be safe (PS3.15 E.3.10), behind its creator (PS3.5 7.8)."""
-        reserved = tag & 0xFFFF0000 | tag >> 8 & 0xFF
-        creator = attributes.private_creator(dataset, reserved) if tag & 0xFFFF >= 0x1000 else ""
-        row = self._profile.private.get((tag >> 16, creator), {}).get(tag & 0xFF)
-        if row is None or attributes.stored_vr(element) not in (None, row.vr):
-            return False
-        raw = attributes.little_endian(element, attributes.raw_value(element, ()), row.vr)
-        number = self._rules.released(row, row.vr, raw)
-        if number is None:
-            return False
-        if all(other.tag != reserved for other in kept):
-            kept.append(text(reserved, "LO", creator, closed=True))
-        kept.append(number._replace(tag=tag))
-        self.record.actions["C", f"private {creator}"] += 1
-        return True
 
 
 def _shorter(released: Element, raw: bytes) -> bool:

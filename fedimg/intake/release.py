@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -33,8 +33,9 @@ _WORD = re.compile(r"[^\W_]+")
 _NIFTI_HEADER = 352
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-Store = Callable[[bytes], bytes]
-"""Takes the bytes of a release and gives back what can be read of them: the gate judges that."""
+Parts = Sequence[bytes | bytearray]
+Store = Callable[[str, Parts], bytes]
+"""Takes the link and the bytes of a release and gives back what can be read of them: the gate judges that."""
 
 
 class Releaser:
@@ -72,23 +73,20 @@ class Releaser:
         """
         written: list[Path] = []
 
-        def store(data: bytes) -> bytes:
-            name = hashlib.sha256(f"{task.position}/{task.occurrence}".encode()).hexdigest()
-            written.append(self._quarantine / f"{name}-{os.getpid()}.part")
-            _write(written[-1], data)
+        def store(link: str, parts: Parts) -> bytes:
+            written.append(self._quarantine / f"{link}-{os.getpid()}.part")
+            _write(written[-1], parts)
             return written[-1].read_bytes()
 
         outcome = self.judge(task, store)
         if not written:
             return outcome
         if outcome.reason is None:
-            named = written[-1].with_name(f"{outcome.link}-{os.getpid()}.part")
-            written[-1].replace(named)
-            return replace(outcome, temporary=named.name)
+            return replace(outcome, temporary=written[-1].name)
         written[-1].unlink()
         return outcome
 
-    def judge(self, task: Task, store: Store = bytes) -> Outcome:
+    def judge(self, task: Task, store: Store = lambda _, parts: b"".join(parts)) -> Outcome:
         """Decide on one input; the release goes to `store`. Raises OSError for a full disk only."""
         content = b""
         try:
@@ -155,7 +153,8 @@ class Releaser:
 
     def _dicom(self, task: Task, content: bytes, store: Store) -> Outcome:
         release = self.deidentified(task, content)
-        written = store(release.data)
+        link = self.link(task, content)
+        written = store(link, release.parts)
         result = self._gate(task, written, release)
         keys = {
             "patient": release.patient_key,
@@ -165,7 +164,7 @@ class Releaser:
         }
         return Outcome(
             task.position,
-            self.link(task, content),
+            link,
             len(content),
             output=_output(keys, ".dcm"),
             sha256=hashlib.sha256(written).hexdigest(),
@@ -203,9 +202,10 @@ class Releaser:
     def _nifti(self, task: Task, content: bytes, store: Store) -> Outcome:
         patient = self._deidentifier.pseudonyms.subject("", self._patient(task))
         made = self._quarantine / f"{task.position}-{os.getpid()}.capture"
+        input_link = self.link(task, content)
         try:
             foreign.clean_nifti(task.item.path, made)
-            written = store(made.read_bytes())
+            written = store(input_link, (made.read_bytes(),))
         finally:
             with suppress(FileNotFoundError):
                 made.unlink()
@@ -222,7 +222,7 @@ class Releaser:
         }
         return Outcome(
             task.position,
-            self.link(task, content),
+            input_link,
             len(content),
             output=_output(keys, ".nii.gz"),
             sha256=hashlib.sha256(written).hexdigest(),
@@ -249,15 +249,26 @@ class Releaser:
         return tuple({word for name in names for word in (name, *_WORD.findall(name)) if word})
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)  # of a process that had this number before and was killed
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+def _write(path: Path, parts: Parts) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+        descriptor = os.open(path, flags, 0o600)
+    except FileExistsError:  # of a process that had this number before and was killed
+        path.unlink()
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        left = [memoryview(part) for part in parts]
+        while left:
+            written = os.writev(descriptor, left)
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left:
+                left[0] = left[0][written:]
     except OSError:
         path.unlink()
         raise
+    finally:
+        os.close(descriptor)
 
 
 def _output(keys: Mapping[str, str], suffix: str) -> PurePosixPath:

@@ -21,6 +21,7 @@ from fedimg.dicom.encoder import PIXEL_DATA, Element, encode_file
 from fedimg.dicom.profile import PROFILES, load_profile
 from fedimg.dicom.pseudonyms import Pseudonyms
 from fedimg.dicom.refusal import Quarantined, contained
+from fedimg.dicom.steps import Steps
 from fedimg.dicom.walk import Walk
 
 PSEUDONYMS = Pseudonyms(SiteKey.from_bytes(b"k" * 32), "p")
@@ -171,3 +172,59 @@ def test_a_sequence_in_un_that_does_not_parse_goes():
     dataset.update({0x0008114A: raw(0x0008114A, "UN", SECRET)})
     for name in PROFILES:
         assert SECRET not in released(dataset, load_profile(name), CT)
+
+
+def one_of(tag: int, vr: str, *choices: bytes):
+    return st.sampled_from(choices).map(lambda value: raw(tag, vr, value))
+
+
+SURROUNDINGS = st.fixed_dictionaries(
+    {
+        0x00080020: one_of(0x00080020, "DA", b"20120309"),
+        0x00100020: one_of(0x00100020, "LO", b"12345678", b"87654321"),
+        0x00200011: one_of(0x00200011, "IS", b"12345678", b"7 "),
+        0x00280103: one_of(0x00280103, "US", b"\0\0", b"\1\0"),
+    },
+    optional={
+        0x00080005: one_of(0x00080005, "CS", b"ISO_IR 192", b"ISO_IR 100"),
+        0x00081010: one_of(0x00081010, "SH", b"M\xc3\xbcller "),
+        0x00280106: one_of(0x00280106, "SS", b"\0\0", b"\1\0"),
+        0x00181030: one_of(0x00181030, "LO", b"CHEST QQNAME"),
+        0x00181000: one_of(0x00181000, "LO", b"SN 12345678 "),
+        0x00100010: one_of(0x00100010, "PN", b"QQNAME^A", b"CHEST^B "),
+    },
+)
+
+
+def walked(dataset: Dataset, profile, subject: str, steps: Steps | None):
+    walk = Walk(profile, PSEUDONYMS, steps)
+    try:
+        with contained():
+            kept = walk.run(dataset, subject)
+    except Quarantined as held:
+        return held.reason, held.detail
+    return kept, walk.record, walk.identifiers, tuple(walk.encodings)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@settings(max_examples=150, deadline=None)
+@given(common=elements(), varied=st.lists(st.tuples(elements(), SURROUNDINGS), min_size=2, max_size=3))
+def test_what_is_remembered_of_other_files_changes_nothing(name, common, varied):
+    profile, steps = load_profile(name), Steps()
+    subjects = (SUBJECT, PSEUDONYMS.subject("", "0815"))
+    for own, around in (*varied, *varied):
+        dataset = Dataset()
+        dataset.update({**common, **own, **around, 0x00080016: raw(0x00080016, "UI", CT.encode())})
+        for subject in subjects:
+            assert walked(dataset, profile, subject, steps) == walked(dataset, profile, subject, None)
+
+
+def test_what_is_remembered_is_bounded():
+    steps, profile = Steps(), load_profile("train")
+    for number in range(6000):
+        dataset = Dataset()
+        dataset.update({0x00200013: raw(0x00200013, "IS", b"%d " % number)})
+        dataset.update({0x00081030: raw(0x00081030, "LO", b"x" * 300)})
+        walked(dataset, profile, SUBJECT, steps)
+        assert len(steps._last[1]) <= 4098
+        assert all(len(value or b"") <= 256 for _, _, value, _ in steps._last[1])
