@@ -25,13 +25,7 @@ from fedimg.dicom.private import keep_safe
 from fedimg.dicom.profile import Context, Profile, Row
 from fedimg.dicom.pseudonyms import Pseudonyms
 from fedimg.dicom.refusal import Quarantined
-from fedimg.dicom.rules import (
-    CODE_MEANING,
-    CODE_VALUE,
-    CODING_SCHEME,
-    Rules,
-    substitute,
-)
+from fedimg.dicom.rules import CODE_MEANING, CODE_VALUE, CODING_SCHEME, Rules, substitute
 from fedimg.dicom.steps import Key, Step, Steps, Surroundings, key_of
 from fedimg.values import Quarantine
 

@@ -211,7 +211,7 @@ def walked(dataset: Dataset, profile, subject: str, steps: Steps | None):
 @given(common=elements(), varied=st.lists(st.tuples(elements(), SURROUNDINGS), min_size=2, max_size=3))
 def test_what_is_remembered_of_other_files_changes_nothing(name, common, varied):
     profile, steps = load_profile(name), Steps()
-    subjects = (SUBJECT, PSEUDONYMS.subject("", "0815"))
+    subjects = (SUBJECT, SUBJECT, PSEUDONYMS.subject("", "0815"))
     for own, around in (*varied, *varied):
         dataset = Dataset()
         dataset.update({**common, **own, **around, 0x00080016: raw(0x00080016, "UI", CT.encode())})
