@@ -5,9 +5,8 @@
 The question to tune on is the one nearest to what will be asked: for chest radiographs `opacity`. It takes
 about ten minutes a question and repetition on one core. The script tries learning rates, clip norms,
 schedules, momentum and averages, each time with the best of before, and goes by the mean AUROC
-over questions, runs and the ε of a regime: one recipe for ε ≥ 2 and one for less. What it chose stands in
-conf/experiment/scattering_private.yaml and scattering_private_low.yaml and is used unchanged on every
-real set; no real image has a part in it. Every run goes through the sites' and the server's own steps
+over questions, runs and the ε of a regime: one recipe for ε ≥ 2 and one for less. No real image has a part
+in it. What the shipped recipes rest on so far is told in docs/private-recipes.md. Every run goes through the sites' and the server's own steps
 (`private_runs`), at δ = 2e-5, one site.
 """
 
