@@ -38,7 +38,7 @@ from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.ledger import Head, Ledger
-from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession, make_plan
+from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
 from fedimg.privacy.policy import SitePolicy
 from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.training import LocalTraining
@@ -163,15 +163,10 @@ def join(
         ledger = Ledger.open(home.ledger, home.signing_key, known_head)
     if terms.privacy.mode != "none" and ledger is not None:
         file = home.root / "plans" / f"{terms.run_id}.json"
-        plan = kept_plan.kept(file, terms.privacy, terms.digest)
-        if plan is None:
-            plan = make_plan(terms.privacy, policy, ledger)
-            if policy.require_battery and terms.insecure_seed is None:
-                conformance.before_first_round(home.root, terms.run_id, terms.privacy)
-            kept_plan.keep(file, plan, terms.digest)
-        # The policy may have become stricter since the plan was made.
-        policy.check_noise(plan.noise_multiplier)
-        ledger.reserve(terms.run_id, plan)
+        battery = policy.require_battery and terms.insecure_seed is None
+        check = partial(conformance.before_first_round, home.root, terms.run_id, terms.privacy)
+        first = check if battery else None
+        plan = kept_plan.reserved(file, terms.run_id, terms.privacy, terms.digest, policy, ledger, first)
     if data is None:
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)

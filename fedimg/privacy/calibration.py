@@ -38,7 +38,8 @@ class PrivacyPlan:
     """Everything public about a site's releases in one run, fixed before round 1.
 
     `epsilon` covers every declared release *and* every retry. All numbers come from the request and the
-    site's declared size; none from its data.
+    site's declared size; none from its data. With `client_level` the plan is the coordinator's, and
+    `declared_patients` counts its units: the clients that it has declared.
     """
 
     request: PrivacyRequest
@@ -75,8 +76,11 @@ class PrivacyPlan:
     def allowances(self) -> tuple[Allowance, ...]:
         """What the ledger sets aside."""
         r = self.request
-        everyone = ("patients", "patients")
-        roles = ("training patients", "held-out patients") if r.evaluation_share is None else everyone
+        roles = ("patients", "patients")
+        if r.mode == "client_level":
+            roles = ("clients", "clients")
+        elif r.evaluation_share is None:
+            roles = ("training patients", "held-out patients")
         train = Allowance(TRAIN, self.noise_multiplier, self.sampling_rate, r.steps, r.retries, roles[0])
         evaluate = Allowance(
             EVALUATE, self.evaluation_noise_multiplier, 1.0, r.evaluations, r.evaluation_retries, roles[1]
@@ -117,11 +121,14 @@ class PrivacyPlan:
     def release_record(self, *, insecure: bool = False, unit: str = "patient") -> dict[str, Any]:
         """What is promised about a model, as JSON values. `insecure`: noise came from a seed, so nothing is.
 
-        `unit` is "image" where the source knows of no patients, and the record must say so.
+        `unit` is "image" where the source knows of no patients, and the record must say so; with
+        `client_level` it is the client, whatever the source knows.
 
         ε stands only where it is true: with `privacy=none` and in the insecure test mode it is null.
         """
         private = self.mode != "none" and not insecure
+        of_clients = self.mode == "client_level"
+        unit = "client" if of_clients else unit
         versions = accounting.accountant_versions()
         return {
             "mode": self.mode,
@@ -146,16 +153,27 @@ class PrivacyPlan:
             "steps": self.steps,
             "retry_allowance": self.request.retries,
             "l2_clip_norm": self.l2_clip_norm,
-            "declared_patients": self.declared_patients,
             "expected_batch_size": self.expected_batch_size,
-            "images_per_patient": self.request.images_per_patient,
+            **(self._of_clients() if of_clients else self._of_patients()),
             "max_sites_per_patient": self.request.max_sites_per_patient,
             "evaluations": self.request.evaluations,
-            "evaluated_patients": "held out of training"
-            if self.request.evaluation_share is None
-            else "may be in training",
             "evaluation_noise_multiplier": self.evaluation_noise_multiplier,
             "plan": self.digest,
+        }
+
+    def _of_patients(self) -> dict[str, Any]:
+        held_out = self.request.evaluation_share is None
+        return {
+            "declared_patients": self.declared_patients,
+            "images_per_patient": self.request.images_per_patient,
+            "evaluated_patients": "held out of training" if held_out else "may be in training",
+        }
+
+    def _of_clients(self) -> dict[str, Any]:
+        return {
+            "declared_clients": self.declared_patients,
+            "trusts": "the coordinator, which sees every update and adds the noise",
+            "holds_against": "those who see the released models; the coordinator knows whom it sampled",
         }
 
 

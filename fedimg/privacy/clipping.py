@@ -6,7 +6,7 @@ patient-level turns ε = 6.5 into 39 at four images a patient, and into 329 at s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,6 +143,21 @@ def _as_sum(total: torch.Tensor, l2_clip_norm: float) -> ClippedSum:
     if total.dtype == torch.int64:
         vector = vector * integer_grid(l2_clip_norm)
     return ClippedSum(vector, l2_clip_norm)
+
+
+def clipped_stream(vectors: Iterable[Vector], size: int, l2_clip_norm: float) -> ClippedSum:
+    """The same for vectors of (size,) that come one after another, each forgotten before the next: one a client.
+
+    One of another shape contributes zero, like one whose norm is not finite: an error would be an answer
+    about the unit that it came from.
+    """
+    _check_norm(l2_clip_norm)
+    total = torch.zeros(size, dtype=torch.float64)
+    for vector in vectors:
+        if vector.shape == (size,):
+            row = torch.from_numpy(np.ascontiguousarray(vector, dtype=np.float64))
+            _add_clipped(total, row[None], l2_clip_norm)
+    return ClippedSum(total.numpy(), l2_clip_norm)
 
 
 def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -> None:

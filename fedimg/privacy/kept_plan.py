@@ -7,13 +7,44 @@ The file needs no protection beyond the home's: the ledger refuses a plan of ano
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from fedimg.durable import write_durably
 from fedimg.errors import LedgerError, PolicyRefused
-from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.plan import PrivacyPlan, make_plan
+from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.request import PrivacyRequest
+
+
+def reserved(
+    path: Path,
+    run_id: str,
+    request: PrivacyRequest,
+    terms: str,
+    policy: SitePolicy,
+    ledger: Ledger,
+    first: Callable[[], None] | None = None,
+) -> PrivacyPlan:
+    """The run's plan, made or taken up again, kept at `path` and reserved in the ledger: before round 1.
+
+    `first` is called for a new plan, before anything is kept; what it raises refuses the run.
+
+    Raises:
+        PolicyRefused, BudgetExhausted, LedgerError: nothing was reserved.
+    """
+    plan = kept(path, request, terms)
+    if plan is None:
+        plan = make_plan(request, policy, ledger)
+        if first is not None:
+            first()
+        keep(path, plan, terms)
+    # The policy may have become stricter since the plan was made.
+    policy.check_noise(plan.noise_multiplier)
+    ledger.reserve(run_id, plan)
+    return plan
 
 
 def keep(path: Path, plan: PrivacyPlan, terms: str) -> None:

@@ -34,6 +34,8 @@ class SitePolicy:
         max_sites_per_patient: the most sites one patient may be declared to be at.
         require_battery: a private run begins only where this installation passes the conformance battery.
         allow_non_private: whether `privacy=none` may run here at all.
+        allow_client_level: whether this site hands a coordinator its clipped updates un-noised and trusts it to
+            add the noise (`privacy=client_level`).
         allowed_models: names of networks; "*" alone allows all built-in ones.
         deid_profiles: de-identification profiles that may feed a training.
         allowed_extensions: digests ("sha256:…") of entry points that may run here.
@@ -50,6 +52,7 @@ class SitePolicy:
     max_sites_per_patient: int = 1
     require_battery: bool = True
     allow_non_private: bool = False
+    allow_client_level: bool = False
     allowed_models: tuple[str, ...] = ("*",)
     deid_profiles: tuple[str, ...] = ("train",)
     allowed_extensions: tuple[str, ...] = ()
@@ -119,6 +122,8 @@ class SitePolicy:
             if not self.allow_non_private:
                 _refuse("allow_non_private", "a private mode", "privacy=none")
             return
+        if request.mode == "client_level" and not self.allow_client_level:
+            _refuse("allow_client_level", "a mode that does not trust the coordinator", request.mode)
         if request.epsilon > self.max_epsilon:
             _refuse("max_epsilon", f"ε at most {self.max_epsilon:g}", f"{request.epsilon:g}")
         if "*" not in self.allowed_noise and request.noise not in self.allowed_noise:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedimg.errors import ConfigError
 
-MODES = ("per_site", "none")
+MODES = ("per_site", "client_level", "none")
 NOISES = ("gaussian", "strict", "discrete_gaussian")
 ENGINES = ("auto", "bookkeeping", "vmap", "autograd")
 
@@ -19,18 +19,20 @@ class PrivacyRequest:
 
     Attributes:
         mode: "per_site" (each patient is protected against the server, other sites and the public,
-            trusting their own site) or "none".
-        epsilon, delta: the promise for one patient over the whole run, add-or-remove-one-patient.
-            `delta` may be at most 1/(10 · declared patients).
-        l2_clip_norm: C, the most one patient moves a sum of gradients, in L2.
-        sampling_rate: q, a patient's chance to be in a step. None: `expected_batch_size` is used.
-        expected_batch_size: patients in a step on average; q = this ÷ the site's declared patients, at most 1.
-        rounds, local_steps: T = rounds · local_steps noised gradient sums.
+            trusting their own site), "client_level" (each client, a whole site, is protected against
+            those who see the model, trusting the server; DP-FedAvg) or "none".
+        epsilon, delta: the promise for one unit over the whole run, add-or-remove-one: a patient, or with
+            "client_level" a client. `delta` may be at most 1/(10 · declared units).
+        l2_clip_norm: C, the most one unit moves a sum, in L2: of gradients, or of clients' updates.
+        sampling_rate: q, a unit's chance to be in a step. None: `expected_batch_size` is used.
+        expected_batch_size: units in a step on average; q = this ÷ the declared units, at most 1.
+        rounds, local_steps: T = rounds · local_steps noised gradient sums; with "client_level" T = rounds.
         evaluations: number of noised histogram releases. 0: the sites measure nothing.
         evaluation_share: None: evaluations look only at patients who are held out of training by a keyed hash
             of the patient alone. No patient is in both, so ε is the larger of the two costs, not their sum
             (parallel composition), and evaluation takes half of ε. Else the part of ε and of δ, in (0, 1),
-            that calibrates evaluations of patients who may be in training too.
+            that calibrates evaluations of patients who may be in training too. A client is one unit, whatever
+            it holds out, so "client_level" needs a number.
         images_per_patient: at most so many images of a patient, drawn afresh, enter a step.
         max_sites_per_patient: at how many sites one patient may be; printed beside ε.
         retry_allowance: training releases that may be made twice after a crash. They are counted in ε
@@ -79,6 +81,8 @@ class PrivacyRequest:
                 _refuse(name, "an integer ≥ 0", getattr(self, name))
         if self.retry_allowance is not None and self.retry_allowance < 0:
             _refuse("retry_allowance", "an integer ≥ 0", self.retry_allowance)
+        if self.mode == "client_level" and self.evaluations and self.evaluation_share is None:
+            _refuse("evaluation_share", "a number between 0 and 1 with privacy=client_level", None)
         if self.sampling_rate is not None and not 0 < self.sampling_rate <= 1:
             _refuse("sampling_rate", "a number in (0, 1]", self.sampling_rate)
         if self.sampling_rate is None and not (self.expected_batch_size or 0) > 0:
@@ -92,14 +96,19 @@ class PrivacyRequest:
         return "discrete_gaussian" if self.noise == "discrete_gaussian" else "gaussian"
 
     @property
+    def releases_per_round(self) -> int:
+        """Training releases of one round: the noised steps of a site, or one sum over clients."""
+        return 1 if self.mode == "client_level" else self.local_steps
+
+    @property
     def steps(self) -> int:
         """T, the training releases of an unbroken run."""
-        return self.rounds * self.local_steps
+        return self.rounds * self.releases_per_round
 
     @property
     def retries(self) -> int:
         """r, the training releases kept back for redoing interrupted rounds."""
-        return 2 * self.local_steps if self.retry_allowance is None else self.retry_allowance
+        return 2 * self.releases_per_round if self.retry_allowance is None else self.retry_allowance
 
     @property
     def evaluation_retries(self) -> int:
