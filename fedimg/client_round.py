@@ -15,10 +15,10 @@ its own operator; the wire carries nothing but an absence.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,24 +27,23 @@ from fedimg import evaluation, intake, site_data, training
 from fedimg.audit import conformance
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
-from fedimg.imaging.config import ImagingConfig
 from fedimg.intake import IntakeConfig, IntakeResult
-from fedimg.models import ModelConfig, Network, build_model, extension_digests
-from fedimg.models.losses import Loss, build_loss, loss_digests
+from fedimg.models import Network, build_model
+from fedimg.models.losses import Loss, build_loss
 from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.outbox import Outbox
-from fedimg.privacy import kept_plan
+from fedimg.privacy import client_level, kept_plan
 from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.enrolment import Roll
-from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.ledger import Head, Ledger
-from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
+from fedimg.privacy.plan import PrivacyPlan, ReleaseSession
 from fedimg.privacy.policy import SitePolicy
 from fedimg.site_data import Loaded, present, remaining, roll_of
-from fedimg.training import LocalTraining
+from fedimg.terms import Terms
 from fedimg.training.rehearsal import Rehearsal
 from fedimg.training.variation import patient_loss, varied_once
 from fedimg.values import (
+    ClippedUpdate,
     NoisedUpdate,
     OpenUpdate,
     RoundInstructions,
@@ -53,47 +52,16 @@ from fedimg.values import (
     Vector,
 )
 
-
-@dataclass(frozen=True)
-class Terms:
-    """What all sites are asked to agree to: public, equal everywhere, fixed before round 1.
-
-    `bins`: of an evaluation release. `insecure_seed` is None but in the openly insecure test mode.
-    """
-
-    run_id: str
-    rounds: int
-    model: ModelConfig
-    training: LocalTraining
-    imaging: ImagingConfig
-    privacy: PrivacyRequest
-    deid_profile: str
-    validation_fraction: float
-    bins: int
-    seed: int
-    insecure_seed: int | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON, hex: every instruction names it."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def extensions(self) -> dict[str, str]:
-        """Name → digest of every extension that these terms would run at a site."""
-        return extension_digests(self.model) | loss_digests(self.training.loss)
-
-    def entropy(self, *labels: str) -> Entropy:
-        """The operating system's entropy; a seeded stream only in the insecure test mode."""
-        return source_of(self.insecure_seed, *labels)
+__all__ = ["Loaded", "Site", "Terms", "admit", "answer", "evaluate", "join", "load", "train"]
 
 
 @dataclass(frozen=True)
 class Site:
     """A site that has joined: data, plan and ledger, a commitment to its receipts, its patients' records.
 
-    `plan` is None with `privacy=none`, and then `ledger` and `roll` too where the home has no ledger.
+    `plan` is None where the site itself releases nothing: with `privacy=none`, and with `client_level`, where
+    the coordinator's ledger is charged; then `ledger` and `roll` too where the home has no ledger. `held` is
+    None where the images are read again each time, because there are too many sites in one process.
     """
 
     name: str
@@ -101,12 +69,16 @@ class Site:
     terms: Terms
     network: Network
     loss: Loss
-    data: Loaded
+    held: Loaded | None
     plan: PrivacyPlan | None
     ledger: Ledger | None
     device: torch.device
     receipts: str
     roll: Roll | None = None
+
+    @property
+    def data(self) -> Loaded:
+        return self.held if self.held is not None else load(self.home, self.terms, self.network)
 
 
 def admit(
@@ -132,12 +104,15 @@ def join(
     device: torch.device,
     data: Loaded | None = None,
     known_head: Head | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> Site:
     """Judge the terms by policy, try them on dummy patients, reserve their whole cost: before data is read.
 
     Args:
         data: already loaded examples, where a simulation shares them between runs.
         known_head: the ledger's last head that the server has seen: an older ledger is refused.
+        rehearsed: another site of this process has tried these terms on dummy patients.
 
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
@@ -146,7 +121,9 @@ def join(
     policy = _policy(home, terms)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
-    if data is None:  # else a site opened them before, for this run or the one that it is compared with
+    if (
+        data is None and not rehearsed
+    ):  # else it was done before, for this run or one that it is compared with
         Rehearsal(
             network,
             terms.model.classes,
@@ -159,9 +136,10 @@ def join(
             timed=terms.insecure_seed is None,
         ).run()
     plan, ledger = None, None
-    if terms.privacy.mode != "none" or home.ledger.exists():
+    releases = terms.privacy.mode not in ("none", client_level.MODE)
+    if releases or home.ledger.exists():
         ledger = Ledger.open(home.ledger, home.signing_key, known_head)
-    if terms.privacy.mode != "none" and ledger is not None:
+    if releases and ledger is not None:
         file = home.root / "plans" / f"{terms.run_id}.json"
         battery = policy.require_battery and terms.insecure_seed is None
         check = partial(conformance.before_first_round, home.root, terms.run_id, terms.privacy)
@@ -175,7 +153,7 @@ def join(
     return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts, roll)
 
 
-def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
+def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
     """Stations 4 and 5: local training from the global model; the difference is what leaves."""
     number, terms = instructions.round, site.terms
     start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
@@ -190,7 +168,7 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
             entropy,
             site.loss,
         )
-        return OpenUpdate(site.name, number, "update", _difference(after, start))
+        return _unnoised(site, number, "update", _difference(after, start))
     session = _session(site, number, "train")
     vector = training.private_update(site.network, start, site.data.train, session, terms.training)
     for fault in session.faults[-1:]:  # one line a round
@@ -198,8 +176,11 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     return NoisedUpdate(site.name, number, "update", vector, session.releases)
 
 
-def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
-    """Station 8 at the site: one declared release of score histograms, flattened (classes, bins)."""
+def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
+    """Station 8 at the site: one declared release of score histograms, flattened (classes, bins).
+
+    With `client_level` the site is one unit, and sends the mean over its patients.
+    """
     number, data, faults = instructions.round, site.data.validation, list[Exception]()
 
     def histograms(there: SiteDataset) -> Vector:
@@ -209,10 +190,11 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
     def noised() -> Vector:  # called after the charge
         return histograms(present(data, site.roll, EVALUATE))
 
-    update: NoisedUpdate | OpenUpdate
+    update: NoisedUpdate | OpenUpdate | ClippedUpdate
     if site.plan is None or site.ledger is None:
-        total = histograms(remaining(data, site.roll, EVALUATE)).sum(axis=0)
-        update = OpenUpdate(site.name, number, "histogram", total)
+        rows = histograms(remaining(data, site.roll, EVALUATE))
+        units = max(1, len(rows)) if site.terms.privacy.mode == client_level.MODE else 1
+        update = _unnoised(site, number, "histogram", rows.sum(axis=0) / units)
     else:
         session = _session(site, number, "evaluate")
         vector = session.histogram(noised).vector
@@ -225,21 +207,24 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
 def answer(site: Site, data: bytes) -> bytes | None:
     """The site's end of the wire: instructions in, released bytes out, or None to decline.
 
-    The released bytes are on disk before they are sent. Asked the same question again after a
-    crash, the site sends the same bytes and charges nothing; were they not there, or was it another
-    question, the round is done anew, with new noise and a new charge. Every reason to decline goes to
-    the operator's log and nowhere else.
+    The released bytes are on disk before they are sent. Asked the same question again after a crash, the
+    site sends the same bytes and charges nothing; were they not there, or was it another question, the round
+    is done anew, with new noise and a new charge. With `client_level` the site releases nothing: its update
+    is on no disk. Every reason to decline goes to the operator's log and nowhere else.
     """
     step = "receiving instructions"
     try:
         instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
         step = f"round {instructions.round}, {instructions.task}"
         _check(site, instructions)
+        step_of = train if instructions.task == "train" else evaluate
+        if site.terms.privacy.mode == client_level.MODE:
+            return step_of(site, instructions).to_bytes()
         outbox = Outbox(site.home.root / "outbox" / site.terms.run_id)
         question = hashlib.sha256(data).hexdigest()
         if (released := outbox.get(instructions.round, instructions.task, question)) is not None:
             return released
-        released = (train if instructions.task == "train" else evaluate)(site, instructions).to_bytes()
+        released = step_of(site, instructions).to_bytes()
         outbox.put(instructions.round, instructions.task, question, released)
     except Exception as fault:  # noqa: BLE001 - whatever happens at a site, the wire says only "no answer"
         tell_operator(site.home.root, step, fault)
@@ -255,6 +240,16 @@ def _check_terms(home: SiteHome, terms: Terms) -> None:
             "terms with seeded noise" if terms.insecure_seed is not None else "a home with a seeded key",
             "set insecure_test_mode alike for the run and its state folder; real sites never take part",
         )
+
+
+def _unnoised(
+    site: Site, number: int, kind: Literal["update", "histogram"], vector: Vector
+) -> OpenUpdate | ClippedUpdate:
+    """What leaves a site that adds no noise itself, by the mode that its policy has allowed."""
+    if site.terms.privacy.mode != client_level.MODE:
+        return OpenUpdate(site.name, number, kind, vector)
+    norm = site.terms.privacy.l2_clip_norm if kind == "update" else 1.0
+    return ClippedUpdate(site.name, number, kind, client_level.clipped_update(vector, norm))
 
 
 def _session(site: Site, round_number: int, task: str) -> ReleaseSession:

@@ -12,9 +12,9 @@ too few answers is an error, never a silent repetition of the last model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,15 @@ import torch
 from fedimg import aggregation, evaluation
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
 from fedimg.errors import FederationError, MessageError
+from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
 from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.extensions import find
+from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.values import (
     AggregatedUpdate,
+    ClippedUpdate,
     EvaluationReport,
     NoisedUpdate,
     OpenUpdate,
@@ -37,11 +40,18 @@ from fedimg.values import (
     Vector,
 )
 
+Update = TypeVar("Update", NoisedUpdate | OpenUpdate, ClippedUpdate)
 Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
 """Carries each named site's instructions to it and brings back its answer; None is an absence."""
 
 SummedTraining = Callable[[Vector, tuple[str, ...], int], tuple[Vector, float]]
 """(parameters, clients, round) → (Σ w·update, Σ w): what an engine for many virtual clients offers."""
+
+SeparateTraining = Callable[[Vector, tuple[str, ...], int], Iterable[Vector]]
+"""(parameters, clients, round) → each client's clipped update: the same for `client_level`."""
+
+# Answers in memory at once with `client_level`, so that memory does not grow with the cohort.
+_AT_ONCE = 64
 
 
 class Optimizer(Protocol):
@@ -71,6 +81,8 @@ class Server:
     `weights` are the sites' declared numbers of patients (or ones). `private` says which type of
     update is acceptable: a federation that promised privacy refuses an un-noised update. `heads`: of the
     sites' ledgers; an answer of a ledger that was put back is refused.
+    update is acceptable: a federation that promised privacy refuses an un-noised update. `clients` is
+    set with `client_level`: the coordinator's own releases, which its ledger pays for.
     """
 
     run_id: str
@@ -83,48 +95,17 @@ class Server:
     private: bool
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     heads: KeptHeads | None = None
+    clients: ClientReleases | None = None
 
 
 @dataclass(frozen=True)
 class RoundResult:
-    """Who took part, who did not, and whose answer was refused and why."""
+    """Who took part, who did not, and whose answer was refused and why; with `client_level` nobody is named."""
 
     round: int
     sites: tuple[str, ...]
     missing: tuple[str, ...]
     refused: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class SiteScores:
-    """One declared evaluation at the sites: what they released, added up. All figures are derived from it.
-
-    Attributes:
-        round: after which the model was evaluated.
-        histogram: (classes, bins) float64, the sum of the sites' noised score histograms.
-        noise_std: of the noise in each cell of the sum.
-    """
-
-    round: int
-    histogram: Vector
-    noise_std: float
-
-    def report(self) -> EvaluationReport:
-        """The same figures each time: post-processing of the release."""
-        return evaluation.report_from_histograms(self.histogram, self.noise_std)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """As float64 tensors, for a checkpoint."""
-        numbers = torch.tensor([self.round, self.noise_std], dtype=torch.float64)
-        return {"histogram": torch.from_numpy(self.histogram.copy()), "round_and_noise_std": numbers}
-
-    @classmethod
-    def restored(cls, state: Mapping[str, torch.Tensor]) -> Self | None:
-        """Inverse of `state`; None for a checkpoint without any."""
-        if not state:
-            return None
-        number, noise_std = state["round_and_noise_std"].tolist()
-        return cls(int(number), state["histogram"].numpy(), noise_std)
 
 
 def instruct(server: Server, round_number: int, task: str, vector: Vector) -> bytes:
@@ -140,9 +121,18 @@ def receive(
     server: Server, answers: Mapping[str, bytes | None], round_number: int, kind: str, size: int
 ) -> tuple[list[NoisedUpdate | OpenUpdate], RoundResult]:
     """Check every answer before use; one that is not what was agreed is left out, and named."""
-    accepted: list[NoisedUpdate | OpenUpdate] = []
-    refused: dict[str, str] = {}
-    expected = NoisedUpdate if server.private else OpenUpdate
+    return _checked(server, NoisedUpdate if server.private else OpenUpdate, answers, round_number, kind, size)
+
+
+def _checked(
+    server: Server,
+    expected: type[Update],
+    answers: Mapping[str, bytes | None],
+    round_number: int,
+    kind: str,
+    size: int,
+) -> tuple[list[Update], RoundResult]:
+    accepted, refused = list[Update](), dict[str, str]()
     for name, data in sorted(answers.items()):
         if data is None:
             continue
@@ -198,6 +188,62 @@ def train_round_summed(
         raise FederationError("a positive sum of weights", "zero", "declare each site's number of patients")
     server.optimizer.apply(AggregatedUpdate(round_number, total / weight, names))
     return RoundResult(round_number, names, (), {})
+
+
+def train_round_clients(
+    server: Server,
+    round_number: int,
+    names: tuple[str, ...],
+    exchange: Exchange,
+    train: SeparateTraining | None = None,
+) -> RoundResult:
+    """One round of DP-FedAvg: charge, sample among `names`, clip what is answered again, noise, step.
+
+    Whoever is asked and does not answer as agreed contributes zero, and the divisor is the declared one.
+    Raises BudgetExhausted, LedgerError: the coordinator's; the model is unchanged.
+    """
+    releases, vector = _releases(server), server.optimizer.vector
+    size = server.network.number_of_parameters
+
+    def updates(cohort: tuple[str, ...]) -> Iterable[Vector]:
+        if train is not None:
+            return train(vector, cohort, round_number)
+        message = instruct(server, round_number, "train", vector)
+        return _clipped_answers(server, message, cohort, exchange, (round_number, "update", size))
+
+    noised = releases.training_sum(round_number, names, size, updates)
+    server.optimizer.apply(AggregatedUpdate(round_number, noised.vector / releases.divisor, ()))
+    return RoundResult(round_number, (), (), {})
+
+
+def _clipped_answers(
+    server: Server, message: bytes, names: tuple[str, ...], exchange: Exchange, agreed: tuple[int, str, int]
+) -> Iterator[Vector]:
+    for start in range(0, len(names), _AT_ONCE):
+        asked = names[start : start + _AT_ONCE]
+        answers = exchange(dict.fromkeys(asked, message))
+        found, _ = _checked(server, ClippedUpdate, {name: answers.get(name) for name in asked}, *agreed)
+        yield from (update.vector for update in found)
+
+
+def _releases(server: Server) -> ClientReleases:
+    if server.clients is None:
+        raise FederationError("a coordinator with a ledger", "none", "set privacy=client_level")
+    return server.clients
+
+
+def evaluate_clients(
+    server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange, shape: tuple[int, int]
+) -> SiteScores:
+    """One declared evaluation with `client_level`: each client one histogram of norm ≤ 1, the sum noised once."""
+    message = instruct(server, round_number, "evaluate", server.optimizer.released)
+    agreed = (round_number, "histogram", shape[0] * shape[1])
+
+    def histograms(everyone: tuple[str, ...]) -> Iterable[Vector]:
+        return _clipped_answers(server, message, everyone, exchange, agreed)
+
+    noised = _releases(server).evaluation_sum(round_number, names, agreed[2], histograms)
+    return SiteScores(round_number, noised.vector.reshape(shape), noised.noise_std)
 
 
 def evaluate_public(server: Server, *, bootstrap: int, seed: int) -> EvaluationReport | None:

@@ -283,6 +283,32 @@ class OpenUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class ClippedUpdate:
+    """A client's contribution under `client_level`: clipped, *not* noised. The coordinator is trusted with it.
+
+    Of L2 norm ≤ C (kind "update") or ≤ 1 (kind "histogram"), to float32's rounding; who receives it clips
+    again. A site builds one only where its policy says `allow_client_level`.
+    """
+
+    site: str
+    round: int
+    kind: Literal["update", "histogram"]
+    vector: Vector
+
+    def to_bytes(self) -> bytes:
+        header = {"site": self.site, "round": self.round, "kind": self.kind}
+        return pack(b"CLIP", header, self.vector)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int | None) -> Self:
+        header, vector = unpack(b"CLIP", data, size)
+        kind = typed(header, "kind", str)
+        if kind not in ("update", "histogram"):
+            raise MessageError("kind update or histogram", "another kind", "the message was discarded")
+        return cls(typed(header, "site", str), typed(header, "round", int), kind, vector)
+
+
+@dataclass(frozen=True, slots=True)
 class AggregatedUpdate:
     """The weighted mean of a round's updates, (P,), and who is in it."""
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.errors import FederationError
-from fedimg.fusion import ClientPool, _even_chunks
+from fedimg.fusion import ClientPool, Separately, _even_chunks
 from fedimg.training import minibatches, train_open
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -151,3 +151,44 @@ def test_fused_clients_end_at_the_weights_of_torch_optim(benchmark, start):
         theirs = np.mean(trained, axis=0, dtype=np.float64).astype(np.float32)
     assert np.abs(ours - theirs).max() < 1e-6
     assert np.abs(ours - start).max() > 1e-3
+
+
+def test_separate_updates_are_each_clients_own_clipped_and_a_failing_one_is_zero(benchmark, start):
+    side, _, sized = benchmark
+
+    class Clients(side.Clients):
+        def dataset(self, client):
+            if client == 5:
+                raise OSError
+            return super().dataset(client)
+
+    told = []
+    clients, cohort, most = Clients(sized, generated=True, chunk=3), [3, 0, 5, 1, 2], 0.05
+    apart = Separately(most, lambda client, fault: told.append((client, type(fault).__name__)))
+    with ClientPool(clients, len(start), workers=1, apart=apart) as pool:
+        rows = list(pool.separate(start, cohort, 0))
+    assert told == [(5, "OSError")]
+    assert not rows[2].any()
+    for client, row in zip(cohort, rows, strict=True):
+        if client != 5:
+            alone = summed_by_the_loop(clients, start, [client]) / clients.weight(client)
+            norm = float(np.linalg.norm(alone))
+            assert norm > most
+            assert np.linalg.norm(row - alone * most / norm) < 1e-5 * most
+            assert np.linalg.norm(row) <= most * (1 + 1e-6)
+
+
+def ignored(_client, _fault):
+    """A worker's own note of a failing client: nobody reads it here."""
+
+
+def test_separate_updates_are_the_same_from_several_workers(benchmark, start):
+    side, _, sized = benchmark
+    clients, cohort = side.Clients(sized, generated=True, chunk=2), [3, 0, 8, 5, 1]
+    rows = {}
+    for workers in (1, 2):
+        with ClientPool(clients, len(start), workers, apart=Separately(0.05, ignored)) as pool:
+            rows[workers] = [list(pool.separate(start, cohort, number)) for number in (0, 1)]
+            assert list(pool.separate(start, [], 2)) == []
+    assert np.abs(np.array(rows[1]) - np.array(rows[2])).max() < 1e-7
+    assert np.linalg.norm(rows[1][0][0]) > 0.049

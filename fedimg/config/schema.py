@@ -38,8 +38,8 @@ _LEAST = {"sites": 1, "seed": 0, "rounds": 1}
 class EngineConfig:
     """Who calls the sites' steps; the steps are the same.
 
-    `fused` trains the chosen sites of a round in one batched call (open mode only; equal to
-    the separate calls within 1e-6). `workers` are processes, 0 meaning one per core;
+    `fused` trains the chosen sites of a round in one batched call (`privacy=none` and `client_level`
+    only; equal to the separate calls within 1e-6). `workers` are processes, 0 meaning one per core;
     `threads` are torch's threads in each process.
     """
 
@@ -136,6 +136,12 @@ class Config:
         check_counts({name: getattr(self, name) for name in _LEAST})
         for derived, source in SAID_ONCE.items():
             _agree(self, derived, source)
+        if self.privacy.mode == "client_level" and self.aggregation.cohort:
+            raise ConfigError(
+                "aggregation.cohort=0 with privacy=client_level, whose cohorts are Poisson samples",
+                str(self.aggregation.cohort),
+                "set privacy.expected_batch_size, the clients in a round on average",
+            )
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
             raise ConfigError(
                 "a model for volumes with imaging.dimensions=3",

@@ -32,6 +32,15 @@ Updates = Callable[[tuple[str, ...]], Iterable[Vector]]
 """Asks the named clients: one (P,) vector for each that answers, in an order that does not depend on time."""
 
 MODE = "client_level"
+TRUST = (
+    "The server is trusted: it sees every client's update before it adds the noise. The guarantee is against "
+    "those who see the released models, and counts on their not knowing whom the server sampled in a round."
+)
+
+
+def clipped_update(vector: Vector, l2_clip_norm: float) -> Vector:
+    """A client's (P,) update of L2 norm ≤ C, by the coordinator's own clipping; zeros where it is not finite."""
+    return clipped_stream([vector], vector.size, l2_clip_norm).vector
 
 
 @dataclass(frozen=True)

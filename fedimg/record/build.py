@@ -95,12 +95,11 @@ def plans_of(parts: Sequence[Mapping[str, Any]]) -> list[PrivacyPlan]:
 def federation_claim(facts: RunFacts, plans: Sequence[PrivacyPlan]) -> dict[str, Any]:
     """What is promised to one patient in the whole federation; ε and δ are null where nothing is."""
     private = facts.mode != "none" and not facts.insecure and bool(plans)
-    unit = "site" if facts.mode == "client_level" else facts.unit
     return {
         "mode": facts.mode,
         "private": private,
         "unit": facts.unit,
-        "adjacency": f"add_or_remove_one_{unit}",
+        "adjacency": f"add_or_remove_one_{facts.unit}",
         "epsilon": federation_epsilon(plans) if private else None,
         "delta": max(plan.delta for plan in plans) if private else None,
         "max_sites_per_patient": facts.max_sites_per_patient,

@@ -33,7 +33,7 @@ class SiteFacts:
     site: str
     terms: str
     plan: PrivacyPlan | None
-    unit: Literal["patient", "image"]
+    unit: Literal["patient", "image", "client"]
     insecure: bool
     receipts: str
     left_after_round: int | None = None

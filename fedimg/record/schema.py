@@ -123,7 +123,7 @@ def plain(value: Any, where: str, depth: int = 4) -> None:
 
 
 _CODE = fields({"fedimg": name, "digest": hexes(32)})
-_CLAIM = fields({"mode": name, "private": flag, "unit": one_of("patient", "image")}, others=plain)
+_CLAIM = fields({"mode": name, "private": flag, "unit": one_of("patient", "image", "client")}, others=plain)
 _AUDIT = fields(
     {"audit": name, "verdict": one_of("pass", "fail"), "seconds": number},
     others=plain,
@@ -167,7 +167,7 @@ RECORD = fields(
             {
                 "mode": name,
                 "private": flag,
-                "unit": one_of("patient", "image"),
+                "unit": one_of("patient", "image", "client"),
                 "adjacency": name,
                 "epsilon": maybe(number),
                 "delta": maybe(number),

@@ -136,8 +136,7 @@ def _federation(found: Findings, record: Mapping[str, Any], plans: list[PrivacyP
     alike = all(
         (part["claim"]["mode"], part["claim"]["unit"]) == (claim["mode"], claim["unit"]) for part in parts
     )
-    unit = "site" if claim["mode"] == "client_level" else claim["unit"]
-    alike = alike and claim["adjacency"] == f"add_or_remove_one_{unit}"
+    alike = alike and claim["adjacency"] == f"add_or_remove_one_{claim['unit']}"
     alike = alike and claim["private"] is (private and not record["insecure_test_mode"])
     found.check(
         "federation: claim", alike, "that of its sites", "another mode, unit or promise than its sites'"

@@ -8,10 +8,12 @@ from fedimg.report.data import (
     ExposureRow,
     ImagePair,
     IntakeRow,
+    Mode,
     PrivacySummary,
     ReportData,
     RoundPoint,
     SitePrivacy,
+    Unit,
 )
 from fedimg.report.page import render
 from fedimg.report.site import SitePair, SiteReportData, render_site
@@ -22,12 +24,14 @@ __all__ = [
     "ExposureRow",
     "ImagePair",
     "IntakeRow",
+    "Mode",
     "PrivacySummary",
     "ReportData",
     "RoundPoint",
     "SitePair",
     "SitePrivacy",
     "SiteReportData",
+    "Unit",
     "render",
     "render_card",
     "render_card_markdown",

@@ -11,6 +11,7 @@ from fedimg.errors import DataError
 from fedimg.values import EvaluationReport, Interval
 
 Mode = Literal["per_site", "distributed", "client_level", "none"]
+Unit = Literal["patient", "image", "client"]
 Arrangement = Literal["site", "federation", "pooled"]
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -48,7 +49,8 @@ class PrivacySummary:
         max_sites_per_patient: declared, never checked: pseudonyms differ between sites.
         secagg: name of the secure aggregation, or "none".
         colluders: distributed mode: how many other sites the promise withstands.
-        unit: "patient", or "image" where the source knows of no patients.
+        unit: "patient", or "image" where the source knows of no patients; "client" with client_level.
+        clients: the declared number of clients, with client_level.
         left: sites that took part and did not come back, with the last round before they left.
         composed: (ε, δ) of one patient at `max_sites_per_patient` sites, composed by an accountant; None: the
             largest are added up.
@@ -61,9 +63,10 @@ class PrivacySummary:
     max_sites_per_patient: int = 1
     secagg: str = "none"
     colluders: int = 0
-    unit: Literal["patient", "image"] = "patient"
+    unit: Unit = "patient"
     left: Mapping[str, int] = field(default_factory=dict)
     composed: tuple[float, float] | None = None
+    clients: int = 0
 
     @property
     def protects(self) -> bool:

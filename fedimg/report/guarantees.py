@@ -14,7 +14,7 @@ from fedimg.report.promises import not_promised, notices, promised
 MODES: Final = {
     "per_site": "differential privacy by each site",
     "distributed": "distributed differential privacy",
-    "client_level": "differential privacy of whole sites",
+    "client_level": "differential privacy of whole clients",
     "none": "no differential privacy",
 }
 
@@ -57,14 +57,24 @@ def key_figures(data: ReportData) -> Markup:
         several = privacy.max_sites_per_patient
         together = "composed" if privacy.composed is not None else "added up"
         which = "largest over the sites" if several == 1 else f"the {several} largest {together}"
-        unit = "site" if privacy.mode == "client_level" else privacy.unit
+        unit = privacy.unit
+        if privacy.mode == "client_level":
+            which, unit = "over the whole run", "client"
         under = f"{which}, δ = {scientific(privacy.federation_delta)}, add or remove one {unit}"
         name = "nominal ε, void" if privacy.insecure else f"ε of one {unit}"
         tiles.append((name, epsilon_text(privacy.federation_epsilon), under, privacy.insecure))
+    if privacy.clients:
+        tiles.append(
+            ("Clients, as declared", f"{privacy.clients:,}", "a cohort is sampled each round", False)
+        )
     sites = (
-        len(privacy.sites)
-        or len({s for point in data.rounds for s in point.epsilon})
-        or len(data.intake or data.kept_intake)
+        0
+        if privacy.clients
+        else (
+            len(privacy.sites)
+            or len({s for point in data.rounds for s in point.epsilon})
+            or len(data.intake or data.kept_intake)
+        )
     )
     if sites:
         tiles.append(("Sites", f"{sites:,}", "each with its own data and keys", False))
@@ -110,17 +120,26 @@ def privacy_table(data: ReportData) -> Markup:
         Column("accountant", numeric=False),
         Column("second accountant ε"),
     ]
-    unit = "site" if privacy.mode == "client_level" else privacy.unit
+    of_clients = privacy.mode == "client_level"
+    unit = "client" if of_clients else privacy.unit
+    shared = (
+        "The server sampled, clipped and noised; its own ledger was charged."
+        if of_clients
+        else f"At most {privacy.max_sites_per_patient} "
+        f"site{'s' if privacy.max_sites_per_patient > 1 else ''} per {privacy.unit}, as declared."
+    )
     lead = (
         "These figures would hold if the noise were secret. It was not: they promise nothing."
         if void
         else f"Neighbouring data sets differ by adding or removing one {unit}, with everything that belongs to "
-        f"it. At most {privacy.max_sites_per_patient} "
-        f"site{'s' if privacy.max_sites_per_patient > 1 else ''} per {privacy.unit}, as declared."
+        f"it. {shared}"
     )
     said = [] if void else [element("p", _WHICH_EPSILON)]
     said += [element("p", data.battery)] if data.battery else []
-    return section("Nominal noise by site" if void else "Privacy by site", lead, table(columns, rows), *said)
+    whose = "of clients" if of_clients else "by site"
+    return section(
+        f"Nominal noise {whose}" if void else f"Privacy {whose}", lead, table(columns, rows), *said
+    )
 
 
 # 7.996, 8.00, 7.59 and 8.01 can all be read on one page: this says which is which.

@@ -46,11 +46,15 @@ _PROMISED = {
     ),
     "client_level": (
         (
-            "Each site is protected as a whole against those who see the model: adding or removing one site's "
-            "contribution changes the probability of the model by at most the factor e^ε, but for a probability "
-            "of δ."
+            "Each client, a whole site, is protected against those who see the model: adding or removing one "
+            "client, with all of its data, changes the probability of the model by at most the factor e^ε, but "
+            "for a probability of δ."
         ),
-        "The promise rests on the server (or on the secure sum), which adds the noise.",
+        (
+            "The promise rests on the server, which samples the clients, clips their updates and adds the noise. "
+            "Clients are sampled independently, and the server divides by the declared number, never by how "
+            "many came."
+        ),
     ),
 }
 _EVERY_RELEASE = (
@@ -129,9 +133,17 @@ def _not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
     trusted = {
         "per_site": "The patient's own site sees the patient's data, as it did before.",
         "distributed": "More colluding sites than declared, or survivors fewer than the threshold, void the promise.",
-        "client_level": "A patient is protected only as part of the site, and not against the server unless the "
-        "sum is secure.",
+        "client_level": "Nothing is promised against the server: it sees every update before the noise. A patient "
+        "is protected only as part of one client; exchanging a client's data for others counts as removing one "
+        "client and adding another.",
     }[privacy.mode]
+    public = "That a site took part, its declared size, and the settings below are public."
+    if privacy.mode == "client_level":
+        sites = (
+            "ε counts on the sampling of clients, which makes it smaller only against those who do not see the "
+            "cohort. The server knows whom it asked, and a client knows of itself; this record names nobody."
+        )
+        public = "The declared number of clients and the settings below are public."
     ledger = (
         "The ledgers were made for this run alone: what other runs spend on the same patients is not counted in ε."
         if privacy.scratch_ledger
@@ -140,7 +152,7 @@ def _not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
     return (
         trusted,
         sites,
-        "That a site took part, its declared size, and the settings below are public.",
+        public,
         (
             "What holds for many patients is learned on purpose: a model may say much about a person who was never "
             "in the data."
@@ -194,6 +206,15 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
                 "At least one site has no finite ε in this run, so nothing is promised.",
             )
         )
+    if privacy.mode == "client_level":
+        said.append(
+            Notice(
+                "warning",
+                "The server is trusted",
+                "Noise was added by the server, after it had seen the clients' updates. ε is for one client, against "
+                "those who see the model but not whom the server sampled.",
+            )
+        )
     if privacy.secagg == "none":
         protected = (
             "Each had been noised by its site before it left, and that noise is what the promise rests on."
@@ -204,7 +225,8 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
             Notice(
                 "warning",
                 "No secure aggregation",
-                f"The server saw each site's update on its own. {protected}",
+                f"The server saw each {'client' if privacy.mode == 'client_level' else 'site'}'s update on its own. "
+                + protected,
             )
         )
     for site, last in sorted(privacy.left.items()):

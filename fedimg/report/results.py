@@ -104,7 +104,10 @@ def performance_of_model(data: ReportData) -> Markup:
         for r in reports
         if r.confusion.any()
     ]
-    lead = f"The global model, with 95 % intervals from resampling {unit}s."
+    resampled = "example" if unit == "client" else unit
+    lead = f"The global model, with 95 % intervals from resampling {resampled}s."
+    if unit == "client" and data.site_evaluation is not None:
+        lead += " At the sites every client counts once, with the mean over the patients it held out."
     if unit == "patient" and len(reports) > 1:
         lead += " On the public set every example counts, at the sites every patient counts once."
     if data.site_evaluation is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fedimg.processes import refuse_while_starting
 from fedimg.simulation import (
     asking,
     closing,
+    coordinator,
     engines,
     participants,
     references,
@@ -34,6 +35,7 @@ from fedimg.simulation import (
     summary,
     virtual,
 )
+from fedimg.simulation.clients import HeldData
 from fedimg.simulation.folder import RunFolder, SweepPoint
 from fedimg.simulation.virtual import Federation
 
@@ -94,14 +96,16 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     network = virtual.own_network(terms)  # a model that cannot take these images says so before the intake
     federation = virtual.fill(config, terms, folder, device, progress)
     public = virtual.load_public(federation, terms)
-    heads = virtual.heads_of(config, folder)
-    sites = _join(federation, heads, progress)
-    left = participants.departed(folder, terms, sites)
+    releases = coordinator.releases(federation.coordinator, terms)
+    heads, held = virtual.heads_of(config, folder), HeldData()
+    sites = _join(federation, heads, held, progress)
+    # who was a client is what `client_level` protects: the run keeps no list of them
+    left = participants.departed(folder, terms, sites) if releases is None else ()
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
-    server = rounds.make_server(config, terms, network, declared, public)
+    server = rounds.make_server(config, terms, network, declared, public, releases)
     server.heads = heads
     names = tuple(site.name for site in sites)
-    plans = {site.name: site.plan for site in sites if site.plan is not None}
+    plans = coordinator.plans_of(releases, sites)
     stds = [plan.evaluation_noise_multiplier for plan in plans.values()]
 
     with references.started(config, terms, federation, folder) as comparison:
@@ -110,6 +114,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
             sites,
             federation,
             server.weights,
+            held,
             lambda carrier: rounds.run_rounds(
                 server,
                 names,
@@ -123,11 +128,11 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
             ),
         )
         compared = comparison.results(progress)
-    for site in sites:
-        if site.ledger is not None:
-            site.ledger.disconnect()
+    for ledger in [site.ledger for site in sites] + [releases.ledger if releases else None]:
+        if ledger is not None:
+            ledger.disconnect()
     content = summary.write(
-        config, terms, federation, sites, left, history, compared, comparison.note, folder
+        config, terms, federation, sites, plans, left, history, compared, comparison.note, folder
     )
     return Run(folder.path, content)
 
@@ -149,25 +154,37 @@ def terms_of(config: Config, run_id: str) -> Terms:
     )
 
 
-def _join(federation: Federation, heads: KeptHeads, progress: Progress) -> list[Site]:
-    """Every site that can takes part; one that cannot tells its operator, and the others go on."""
+def _join(federation: Federation, heads: KeptHeads, held: HeldData, progress: Progress) -> list[Site]:
+    """Every site that can takes part; one that cannot tells its operator, and the others go on.
+
+    With `client_level` there may be thousands of them: their examples are not kept with them but in `held`,
+    as far as there is room, and what every site is told stays in its own log.
+    """
     sites: list[Site] = []
     refusals: list[tuple[str, FedimgError]] = []
+    many, examples = federation.coordinator is not None, 0
     for number, setup in enumerate(federation.setups, start=1):
         try:
-            sites.append(virtual.open_site(setup, known_head=heads.known(setup.name)))
+            known, rehearsed = heads.known(setup.name), many and bool(sites)
+            site = virtual.open_site(setup, known_head=known, rehearsed=rehearsed)
         except FedimgError as refusal:
             tell_operator(Path(setup.root), "joining", refusal)
             refusals.append((setup.name, refusal))
         else:
-            ledger = sites[-1].ledger
-            if ledger is not None:
-                heads.joined(setup.name, ledger.head, ledger.last_reserved)
-            remarks.after_loading(sites[-1], federation.classes)
+            if site.ledger is not None:
+                heads.joined(setup.name, site.ledger.head, site.ledger.last_reserved)
+            data = site.data
+            examples += len(data.train.labels)
+            if many:
+                held.put(site.name, data)
+                site = replace(site, held=None)
+            else:
+                remarks.after_loading(site, federation.classes)
+            sites.append(site)
         progress("sites joining", number, len(federation.setups))
     if not sites:
         raise asking.nobody_joins(refusals)
-    if not any(len(site.data.train.labels) for site in sites):
+    if not examples:
         raise DataError(
             "at least one site with examples to train on",
             "none at any site",

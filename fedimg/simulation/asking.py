@@ -16,16 +16,24 @@ from fedimg.privacy.policy import SitePolicy
 from fedimg.simulation import remarks
 
 
-def ask(homes: Sequence[tuple[str, Path]], terms: Terms, heads: KeptHeads) -> None:
+def ask(
+    homes: Sequence[tuple[str, Path]], terms: Terms, heads: KeptHeads, coordinator: Path | None = None
+) -> None:
     """Stop where every site would refuse; say so where some would. Nothing is reserved.
+
+    Args:
+        coordinator: the home whose ledger is charged instead of the sites', with `client_level`.
 
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError: naming a site, with what it would allow.
     """
+    if coordinator is not None:
+        _ask(coordinator, terms, None, charged=True)
     refusals: list[tuple[str, FedimgError]] = []
     for name, root in homes:
         try:
-            _ask(root, terms, heads.known(name))
+            charged = coordinator is None and terms.privacy.mode != "none"
+            _ask(root, terms, heads.known(name), charged=charged)
         except FedimgError as refusal:
             refusals.append((name, refusal))
     if not refusals:
@@ -50,7 +58,7 @@ def nobody_joins(refusals: Sequence[tuple[str, FedimgError]]) -> FedimgError:
     return type(first)(f"{first.expected} (asked at {name}{others})", first.found, first.remedy)
 
 
-def _ask(root: Path, terms: Terms, known: Head | None) -> None:
+def _ask(root: Path, terms: Terms, known: Head | None, *, charged: bool) -> None:
     if (root / "plans" / f"{terms.run_id}.json").exists():
         return  # a resumed run: its cost is reserved
     home = SiteHome.open(root)
@@ -58,7 +66,7 @@ def _ask(root: Path, terms: Terms, known: Head | None) -> None:
     policy.check(
         terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=terms.extensions
     )
-    if terms.privacy.mode == "none":
+    if not charged:
         return
     ledger = Ledger.open(home.ledger, home.signing_key, known)
     try:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors.torch import save
 
-from fedimg import record
+from fedimg import intake, record
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.crypto.keys import SigningKey
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
 from fedimg.operator_log import tell_operator
+from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import ModelFacts, RunFacts, SiteFacts
 from fedimg.record.card import card_of
 from fedimg.report import render_card
+from fedimg.simulation.coordinator import NAME
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
 from fedimg.simulation.virtual import Federation, own_network
@@ -33,6 +35,7 @@ def write(
     terms: Terms,
     federation: Federation,
     sites: Sequence[Site],
+    charged: Mapping[str, PrivacyPlan],
     left: Sequence[Departed],
     model: Vector,
     audits: Sequence[Mapping[str, Any]],
@@ -40,13 +43,18 @@ def write(
 ) -> None:
     """Write `model.safetensors`, `record.json` and the card: before the run counts as finished, and again if it was stopped here.
 
-    `audits` are results that may leave a site; those in the run's `audits/` are added.
+    `charged` are the plans behind the releases, with `client_level` the coordinator's alone. `audits` are results that may leave a site; those in the run's `audits/` are added.
     """
     network = own_network(terms)
     tensors = network.state_dict(model)
     folder.write(record.MODEL_FILE, save(tensors))
     homes = {setup.name: Path(setup.root) for setup in federation.setups}
+    unit: Literal["patient", "image", "client"] = federation.unit
     stayed = [(site.name, site.plan, site.receipts, None) for site in sites]
+    if (own := federation.coordinator) is not None:  # it releases, and who is a client is not told
+        homes, unit = {NAME: own}, "client"
+        receipts = intake.commitment(SiteHome.open(own), terms.run_id)
+        stayed = [(NAME, charged[NAME], receipts, None)]
     gone = [(site.name, site.plan, site.receipts, site.after_round) for site in left]
     parts = [
         _part(
@@ -56,7 +64,7 @@ def write(
                 name,
                 terms.digest,
                 plan,
-                federation.unit,
+                unit,
                 config.insecure_test_mode,
                 receipts,
                 after,
@@ -67,7 +75,7 @@ def write(
     facts = RunFacts(
         run=terms.run_id,
         mode=terms.privacy.mode,
-        unit=federation.unit,
+        unit=unit,
         insecure=config.insecure_test_mode,
         simulated=True,
         max_sites_per_patient=terms.privacy.max_sites_per_patient,

@@ -98,6 +98,9 @@ def started(config: Config, terms: Terms, federation: Federation, folder: RunFol
     if not config.compare:
         yield Comparison([], "the comparison was switched off (compare=false)")
         return
+    if federation.coordinator is not None:
+        yield Comparison([], "no references are trained with privacy=client_level: one client has no cohort")
+        return
     if not federation.public_data or federation.public_home is None:
         yield Comparison([], "references are trained on generated or declared public data only")
         return

@@ -13,9 +13,11 @@ import torch
 from fedimg import server_round
 from fedimg.client_round import Terms
 from fedimg.config import Config
+from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
+from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.server_round import Exchange, Server, SiteScores, SummedTraining
+from fedimg.server_round import Exchange, SeparateTraining, Server, SummedTraining
 from fedimg.simulation.folder import RunFolder
 from fedimg.values import EvaluationReport, SiteDataset, Vector
 
@@ -27,10 +29,13 @@ _AT_SITES = "fedimg/at_sites/"
 
 @dataclass(frozen=True)
 class Carrier:
-    """What an engine offers: messages to sites and back, and for many open clients their sum at once."""
+    """What an engine offers: messages to sites and back, and for many virtual clients at once their sum
+    (`privacy=none`) or their clipped updates (`client_level`).
+    """
 
     exchange: Exchange
     summed: SummedTraining | None = None
+    separate: SeparateTraining | None = None
 
 
 @dataclass
@@ -47,9 +52,17 @@ class History:
 
 
 def make_server(
-    config: Config, terms: Terms, network: Network, weights: dict[str, float], public: SiteDataset | None
+    config: Config,
+    terms: Terms,
+    network: Network,
+    weights: dict[str, float],
+    public: SiteDataset | None,
+    clients: ClientReleases | None = None,
 ) -> Server:
-    """The coordinator of one run. Weights are declared sizes, or equal, never actual counts."""
+    """The coordinator of one run. Weights are declared sizes, or equal, never actual counts.
+
+    With `client_level` (`clients`) they are not used: every client counts once.
+    """
     if config.aggregation.weights == "uniform":
         weights = dict.fromkeys(weights, 1.0)
     return Server(
@@ -62,6 +75,7 @@ def make_server(
         public,
         private=terms.privacy.mode != "none",
         device=torch.device("cpu"),
+        clients=clients,
     )
 
 
@@ -117,21 +131,16 @@ def run_rounds(
         else frozenset()
     )
     for number in range(first, terms.rounds + 1):
-        asked = cohort(names, config.aggregation.cohort, number, terms)
-        if carrier.summed is not None:
-            result = server_round.train_round_summed(server, number, asked, carrier.summed)
-        else:
-            result = server_round.train_round(server, number, asked, carrier.exchange)
-        row: dict[str, Any] = {
-            "round": number,
-            "sites": list(result.sites),
-            "missing": list(result.missing),
-        }
+        row = {"round": number} | _train(server, number, names, carrier, config, terms)
         if number % config.evaluation.every == 0 or number == terms.rounds:
             row |= server_round.quick_metrics(server)
         if number in ask_sites:
             shape = (terms.model.classes, terms.bins)
-            scores = server_round.evaluate_at_sites(server, number, names, carrier.exchange, shape, noise_std)
+            asked = server, number, names, carrier.exchange, shape
+            if server.clients is not None:
+                scores: SiteScores | None = server_round.evaluate_clients(*asked)
+            else:
+                scores = server_round.evaluate_at_sites(*asked, noise_std)
             history.at_sites = scores or history.at_sites
         if plans:
             row["epsilon"] = _spent(plans, number, sum(1 for asked_in in ask_sites if asked_in <= number))
@@ -148,6 +157,21 @@ def run_rounds(
     return history
 
 
+def _train(
+    server: Server, number: int, names: tuple[str, ...], carrier: Carrier, config: Config, terms: Terms
+) -> dict[str, Any]:
+    """One round, and who was in it; nobody is named with `client_level`, where whom it sampled is a secret."""
+    if server.clients is not None:
+        server_round.train_round_clients(server, number, names, carrier.exchange, carrier.separate)
+        return {}
+    asked = cohort(names, config.aggregation.cohort, number, terms)
+    if carrier.summed is not None:
+        result = server_round.train_round_summed(server, number, asked, carrier.summed)
+    else:
+        result = server_round.train_round(server, number, asked, carrier.exchange)
+    return {"sites": list(result.sites), "missing": list(result.missing)}
+
+
 def _state(server: Server, history: History) -> dict[str, torch.Tensor]:
     """The server's whole state after a round: a release that was paid for is not made twice."""
     at_sites = history.at_sites.state() if history.at_sites is not None else {}
@@ -157,6 +181,6 @@ def _state(server: Server, history: History) -> dict[str, torch.Tensor]:
 def _spent(plans: Mapping[str, PrivacyPlan], round_number: int, evaluations: int) -> dict[str, float]:
     """Each site's ε after a round of an unbroken run, without the retries that its plan sets aside."""
     return {
-        name: plan.epsilon_after(round_number * plan.request.local_steps, evaluations)
+        name: plan.epsilon_after(round_number * plan.request.releases_per_round, evaluations)
         for name, plan in plans.items()
     }

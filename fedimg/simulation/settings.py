@@ -28,6 +28,14 @@ def rows(config: Config, unit: str = "patient") -> tuple[tuple[str, str], ...]:
 
 def _private(config: Config, unit: str) -> list[tuple[str, str]]:
     p, t = config.privacy, config.training
+    if p.mode == "client_level":
+        q, mean = p.sampling_rate, p.expected_batch_size
+        cohort = f"{mean:g} expected in a round" if q is None else f"each with probability {q:g} in a round"
+        return [
+            ("cohort of clients", cohort),
+            ("clip norm C of an update", f"{p.l2_clip_norm:g}"),
+            *_open(config),
+        ]
     sampled = (
         f"{p.expected_batch_size:g} {unit}s expected in a step"
         if p.sampling_rate is None

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fedimg
 from fedimg import report, site_report
 from fedimg.audit import conformance
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
-from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
+from fedimg.privacy.client_level import TRUST
+from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record.exposures import exposure_rows
 from fedimg.report import (
     ComparisonRow,
@@ -22,9 +23,10 @@ from fedimg.report import (
     PrivacySummary,
     ReportData,
     RoundPoint,
-    SitePrivacy,
 )
 from fedimg.simulation import closing, measured, pictures, recording, settings
+from fedimg.simulation.claims import privacy_summary, unit_of
+from fedimg.simulation.coordinator import NAME
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
 from fedimg.simulation.references import Compared
@@ -38,19 +40,28 @@ def write(
     terms: Terms,
     federation: Federation,
     sites: Sequence[Site],
+    charged: Mapping[str, PrivacyPlan],
     left: Sequence[Departed],
     history: History,
     comparison: Sequence[Compared],
     note: str,
     folder: RunFolder,
 ) -> dict[str, Any]:
-    """Write the run's record and return the summary. Sites that have left are in it like any other."""
-    reserved = {site.name: site.plan for site in sites} | {site.name: site.plan for site in left}
-    plans = {name: plan for name, plan in sorted(reserved.items()) if plan is not None}
+    """Write the run's record and return the summary. Sites that have left are in it like any other.
+
+    `charged` are the plans behind the releases: the sites' own, or with `client_level` the coordinator's
+    alone, and then no client is named.
+    """
+    gone_plans = {site.name: site.plan for site in left if site.plan is not None}
+    plans = dict(sorted({**charged, **gone_plans}.items()))
     homes = {setup.name: Path(setup.root) for setup in federation.setups}
+    reserved = {site.name for site in sites} | {site.name for site in left}
+    if federation.coordinator is not None:
+        homes, reserved = {NAME: federation.coordinator}, {NAME}
     insecure = config.insecure_test_mode
     gone = {site.name: site.spent(homes[site.name], terms.run_id, insecure=insecure) for site in left}
-    privacy = privacy_summary(config, plans, federation.unit, {site.name: site.after_round for site in left})
+    unit = unit_of(config, federation)
+    privacy = privacy_summary(config, plans, unit, {site.name: site.after_round for site in left})
     audited = measured.empirical(config, plans)
     passed = {name: conformance.kept(homes[name], terms.run_id) for name in plans}
     committed = {site.name: site.receipts for site in sites} | {site.name: site.receipts for site in left}
@@ -71,7 +82,7 @@ def write(
             "mode": terms.privacy.mode,
             "private": privacy.protects,
             "insecure_test_mode": insecure,
-            "unit": federation.unit,
+            "unit": unit,
             "secagg": config.secagg.name,
             "epsilon": privacy.federation_epsilon if privacy.protects else None,
             "delta": privacy.federation_delta if privacy.protects else None,
@@ -79,7 +90,7 @@ def write(
             "battery": passed,
             "release_records": {
                 name: plan.release_record(insecure=insecure, unit=federation.unit)
-                | {"receipts_commitment": committed[name]}
+                | ({"receipts_commitment": committed[name]} if name in committed else {})
                 | ({"left": gone[name]} if name in gone else {})
                 for name, plan in plans.items()
             },
@@ -99,7 +110,9 @@ def write(
         "rounds": terms.rounds,
         "missing": {str(r["round"]): r["missing"] for r in history.rows if r.get("missing")},
     }
-    if federation.public_data:
+    if federation.coordinator is not None:
+        content["trust"] = TRUST
+    elif federation.public_data:
         content["intake"] = {name: _intake(federation, name) for name in federation.intake}
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
     exposed = exposure_rows(plans) if privacy.protects else ()
@@ -107,7 +120,7 @@ def write(
     if history.released is not None:
         audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
         audits += [{"site": name, **found} for name, found in passed.items() if found is not None]
-        recording.write(config, terms, federation, sites, left, history.released, audits, folder)
+        recording.write(config, terms, federation, sites, plans, left, history.released, audits, folder)
     folder.write("report.html", report.render(data))
     folder.write_json("summary.json", content)  # the last but closing: with it a run counts as finished
     closing.close(
@@ -117,51 +130,6 @@ def write(
         left=tuple(gone),
     )
     return content
-
-
-def privacy_summary(
-    config: Config,
-    plans: Mapping[str, PrivacyPlan],
-    unit: Literal["patient", "image"],
-    left: Mapping[str, int],
-) -> PrivacySummary:
-    """The mode and every site's numbers, from the plans that the ledgers reserved."""
-    rows = []
-    for name, plan in plans.items():
-        record = plan.release_record()
-        first, second = record["accountants"]
-        rows.append(
-            SitePrivacy(
-                name,
-                plan.epsilon,
-                plan.delta,
-                plan.noise_multiplier,
-                plan.sampling_rate,
-                plan.steps,
-                plan.l2_clip_norm,
-                first["name"],
-                second["name"],
-                second["epsilon"],
-            )
-        )
-    return PrivacySummary(
-        "per_site" if plans else "none",
-        tuple(rows),
-        insecure=config.insecure_test_mode,
-        scratch_ledger=config.state is None,
-        max_sites_per_patient=config.privacy.max_sites_per_patient,
-        secagg=config.secagg.name,
-        unit=unit,
-        left=left,
-        composed=_composed(config, plans),
-    )
-
-
-def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, float] | None:
-    """(ε, δ) of a patient at several sites, where that is declared."""
-    if config.privacy.max_sites_per_patient == 1 or not plans:
-        return None
-    return federation_epsilon(list(plans.values())), max(plan.delta for plan in plans.values())
 
 
 def report_data(
@@ -183,24 +151,23 @@ def report_data(
         for c in comparison
     ]
     generated = config.data.name == "cohort"
+    told = federation.intake if federation.coordinator is None else ()  # who is a client is not told
     return ReportData(
         title=f"Federated training on {config.data.name}",
         run_id=folder.run_id,
         privacy=privacy,
         simulated=True,
         classes=federation.classes,
-        config=settings.rows(config, federation.unit),
+        config=settings.rows(config, privacy.unit),
         rounds=tuple(_points(history)),
         evaluation=history.final,
         site_evaluation=at_sites,
         test_absent=_test_absent(federation, history),
         comparison=tuple(rows) if comparison or note else (),
-        intake=tuple(_intake_row(federation, name) for name in federation.intake)
-        if federation.public_data
-        else (),
+        intake=tuple(_intake_row(federation, name) for name in told) if federation.public_data else (),
         kept_intake=()
         if federation.public_data
-        else tuple(_kept_row(config, federation, name) for name in federation.intake),
+        else tuple(_kept_row(config, federation, name) for name in told),
         compression=_compression(federation, sites),
         data_card=" ".join(_sentence(text) for text in (*federation.cards, note) if text),
         data_generated=generated,
@@ -210,7 +177,7 @@ def report_data(
 
 
 def _pictures(config: Config, federation: Federation, sites: Sequence[Site]) -> tuple[ImagePair, ...]:
-    site = next((s for s in sites if s.name in federation.intake), None)
+    site = next((s for s in sites if s.name in federation.intake and federation.coordinator is None), None)
     if site is None:
         return ()
     inputs = federation.generated.get(site.name, ())
@@ -281,7 +248,7 @@ def _kept_row(config: Config, federation: Federation, name: str) -> tuple[str, i
 
 
 def _compression(federation: Federation, sites: Sequence[Site]) -> tuple[tuple[str, float], ...]:
-    if not federation.public_data:
+    if not federation.public_data or federation.coordinator is not None:
         return ()  # file sizes depend on patients
     before = sum(result.bytes_taken for result in federation.intake.values())
     after = sum(result.bytes_released for result in federation.intake.values())

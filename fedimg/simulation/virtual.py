@@ -24,14 +24,16 @@ from fedimg.models import Network, build_model, extension_digests
 from fedimg.models.losses import loss_digests
 from fedimg.operator_log import note_held_back
 from fedimg.privacy.calibration import SCRATCH_HEADROOM
+from fedimg.privacy.client_level import MODE
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.privacy.ledger import Head
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
-from fedimg.simulation import asking, remarks
+from fedimg.simulation import asking, coordinator, remarks
 from fedimg.simulation.folder import RunFolder
 from fedimg.site_data import Loaded
 from fedimg.sources import SourceManifest
+from fedimg.sources.manifest import declared
 from fedimg.values import Quarantine, SiteDataset, SourceItem
 
 PUBLIC = "public"
@@ -60,6 +62,7 @@ class Federation:
         cards: what the data are and how they were admitted, for the report.
         public_data: whether every source is generated or declared public.
         generated: the inputs of generated data, for the report's pictures.
+        coordinator: the home of the coordinator's own ledger, with `client_level`.
     """
 
     setups: tuple[SiteSetup, ...]
@@ -71,13 +74,16 @@ class Federation:
     unit: Literal["patient", "image"]
     public_home: Path | None
     generated: Mapping[str, Sequence[SourceItem]]
+    coordinator: Path | None = None
 
 
-def open_site(setup: SiteSetup, data: Loaded | None = None, known_head: Head | None = None) -> Site:
+def open_site(
+    setup: SiteSetup, data: Loaded | None = None, known_head: Head | None = None, *, rehearsed: bool = False
+) -> Site:
     """Open a virtual site's home and let it join; `known_head` is what the server keeps of its ledger."""
     torch.set_num_threads(setup.threads)
-    home = SiteHome.open(Path(setup.root))
-    return client_round.join(home, setup.name, setup.terms, torch.device(setup.device), data, known_head)
+    home, device = SiteHome.open(Path(setup.root)), torch.device(setup.device)
+    return client_round.join(home, setup.name, setup.terms, device, data, known_head, rehearsed=rehearsed)
 
 
 def fill(
@@ -99,10 +105,14 @@ def fill(
         remarks.of_sites(len(names), config.sites)
     if not names:
         raise DataError("at least one site in the data source", "none", "check the manifest's site column")
+    sweep = run.sweep.epsilon if config.state else 0.0
     for name in names:
-        _make_home(states / name, name, manifests[name], config, run.sweep.epsilon if config.state else 0.0)
+        _make_home(states / name, name, manifests[name], config, sweep)
         _bind(states / name, config)
-    asking.ask([(name, states / name) for name in names], terms, heads_of(config, run))
+    own = coordinator.home_in(states, terms, names)
+    if own is not None:
+        make_scratch_home(own, coordinator.NAME, declared(len(names)), config, config.privacy, sweep)
+    asking.ask([(name, states / name) for name in names], terms, heads_of(config, run), own)
     for name in names:
         root = states / name
         intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
@@ -127,6 +137,7 @@ def fill(
         parts[0].unit,
         public_home,
         {name: manifests[name].items for name in names if config.data.name == "cohort"},
+        own,
     )
 
 
@@ -164,7 +175,8 @@ def make_scratch_home(
     if not home.policy.exists():
         _write_policy(home, declared, config, privacy, max(10.0, privacy.epsilon, sweep))
     # A ledger that has been used and is gone is a loss, and is not made anew: `Ledger.open` refuses.
-    if privacy.mode != "none" and not home.ledger.exists() and not (root / "plans").exists():
+    charged = privacy.mode != "none" and (privacy.mode != MODE or name == coordinator.NAME)
+    if charged and not home.ledger.exists() and not (root / "plans").exists():
         policy, room = SitePolicy.load(home.policy), SCRATCH_HEADROOM * sweep if sweep else None
         scratch_ledger(home.ledger, home.signing_key, privacy, policy, room).disconnect()
     return home
@@ -182,6 +194,7 @@ def _write_policy(
         max_sites_per_patient=privacy.max_sites_per_patient,
         require_battery=config.audit.battery,
         allow_non_private=True,
+        allow_client_level=True,
         allowed_extensions=tuple(
             (extension_digests(config.model) | loss_digests(config.training.loss)).values()
         ),
@@ -236,6 +249,10 @@ def _take_in(
             manifest.card,
             home.signing_key,
         )
+    if manifest.arrays is not None and not manifest.items:
+        return IntakeResult(
+            (), {}, 0, 0
+        )  # a thousand clients of public arrays need no thousand empty intakes
     result = client_round.admit(
         manifest.items, home, config.deid, lambda done, total: progress(f"reading at {name}", done, total)
     )

@@ -65,7 +65,8 @@ class Rehearsal:
                 f"{self.classes} class weights", f"{len(weights)}", "set training.class_weights"
             )
         dummies = self._dummies()
-        train = self._train_open if self.privacy.mode == "none" else self._train_private
+        private_steps = self.privacy.mode not in ("none", "client_level")
+        train = self._train_private if private_steps else self._train_open
         _tried("training", train, dummies)
         _tried("evaluation", self._evaluate, dummies)
 

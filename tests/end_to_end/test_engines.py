@@ -44,7 +44,7 @@ def test_fused_clients_agree_with_separate_ones(small_run, workers):
 
 
 def test_private_sites_are_not_fused(small_run):
-    with pytest.raises(ConfigError, match=r"privacy=none without augmentation for engine\.fused=true"):
+    with pytest.raises(ConfigError, match=r"privacy=none or client_level, without augmentation, for engine"):
         small_run("engine.fused=true")
 
 

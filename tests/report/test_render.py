@@ -229,7 +229,7 @@ def test_the_promise_names_whom_it_protects_against_whom():
         "Each patient is protected against the server, the other"
     )
     assert "up to 1 other colluding sites" in promised(privacy("distributed"))[0]
-    assert promised(privacy("client_level"))[0].startswith("Each site is protected as a whole")
+    assert promised(privacy("client_level"))[0].startswith("Each client, a whole site, is protected")
     assert any(
         "same patients is not counted" in s for s in not_promised(privacy("per_site", scratch_ledger=True))
     )

@@ -5,7 +5,8 @@ comes and drops it afterwards, so memory does not grow with the number of client
 weighted sum a chunk, never a client's model. The sums are added in the order of the cohort,
 whichever worker was first: the same cohort on the same number of workers gives the same bits.
 
-Only `privacy=none` and simulations run here: nothing in this module clips or adds noise.
+With `Separately` (for `client_level`) a worker clips each client's update and returns them one by one,
+for the coordinator to clip again, add up and noise. Simulations only: nothing here adds noise.
 """
 
 from __future__ import annotations
@@ -13,50 +14,23 @@ from __future__ import annotations
 import ctypes
 import multiprocessing as mp
 import os
-import platform
-import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from fedimg.errors import FederationError, FedimgError
+from fedimg.fusion.worker import Separately, VirtualClients, Worker, as_array, serve
 from fedimg.processes import never_started
-from fedimg.training import FusedTraining, LocalTraining
-from fedimg.training.local import Entropy, Network
-from fedimg.values import SiteDataset, Vector
+from fedimg.values import Vector
 
-
-class VirtualClients(Protocol):
-    """What a worker needs to know; it is sent to each worker once, when the pool starts.
-
-    Its methods are called inside the workers and must depend on their arguments only.
-    """
-
-    @property
-    def training(self) -> LocalTraining: ...
-
-    def network(self) -> Network:
-        """The model; called once in each worker."""
-        ...
-
-    def dataset(self, client: int) -> SiteDataset:
-        """One client's data, made or read when it is asked for."""
-        ...
-
-    def entropy(self, client: int, round_number: int) -> Entropy:
-        """What shuffles one client's images in one round."""
-        ...
-
-    def weight(self, client: int) -> float:
-        """The client's public weight in the mean."""
-        ...
+__all__ = ["ClientPool", "Separately", "VirtualClients", "WeightedSum"]
 
 
 class WeightedSum(NamedTuple):
@@ -74,29 +48,37 @@ class ClientPool:
         parameters: P, the model's number of parameters.
         workers: processes; 0 for one a core, 1 to train in this process on `device`.
         device: an accelerator is used from this process alone.
+        apart: for `separate` instead of `train`.
     """
 
     def __init__(
-        self, clients: VirtualClients, parameters: int, workers: int = 0, device: torch.device | None = None
+        self,
+        clients: VirtualClients,
+        parameters: int,
+        workers: int = 0,
+        device: torch.device | None = None,
+        apart: Separately | None = None,
     ) -> None:
         self._chunk = clients.training.chunk
         self._parameters = parameters
-        self._alone: _Worker | None = None
+        self._alone: Worker | None = None
         self._remotes: list[_Remote] = []
         count = workers or len(os.sched_getaffinity(0))
         if count == 1 or (device is not None and device.type != "cpu"):
-            self._alone = _Worker(clients, device or torch.device("cpu"))
+            self._alone = Worker(clients, device or torch.device("cpu"), apart)
             return
         # Not fork: a forked child of a process whose OpenMP threads have run may hang.
         context = mp.get_context("spawn")
         self._global = context.RawArray(ctypes.c_float, parameters)
         for _ in range(count):
-            sums = [context.RawArray(ctypes.c_float, parameters) for _ in range(2)]
+            size = parameters * (self._chunk if apart else 1)
+            sums = [context.RawArray(ctypes.c_float, size) for _ in range(2)]
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(clients, self._global, sums, theirs), daemon=True)
+            work = (clients, self._global, sums, theirs, apart)
+            process = context.Process(target=serve, args=work, daemon=True)
             process.start()
             theirs.close()
-            self._remotes.append(_Remote(process, ours, [_as_array(block) for block in sums]))
+            self._remotes.append(_Remote(process, ours, [as_array(block) for block in sums]))
 
     def __enter__(self) -> Self:
         return self
@@ -129,24 +111,38 @@ class ClientPool:
             FederationError: a client could not be trained, or a worker ended; the pool is closed.
         ConfigError: the workers never started, as in a script without `if __name__ == "__main__":`.
         """
+        total, weight = np.zeros(self._parameters), 0.0
+        for _, vector, mass in self._results(params, cohort, round_number):
+            total += vector
+            weight += mass
+        return WeightedSum(total, weight)
+
+    def separate(self, params: Vector, cohort: Sequence[int], round_number: int) -> Iterator[Vector]:
+        """The same round as each client's own clipped update, (P,) float64, in the order of `cohort`."""
+        for clients, rows, _ in self._results(params, cohort, round_number):
+            updates = rows[: len(clients) * self._parameters].reshape(len(clients), self._parameters)
+            yield from updates.astype(np.float64)
+
+    def _results(
+        self, params: Vector, cohort: Sequence[int], round_number: int
+    ) -> Iterator[tuple[list[int], npt.NDArray[np.float32], float]]:
+        """Each chunk with what was trained, in order; the values are overwritten when the next is asked for."""
         if self._alone is not None:
-            total, weight = np.zeros(self._parameters), 0.0
             for chunk in _even_chunks(cohort, self._chunk, 1):
-                vector, mass = self._alone.train(params.astype(np.float32), chunk, round_number)
-                total += vector
-                weight += mass
-            return WeightedSum(total, weight)
+                yield chunk, *self._alone.train(params.astype(np.float32), chunk, round_number)
+            return
         if not self._remotes:
             raise FederationError("an open pool", "one that was closed", "start a new pool")
-        _as_array(self._global)[:] = params
+        as_array(self._global)[:] = params
         try:
-            return self._distributed(_even_chunks(cohort, self._chunk, len(self._remotes)), round_number)
+            yield from self._distributed(_even_chunks(cohort, self._chunk, len(self._remotes)), round_number)
         except BaseException:
             self.close()  # answers are still on their way, which the next round would take for its own
             raise
 
-    def _distributed(self, chunks: Sequence[list[int]], round_number: int) -> WeightedSum:
-        total, weight = np.zeros(self._parameters), 0.0
+    def _distributed(
+        self, chunks: Sequence[list[int]], round_number: int
+    ) -> Iterator[tuple[list[int], npt.NDArray[np.float32], float]]:
         waiting: dict[int, tuple[npt.NDArray[np.float32], float]] = {}
         given = added = 0
         while added < len(chunks):
@@ -164,10 +160,8 @@ class ClientPool:
                     number, vector, mass = remote.answer()
                     waiting[number] = (vector if number == added else vector.copy(), mass)
                 while added in waiting:
-                    vector, mass = waiting.pop(added)
-                    total += vector
-                    weight, added = weight + mass, added + 1
-        return WeightedSum(total, weight)
+                    yield chunks[added], *waiting.pop(added)
+                    added += 1
 
 
 @dataclass
@@ -216,66 +210,3 @@ def _even_chunks(cohort: Sequence[int], largest: int, workers: int) -> list[list
     count = min(len(cohort), rounds * workers)
     bounds = [len(cohort) * k // count for k in range(count + 1)] if count else []
     return [list(cohort[start:end]) for start, end in pairwise(bounds)]
-
-
-class _Worker:
-    """Trains one chunk after another in the process that it lives in."""
-
-    def __init__(self, clients: VirtualClients, device: torch.device) -> None:
-        self._clients, self._device = clients, device
-        self._training = FusedTraining(clients.network(), clients.training)
-
-    def train(
-        self, params: npt.NDArray[np.float32], chunk: Sequence[int], round_number: int
-    ) -> tuple[npt.NDArray[np.float32], float]:
-        anchor = torch.from_numpy(params).to(self._device)
-        datasets = [self._clients.dataset(client) for client in chunk]
-        entropies = [self._clients.entropy(client, round_number) for client in chunk]
-        updates = self._training.train(anchor, datasets, entropies).sub_(anchor)
-        weights = [self._clients.weight(client) for client in chunk]
-        total = torch.tensor(weights, dtype=torch.float32, device=self._device) @ updates
-        return total.cpu().numpy(), float(sum(weights))
-
-
-def _as_array(shared: Any) -> npt.NDArray[np.float32]:
-    """A block of shared memory as numbers, without a copy."""
-    return np.frombuffer(shared, dtype=np.float32)
-
-
-def _serve(clients: VirtualClients, shared: Any, sums: Any, connection: Connection) -> None:
-    """A worker process: chunks in, sums out through shared memory, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    torch.set_num_threads(1)
-    _keep_freed_memory()
-    params, output = _as_array(shared), [_as_array(block) for block in sums]
-    worker: _Worker | None = None
-    while True:
-        try:
-            chunk, round_number, slot = connection.recv()
-        except EOFError:
-            return
-        mass, trouble = 0.0, None
-        try:
-            worker = worker or _Worker(clients, torch.device("cpu"))
-            output[slot][:], mass = worker.train(params, chunk, round_number)
-        except FedimgError as error:
-            trouble = str(error)
-        except Exception as error:  # noqa: BLE001 - reported to the parent, which raises
-            # Only the type: another library's message may quote what it was reading.
-            trouble = f"an error of type {type(error).__name__}"
-        connection.send((mass, trouble))
-
-
-def _keep_freed_memory() -> None:
-    """Let this process's allocator reuse large blocks instead of returning them to the system.
-
-    A training step frees and asks again for the same megabytes; fetching their pages anew from the
-    system costs as much as the arithmetic on them. glibc only (mallopt(3)); elsewhere no change.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 1 << 26)

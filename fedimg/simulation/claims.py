@@ -1,0 +1,67 @@
+"""What a run claims of privacy, from the plans that ledgers have reserved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedimg.config import Config
+from fedimg.privacy.client_level import MODE
+from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
+from fedimg.report import Mode, PrivacySummary, SitePrivacy, Unit
+from fedimg.simulation.virtual import Federation
+
+
+def privacy_summary(
+    config: Config,
+    plans: Mapping[str, PrivacyPlan],
+    unit: Unit,
+    left: Mapping[str, int],
+) -> PrivacySummary:
+    """The mode and every site's numbers, from the plans that the ledgers reserved."""
+    rows = []
+    for name, plan in plans.items():
+        record = plan.release_record()
+        first, second = record["accountants"]
+        rows.append(
+            SitePrivacy(
+                name,
+                plan.epsilon,
+                plan.delta,
+                plan.noise_multiplier,
+                plan.sampling_rate,
+                plan.steps,
+                plan.l2_clip_norm,
+                first["name"],
+                second["name"],
+                second["epsilon"],
+            )
+        )
+    return PrivacySummary(
+        _mode(config),
+        tuple(rows),
+        insecure=config.insecure_test_mode,
+        scratch_ledger=config.state is None,
+        max_sites_per_patient=config.privacy.max_sites_per_patient,
+        secagg=config.secagg.name,
+        unit=unit,
+        left=left,
+        composed=_composed(config, plans),
+        clients=next(iter(plans.values())).declared_patients if unit == "client" and plans else 0,
+    )
+
+
+def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, float] | None:
+    """(ε, δ) of a patient at several sites, where that is declared."""
+    if config.privacy.max_sites_per_patient == 1 or not plans or config.privacy.mode == MODE:
+        return None
+    return federation_epsilon(list(plans.values())), max(plan.delta for plan in plans.values())
+
+
+def _mode(config: Config) -> Mode:
+    modes: dict[str, Mode] = {"per_site": "per_site", "client_level": "client_level"}
+    return modes.get(config.privacy.mode, "none")
+
+
+def unit_of(config: Config, federation: Federation) -> Unit:
+    """What ε is for: with `client_level` a client, whatever the source knows of patients."""
+    return "client" if config.privacy.mode == MODE else federation.unit

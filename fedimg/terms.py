@@ -1,0 +1,50 @@
+"""What all sites of a run agree to before round 1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from fedimg.imaging.config import ImagingConfig
+from fedimg.models import ModelConfig, extension_digests
+from fedimg.models.losses import loss_digests
+from fedimg.privacy.entropy import Entropy, source_of
+from fedimg.privacy.plan import PrivacyRequest
+from fedimg.training import LocalTraining
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all sites are asked to agree to: public, equal everywhere, fixed before round 1.
+
+    `bins` is the number of public score bins of an evaluation release. `insecure_seed` is None
+    except in the openly insecure test mode.
+    """
+
+    run_id: str
+    rounds: int
+    model: ModelConfig
+    training: LocalTraining
+    imaging: ImagingConfig
+    privacy: PrivacyRequest
+    deid_profile: str
+    validation_fraction: float
+    bins: int
+    seed: int
+    insecure_seed: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hex: every instruction names it."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """Name → digest of every extension that these terms would run at a site."""
+        return extension_digests(self.model) | loss_digests(self.training.loss)
+
+    def entropy(self, *labels: str) -> Entropy:
+        """The operating system's entropy; a seeded stream only in the insecure test mode."""
+        return source_of(self.insecure_seed, *labels)
