@@ -1,12 +1,14 @@
 """Whole runs with `privacy=client_level`: small virtual clients of arrays, a coordinator with a ledger."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from fedimg.cli.verify import run as verify
 from fedimg.config import compose
 from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
 from fedimg.home import SiteHome
@@ -70,8 +72,10 @@ def test_a_run_charges_the_coordinator_and_names_no_client(run):
     assert "The server is trusted" in done.summary["trust"]
     assert "auroc" in done.summary["test"]
     for name in ("summary.json", "metrics.jsonl", "report.html"):
-        assert "site-" not in (done.path / name).read_text().replace("per-site-", "")
+        assert not re.search(r"site-\d", (done.path / name).read_text())
     assert not (done.path / "participants.json").exists()
+    assert not re.search(r"site-\d", (done.path / "record.json").read_text())
+    assert verify([str(done.path)]) == 0
     rows = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text().splitlines()]
     assert [row.keys() & {"sites", "missing"} for row in rows] == [set()] * 3
     assert rows[-1]["epsilon"]["coordinator"] <= 8
