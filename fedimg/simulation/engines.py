@@ -72,9 +72,10 @@ def run(
     )
 
 
-def in_turn(sites: Sequence[Site], held: HeldData) -> Exchange:
-    """Each site answers in turn, in this process."""
+def in_turn(sites: Sequence[Site], held: HeldData | None = None) -> Exchange:
+    """Each site answers in turn, in this process; `held` has the examples that sites do not keep."""
     by_name = {site.name: site for site in sites}
+    held = HeldData() if held is None else held
 
     def ask(site: Site, data: bytes) -> bytes | None:
         if site.held is None:
