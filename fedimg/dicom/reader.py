@@ -116,12 +116,12 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
         raise Quarantined(Quarantine.NOT_AN_IMAGE, "bytes that are not DICOM")
     try:
         with contained() as caught:
-            plain = read_plain(data)
-            dataset = _by_pydicom(data, limits) if plain is None else plain
+            if (dataset := read_plain(data)) is None:
+                _check_inflated_size(data, limits)
+                dataset = read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
+                _check_whole(dataset)
             if any("end of file" in str(w.message).lower() for w in caught):
                 raise Quarantined(Quarantine.UNREADABLE, _CUT)
-            if plain is None:
-                _check_whole(dataset)
             _check_kind(dataset)
             _check_image(dataset, limits)
     except Quarantined:
@@ -133,11 +133,6 @@ def parse(data: bytes, limits: ReadLimits = DEFAULT_LIMITS) -> Dataset:
             Quarantine.UNREADABLE, f"a structure that does not parse ({type(error).__name__})"
         ) from None
     return dataset
-
-
-def _by_pydicom(data: bytes, limits: ReadLimits) -> Dataset:
-    _check_inflated_size(data, limits)
-    return read_partial(BytesIO(data), stop_when=_behind_pixels(), force=True)
 
 
 def _behind_pixels() -> Callable[[BaseTag, str | None, int], bool]:

@@ -47,8 +47,8 @@ def clipped_sum(
 
     Returns:
         (P,) float64 with sensitivity C under adding or removing one patient. Norms are float64. Rows are
-        added one by one in float64 and in a fixed order, so chunks do not change the sum; with
-        `bookkeeping` they move it by rounding, less than 10⁻⁶ of C a patient. A
+        added one by one in float64 and in a fixed order, so chunks do not change the sum; without rows
+        (`bookkeeping`, closed form) they move it by rounding, less than 10⁻⁶ of C a patient. A
         patient whose norm is not finite contributes zero, and so does one who makes a library fail: an error
         would be an answer about that patient.
     """
@@ -73,7 +73,7 @@ class _Step:
 
 
 def _by_layers(engine: PatientGradients, l2_clip_norm: float) -> bool:
-    return engine.engine == "bookkeeping" and l2_clip_norm >= _LEAST_NORM
+    return engine.by_layers and l2_clip_norm >= _LEAST_NORM
 
 
 def _add_rows(total: torch.Tensor, step: _Step, images: torch.Tensor, labels: torch.Tensor) -> None:

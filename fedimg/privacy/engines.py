@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fedimg.errors import ConfigError
 from fedimg.privacy import bookkeeping
 from fedimg.privacy.engine_choice import Workload, fastest
-from fedimg.privacy.layer_gradients import LayerGradient
+from fedimg.privacy.layer_gradients import Geometry, LayerGradient, Weight, Written
 from fedimg.privacy.patient_loss import PatientLoss, cross_entropy
 
 __all__ = ["Described", "FunctionalNetwork", "PatientGradients", "PatientLoss", "cross_entropy"]
@@ -74,10 +74,8 @@ class PatientGradients:
             raise ConfigError(
                 "engine bookkeeping, vmap, autograd or closed_form", self.engine, "call `settled` first"
             )
-        if self.engine == "bookkeeping":
+        if self.by_layers:
             return bookkeeping.rows(self.layers(flat, images, labels), len(images), flat)
-        if self.engine == "closed_form":
-            return self._closed_form(flat, images.flatten(2), labels)
         if self.engine == "autograd":
             rows = [self._one(flat, images[u], labels[u]) for u in range(images.shape[0])]
             return torch.stack(rows)
@@ -85,8 +83,15 @@ class PatientGradients:
         rows_BP: torch.Tensor = gradient(flat, images, labels)
         return rows_BP
 
+    @property
+    def by_layers(self) -> bool:
+        """Whether norms and clipped sums need no patient's gradient written out."""
+        return self.engine in ("bookkeeping", "closed_form")
+
     def layers(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> list[LayerGradient]:
         """The same layer by layer, for norms and clipped sums without rows. Raises NoRuleError."""
+        if self.engine == "closed_form":
+            return self._closed_form(flat.detach(), images.flatten(2), labels)
 
         def loss(parameters: torch.Tensor, flattened: torch.Tensor) -> torch.Tensor:
             each = self.loss.each(self.network.apply(parameters, flattened), labels.flatten(0, 1))
@@ -118,21 +123,30 @@ class PatientGradients:
             return max(1, self.chunk // images.shape[1])
         pixels, values = CPU_LIMITS if flat.device.type == "cpu" else ACCELERATOR_LIMITS
         patients = pixels // max(1, images[0].numel())
-        if rows or self.engine != "bookkeeping":
+        if rows or not self.by_layers:
             patients = min(patients, values // flat.numel())
         return max(1, patients)
 
     def _patient_loss(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self.loss.of(self.network.apply(flat, images), labels)
 
-    def _closed_form(self, flat: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Softmax regression: the gradient is the error, (probabilities − one-hot) · weight ÷ M, times features."""
+    def _closed_form(
+        self, flat: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
+    ) -> list[LayerGradient]:
+        """Softmax regression: the gradient is the error, (probabilities − one-hot) · weight ÷ M, times features.
+
+        `features` (B, M, F).
+        """
         classes = flat.numel() // (features.shape[-1] + 1)
         weight, bias = flat.split((flat.numel() - classes, classes))
         logits = F.linear(features, weight.view(classes, -1), bias)
         error = torch.softmax(logits, dim=-1) - F.one_hot(labels.clamp(0, classes - 1), classes)
         error = error * (self.loss.factors(logits, labels) / labels.shape[1]).unsqueeze(-1)
-        return torch.cat([torch.einsum("bmc,bmf->bcf", error, features).flatten(1), error.sum(dim=1)], dim=1)
+        geometry = Geometry((classes, features.shape[-1]), labels.shape[1])
+        return [
+            Weight(0, geometry, features.flatten(0, 1), error.flatten(0, 1)),
+            Written(flat.numel() - classes, error.sum(dim=1)),
+        ]
 
     def _one(self, flat: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         leaf = flat.detach().requires_grad_()

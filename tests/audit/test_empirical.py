@@ -13,7 +13,7 @@ from fedimg.audit import mixture
 from fedimg.audit.empirical import LEVEL, audit_plan, canary_sizes, judged, observed_of
 from fedimg.audit.mixture import Mechanism, Observed
 from fedimg.audit.shadow import AnyShadow, Canaries, LinearShadow, shadow_site
-from fedimg.privacy import accounting, plan
+from fedimg.privacy import accounting
 from fedimg.privacy.engines import PatientGradients, PatientLoss
 from fedimg.privacy.noise import InsecureSeededEntropy
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest
@@ -163,17 +163,15 @@ def test_a_small_study_at_fixed_seeds():
             assert run.as_dict()["verdict"] == "fail"
 
 
-def test_a_sum_that_is_not_clipped_is_flagged_as_too_long(monkeypatch):
-    """The audit goes through the shipped sampler, clipper and noise: a fault there is seen."""
-    original = plan.clipped_sum
-
-    def loose(gradients, params, batch, l2_clip_norm, failed):
-        return replace(
-            original(gradients, params, batch, 1.5 * l2_clip_norm, failed), sensitivity=l2_clip_norm
-        )
-
-    monkeypatch.setattr(plan, "clipped_sum", loose)
-    run = audit_plan(plan_of(8.0), seeded(0))
+def test_a_sum_that_is_clipped_too_late_is_flagged_as_too_long():
+    """Clipped at 1.5 C, with the noise of C."""
+    claimed = plan_of(8.0)
+    loose = replace(
+        claimed,
+        noise_multiplier=claimed.noise_multiplier / 1.5,
+        request=replace(claimed.request, l2_clip_norm=1.5 * claimed.l2_clip_norm),
+    )
+    run = audit_plan(claimed, seeded(0), mechanism=loose)
     assert run.p_values[2] < LEVEL
     assert run.exceeds
     assert run.deviates
@@ -199,3 +197,11 @@ def test_noise_that_is_missing_is_infinite_cost():
     assert run.estimate == np.inf
     assert run.flagged
     assert run.as_dict()["estimate"] is None  # JSON knows no infinity
+
+
+@pytest.mark.parametrize("noise", ["strict", "discrete_gaussian"])
+def test_integer_sums_are_measured_alike(noise):
+    claimed = plan_of(8.0, 0.2, 20)
+    run = audit_plan(replace(claimed, request=replace(claimed.request, noise=noise)), seeded(1))
+    assert not run.flagged
+    assert run.fitted.noise == pytest.approx(claimed.noise_multiplier, rel=0.05)

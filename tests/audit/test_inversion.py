@@ -13,8 +13,8 @@ from fedimg.audit.generated import radiographs
 from fedimg.audit.inversion import cosine, expected_likeness, first_layer_input, from_noised, invert
 from fedimg.audit.recipe import plan_for
 from fedimg.errors import DataError
-from fedimg.privacy import plan as mechanism
 from fedimg.privacy.noise import InsecureSeededEntropy
+from fedimg.privacy.plan import ReleaseSession
 
 
 @settings(max_examples=40, deadline=None)
@@ -67,10 +67,12 @@ def test_the_expected_likeness_is_that_of_drawn_noise():
 
 def test_too_little_noise_is_found(monkeypatch):
     """A mechanism with a 30th of its noise shows the picture, and the audit fails."""
-    original = mechanism.add_noise
-    monkeypatch.setattr(
-        mechanism, "add_noise", lambda total, sigma, entropy: original(total, sigma / 30, entropy)
-    )
+    original = ReleaseSession.release
+
+    def quiet(self, kind, clipped, noise_multiplier):
+        return original(self, kind, clipped, noise_multiplier / 30)
+
+    monkeypatch.setattr(ReleaseSession, "release", quiet)
     claimed = plan_for(8.0, 2e-5, 100, 5, 0.2, 0.1)
     found = invert(radiographs(2, 0), claimed, InsecureSeededEntropy(0, "inversion"))
     assert not found.held
