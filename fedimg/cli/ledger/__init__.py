@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedimg.cli import ledger_records
 from fedimg.cli.console import print_json, print_table, verb_parser
+from fedimg.cli.ledger import records
 from fedimg.errors import DataError, LedgerError
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def run(argv: Sequence[str]) -> int:
         action.add_argument("source", type=Path, help="a site's home folder, or a signed extract")
         action.add_argument("--key", help="the site's public key, hex: an extract must be signed by it")
         action.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    for name, about in ledger_records.ACTIONS.items():
-        ledger_records.add_to(name, actions.add_parser(name, help=about, description=about))
+    for name, about in records.ACTIONS.items():
+        records.add_to(name, actions.add_parser(name, help=about, description=about))
     arguments = parser.parse_args(argv)
-    if arguments.action in ledger_records.ACTIONS:
-        return ledger_records.run(arguments)
+    if arguments.action in records.ACTIONS:
+        return records.run(arguments)
     if arguments.action == "export":
         return _export(arguments.source, arguments.out, as_json=arguments.json)
     statement, key = _statement(arguments.source, arguments.key)
