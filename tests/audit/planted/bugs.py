@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 
-from fedimg import client_round, training
+from fedimg import terms, training
 from fedimg.audit import shipped
 from fedimg.privacy import chain, clipping, entropy, ledger, plan
 from fedimg.privacy.batches import PatientBatch
@@ -124,7 +124,7 @@ def one_seed():
     def source_of(_seed, _site, *labels):
         return InsecureSeededEntropy(1, *labels)
 
-    return [(module, "source_of", source_of) for module in (shipped, client_round)]
+    return [(module, "source_of", source_of) for module in (shipped, terms)]
 
 
 def replayed():
