@@ -3,7 +3,8 @@
 Reading downwards is the way of one image. A boundary is a change of type:
 `DeidentifiedRecord` exists only behind the identity boundary, `NoisedSum` and
 `NoisedUpdate` only behind the privacy boundary. Only released values have
-`to_bytes`; whatever has not crossed a boundary cannot be sent by accident.
+`to_bytes`, and the two that a site's policy must allow by name: `OpenUpdate` and
+`ClippedUpdate`. Whatever else has not crossed a boundary cannot be sent by accident.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fedimg.errors import MessageError
 from fedimg.wire import pack, typed, unpack
+
+if TYPE_CHECKING:  # a process that de-identifies needs no torch, and importing it takes over a second
+    import torch
 
 FloatArray = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]
@@ -162,7 +165,7 @@ class SiteDataset:
         """The same data restricted to the given patients, in ascending order."""
         chosen = np.sort(np.asarray(patients, dtype=np.int64))
         images = [self.images_of(int(u)) for u in chosen]
-        index = torch.from_numpy(np.concatenate(images)) if images else torch.zeros(0, dtype=torch.int64)
+        index = np.concatenate([*images, np.zeros(0, np.int64)])
         lengths = np.array([len(i) for i in images], dtype=np.int64)
         return SiteDataset(
             self.images[index],

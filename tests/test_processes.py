@@ -31,3 +31,10 @@ def faults(how: str) -> int:
 def test_freed_memory_is_used_again():
     assert faults("keep") < 1000
     assert faults("let go") > 10_000
+
+
+def test_a_child_of_the_intake_imports_no_torch():
+    """Each child would pay over a second of processor time for it."""
+    code = "import sys, fedimg.intake.pool; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"

@@ -64,11 +64,14 @@ def test_a_header_that_would_exhaust_the_parser_is_refused() -> None:
 
 
 def test_only_released_values_have_bytes() -> None:
-    """The boundary is the type: neither images nor un-noised sums can be sent."""
+    """The boundary is the type: neither images nor un-noised sums can be sent.
+
+    An `OpenUpdate` leaves where a policy allows no privacy, a `ClippedUpdate` where one trusts the coordinator.
+    """
     sendable = {
         name for name, kind in vars(values).items() if isinstance(kind, type) and hasattr(kind, "to_bytes")
     }
-    assert sendable == {"RoundInstructions", "NoisedUpdate", "OpenUpdate"}
+    assert sendable == {"RoundInstructions", "NoisedUpdate", "OpenUpdate", "ClippedUpdate"}
     assert not hasattr(ClippedSum, "to_bytes") and not hasattr(NoisedSum, "to_bytes")
 
 

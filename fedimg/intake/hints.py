@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from fedimg.dicom import attributes, graphics, structure
@@ -25,8 +25,13 @@ class InputHints:
     """Hints by run position. Without an index an input stands alone."""
 
     def __init__(self, index: Path | None) -> None:
-        self._subjects = SubjectHints(index) if index is not None else None
+        self._index = index
         self._graphics = lru_cache(_CACHED_SERIES)(self._graphics_of)
+
+    @cached_property
+    def _subjects(self) -> SubjectHints | None:
+        """Opened at the first input: a child process starts while the survey still writes."""
+        return SubjectHints(self._index) if self._index is not None else None
 
     def of(self, position: int, patient_id: str | None, words: tuple[str, ...], *, digitised: bool) -> Hints:
         """For one input; see `Hints`."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection
@@ -98,6 +98,14 @@ class ReleasePool:
         self._local = workplace.releaser()
         self._executor: ProcessPoolExecutor | None = None
 
+    def start(self) -> None:
+        """Start the children without waiting for them: they come up while the inputs are surveyed."""
+        if self._workers:
+            self._executor = self._executor or self._fresh()
+            with _single_threaded(), suppress(BrokenProcessPool):  # the first task finds out why
+                for _ in range(self._workers):
+                    self._executor.submit(_ready)
+
     def outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
         """One outcome per task, in order. Raises OSError for a full disk, ConfigError where no child starts."""
         if not self._workers:
@@ -123,7 +131,7 @@ class ReleasePool:
         if self._executor is None:
             self._executor = self._fresh()
         try:
-            with _single_threaded():  # children are started at the first task
+            with _single_threaded():  # a submission starts children
                 return self._executor.submit(_take, chunk)
         except BrokenProcessPool:
             self.close()

@@ -130,16 +130,18 @@ class _Run:
         batch.finish(self._home, decisions)
         total = len(self._items)
         report = None if surveying is None else (lambda done: surveying(done, total))
+        quarantine, found = self._home.quarantine, self._home.quarantine / index.NAME
+        place = Workplace(self._home.site_key, self._release, quarantine, found, self._seconds)
         try:
-            found = survey(
-                self._items, self._home.quarantine, report, follow_links=self._release.follow_links
-            )
-            place = Workplace(self._home.site_key, self._release, self._home.quarantine, found, self._seconds)
-            if self._labelled and isinstance(self._home, SiteHome):
-                with LabelFile(self._home.labels) as labels:
-                    self._take_in(place, log, decisions, labels, progress, total)
-            else:
-                self._take_in(place, log, decisions, None, progress, total)
+            with ReleasePool(place, self._workers) as pool:
+                pool.start()
+                survey(self._items, quarantine, report, follow_links=self._release.follow_links)
+                releaser = place.releaser() if len(log) else None
+                if self._labelled and isinstance(self._home, SiteHome):
+                    with LabelFile(self._home.labels) as labels:
+                        self._take_in(pool, releaser, log, decisions, labels, progress)
+                else:
+                    self._take_in(pool, releaser, log, decisions, None, progress)
         finally:
             index.remove(self._home.quarantine)
             batch.clear(self._home)
@@ -163,18 +165,17 @@ class _Run:
 
     def _take_in(
         self,
-        place: Workplace,
+        pool: ReleasePool,
+        releaser: Releaser | None,
         log: ReceiptLog,
         decisions: Decisions,
         labels: LabelFile | None,
         progress: Progress | None,
-        total: int,
     ) -> None:
-        listed = ListedInputs(place.index) if isinstance(self._items, FolderInputs) and place.index else None
-        tasks = self._pending(
-            listed or self._items, place.releaser() if len(log) else None, decisions, labels
-        )
-        with batch.Batch(self._home, log, labels) as releases, ReleasePool(place, self._workers) as pool:
+        found, total = self._home.quarantine / index.NAME, len(self._items)
+        listed = ListedInputs(found) if isinstance(self._items, FolderInputs) else None
+        tasks = self._pending(listed or self._items, releaser, decisions, labels)
+        with batch.Batch(self._home, log, labels) as releases:
             try:
                 for task, outcome in pool.outcomes(tasks):
                     self._settle(task, outcome, decisions, releases, labels)
