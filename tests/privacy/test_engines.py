@@ -79,6 +79,18 @@ def test_a_run_that_must_repeat_is_not_timed(convolutional, batch):
     assert affine.settled(torch.zeros(111), batch[0]).engine == "closed_form"
 
 
+class Dead:
+    """Its logits depend on no parameter's value: every engine gives zeros, which proves none of them."""
+
+    def apply(self, flat, images):
+        return images.flatten(1)[:, :2] + 0 * flat.sum()
+
+
+def test_auto_takes_agreement_of_zeros_for_none(batch):
+    settled = PatientGradients(Dead(), PatientLoss(), "auto").settled(FLAT, batch[0])
+    assert settled.engine in ("vmap", "autograd")
+
+
 def test_auto_must_be_settled_before_it_computes(convolutional, batch):
     with pytest.raises(ConfigError, match="found auto; call `settled` first"):
         PatientGradients(convolutional, PatientLoss(), "auto").of(FLAT, *batch)
