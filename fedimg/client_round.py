@@ -121,9 +121,8 @@ def join(
     policy = _policy(home, terms)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
-    if (
-        data is None and not rehearsed
-    ):  # else it was done before, for this run or one that it is compared with
+    # where there are data it was done before, for this run or one that it is compared with
+    if data is None and not rehearsed:
         Rehearsal(
             network,
             terms.model.classes,

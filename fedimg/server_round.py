@@ -80,9 +80,8 @@ class Server:
 
     `weights` are the sites' declared numbers of patients (or ones). `private` says which type of
     update is acceptable: a federation that promised privacy refuses an un-noised update. `heads`: of the
-    sites' ledgers; an answer of a ledger that was put back is refused.
-    update is acceptable: a federation that promised privacy refuses an un-noised update. `clients` is
-    set with `client_level`: the coordinator's own releases, which its ledger pays for.
+    sites' ledgers; an answer of a ledger that was put back is refused. `clients` is set with
+    `client_level`: the coordinator's own releases, which its ledger pays for.
     """
 
     run_id: str

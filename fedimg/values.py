@@ -273,16 +273,11 @@ class OpenUpdate:
     vector: Vector
 
     def to_bytes(self) -> bytes:
-        header = {"site": self.site, "round": self.round, "kind": self.kind}
-        return pack(b"OPEN", header, self.vector)
+        return _unnoised_bytes(b"OPEN", self)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
-        header, vector = unpack(b"OPEN", data, size)
-        kind = typed(header, "kind", str)
-        if kind not in ("update", "histogram"):
-            raise MessageError("kind update or histogram", "another kind", "the message was discarded")
-        return cls(typed(header, "site", str), typed(header, "round", int), kind, vector)
+        return cls(*_unnoised_fields(b"OPEN", data, size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,16 +294,27 @@ class ClippedUpdate:
     vector: Vector
 
     def to_bytes(self) -> bytes:
-        header = {"site": self.site, "round": self.round, "kind": self.kind}
-        return pack(b"CLIP", header, self.vector)
+        return _unnoised_bytes(b"CLIP", self)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
-        header, vector = unpack(b"CLIP", data, size)
-        kind = typed(header, "kind", str)
-        if kind not in ("update", "histogram"):
-            raise MessageError("kind update or histogram", "another kind", "the message was discarded")
-        return cls(typed(header, "site", str), typed(header, "round", int), kind, vector)
+        return cls(*_unnoised_fields(b"CLIP", data, size))
+
+
+def _unnoised_bytes(message: bytes, update: OpenUpdate | ClippedUpdate) -> bytes:
+    header = {"site": update.site, "round": update.round, "kind": update.kind}
+    return pack(message, header, update.vector)
+
+
+def _unnoised_fields(
+    message: bytes, data: bytes, size: int | None
+) -> tuple[str, int, Literal["update", "histogram"], Vector]:
+    """Site, round, kind and vector of a message of that name. Raises MessageError."""
+    header, vector = unpack(message, data, size)
+    kind = typed(header, "kind", str)
+    if kind not in ("update", "histogram"):
+        raise MessageError("kind update or histogram", "another kind", "the message was discarded")
+    return typed(header, "site", str), typed(header, "round", int), kind, vector
 
 
 @dataclass(frozen=True, slots=True)

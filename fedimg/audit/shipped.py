@@ -235,8 +235,8 @@ class ShippedSession(Session):
         else:
             raise NotCheckable("a step that reads no data")
         run.place.ledger.disconnect()
-        place = _Place(folder, run.place.key, Ledger.open(folder / "ledger.sqlite", run.place.key))
-        run.place.folder, run.place.ledger = place.folder, place.ledger
+        run.place.folder = folder
+        run.place.ledger = run.place.reopened()
         return ShippedSession(run)
 
     def recorded(self) -> Recorded:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from fedimg.intake.keyed_lines import KeyedLines, read_lines
 from fedimg.values import Split
 
 Label = tuple[int, Split]
@@ -22,15 +22,7 @@ def label_key(keys: Mapping[str, str]) -> str:
 
 def read_labels(path: Path) -> dict[str, Label]:
     """Instance → (class index, split). A line cut short by an interruption is skipped: its input comes again."""
-    labels: dict[str, Label] = {}
-    if not path.exists():
-        return labels
-    with path.open("rb") as file:
-        for line in file:
-            entry = _entry(line)
-            if entry is not None:
-                labels[entry[0]] = entry[1]
-    return labels
+    return read_lines(path, _entry)
 
 
 def _entry(line: bytes) -> tuple[str, Label] | None:
@@ -44,29 +36,12 @@ def _entry(line: bytes) -> tuple[str, Label] | None:
     return instance, (label, split)
 
 
-class LabelFile:
+class LabelFile(KeyedLines[Label]):
     """Appends; durable from `flush` on."""
 
     def __init__(self, path: Path) -> None:
-        self._known = read_labels(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        self._file = os.fdopen(descriptor, "wb")
-        self._file.write(b"\n")  # ends a line that an interruption cut short; empty lines are skipped
+        super().__init__(path, _entry)
 
     def put(self, instance: str, label: int, split: Split) -> None:
         """Note a label, unless it is known already. Raises OSError."""
-        if self._known.get(instance) == (label, split):
-            return
-        self._known[instance] = (label, split)
-        body = {"instance": instance, "label": label, "split": split}
-        self._file.write(json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n")
-
-    def flush(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        self._append(instance, (label, split), {"instance": instance, "label": label, "split": split})

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dp_accounting.pld import PLDAccountant
 
 INTERVAL, FINE_INTERVAL = 1e-3, 1e-4
+Composed = Callable[[tuple[Event, ...], float], float]
+"""Merged events and δ → ε."""
 
 __all__ = [
     "Event",
@@ -58,16 +60,24 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
     noise multiplier is below 0.2. Discretisation is pessimistic, so the true ε is at most this. Where any
     noise is discrete Gaussian, Rényi divergences of integer orders instead.
     """
+    return _epsilon_by(_epsilon_pld_refined, epsilon_rdp, events, delta)
+
+
+def _epsilon_by(gaussian: Composed, discrete: Composed, events: Sequence[Event], delta: float) -> float:
+    """ε by the accountant of the events' law; 0 without events, infinite where some noise is too little."""
     check_delta(delta)
     together = merged(events)
     if not together:
         return 0.0
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
         return math.inf
-    if any(event.law != "gaussian" for event in together):
-        return epsilon_rdp(together, delta)
-    coarse = _epsilon_pld(together, delta, INTERVAL)
-    return coarse if coarse >= 1 else min(coarse, _epsilon_pld(together, delta, FINE_INTERVAL))
+    one_law = all(event.law == "gaussian" for event in together)
+    return (gaussian if one_law else discrete)(together, delta)
+
+
+def _epsilon_pld_refined(events: tuple[Event, ...], delta: float) -> float:
+    coarse = _epsilon_pld(events, delta, INTERVAL)
+    return coarse if coarse >= 1 else min(coarse, _epsilon_pld(events, delta, FINE_INTERVAL))
 
 
 @lru_cache(maxsize=4096)
@@ -103,15 +113,7 @@ def epsilon_prv(events: Sequence[Event], delta: float) -> float:
 
     Where any noise is discrete Gaussian, by dp-accounting's Rényi accountant, an implementation of its own.
     """
-    check_delta(delta)
-    together = merged(events)
-    if not together:
-        return 0.0
-    if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
-        return math.inf
-    if any(event.law != "gaussian" for event in together):
-        return _epsilon_second_rdp(together, delta)
-    return _epsilon_prv(together, delta)
+    return _epsilon_by(_epsilon_prv, _epsilon_second_rdp, events, delta)
 
 
 @lru_cache(maxsize=512)

@@ -181,6 +181,22 @@ def _linear(
     return tape.watch(input, F.linear(input, weight, bias), note)
 
 
+def _of_filter(
+    tape: Tape,
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: Geometry,
+) -> Callable[[torch.Tensor], list[LayerGradient]]:
+    """Of (N, O, *spatial) gradients, the entries of a filter's weight and bias."""
+    start, note_bias, kept = tape.offset(weight), tape.bias(bias), inputs.detach()
+
+    def note(gradient: torch.Tensor) -> list[LayerGradient]:
+        return [of_weight(start, geometry, kept, gradient), *note_bias(gradient)]
+
+    return note
+
+
 def _convolution(plain: Callable[..., torch.Tensor]) -> Rule:
     def rule(
         tape: Tape,
@@ -193,21 +209,9 @@ def _convolution(plain: Callable[..., torch.Tensor]) -> Rule:
         groups: int = 1,
     ) -> torch.Tensor:
         axes = weight.dim() - 2
-        start, note_bias = tape.offset(weight), tape.bias(bias)
-        geometry = Geometry(
-            tuple(weight.shape),
-            tape.images,
-            _sizes(stride, axes),
-            _sizes(padding, axes),
-            _sizes(dilation, axes),
-            groups,
-        )
-
-        kept = input.detach()
-
-        def note(gradient: torch.Tensor) -> list[LayerGradient]:
-            return [of_weight(start, geometry, kept, gradient), *note_bias(gradient)]
-
+        strides, margins, gaps = (_sizes(value, axes) for value in (stride, padding, dilation))
+        geometry = Geometry(tuple(weight.shape), tape.images, strides, margins, gaps, groups)
+        note = _of_filter(tape, input, weight, bias, geometry)
         return tape.watch(input, plain(input, weight, bias, stride, padding, dilation, groups), note)
 
     return rule
@@ -226,23 +230,18 @@ def _transposed(plain: Callable[..., torch.Tensor]) -> Rule:
         dilation: Any = 1,
     ) -> torch.Tensor:
         axes = weight.dim() - 2
-        start, note_bias = tape.offset(weight), tape.bias(bias)
+        strides, margins, gaps = (_sizes(value, axes) for value in (stride, padding, dilation))
         geometry = Geometry(
             tuple(weight.shape),
             tape.images,
-            _sizes(stride, axes),
-            _sizes(padding, axes),
-            _sizes(dilation, axes),
+            strides,
+            margins,
+            gaps,
             groups,
             transposed=True,
             output_padding=_sizes(output_padding, axes),
         )
-
-        kept = input.detach()
-
-        def note(gradient: torch.Tensor) -> list[LayerGradient]:
-            return [of_weight(start, geometry, kept, gradient), *note_bias(gradient)]
-
+        note = _of_filter(tape, input, weight, bias, geometry)
         output = plain(input, weight, bias, stride, padding, output_padding, groups, dilation)
         return tape.watch(input, output, note)
 

@@ -102,15 +102,14 @@ class PrivacyPlan:
             groups.setdefault(a.role, []).append(event)
         return tuple(tuple(group) for group in groups.values())
 
+    def as_json(self) -> dict[str, Any]:
+        """Every field as JSON values; an infinite ε is null."""
+        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
+
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hex: round instructions and ledger entries name it."""
-        text = json.dumps(
-            {name: None if value == math.inf else value for name, value in asdict(self).items()},
-            sort_keys=True,
-            separators=(",", ":"),
-            allow_nan=False,
-        )
+        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def epsilon_after(self, training_releases: int, evaluations: int) -> float:

@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -115,18 +115,8 @@ class Chain:
         """
         if path.exists() or path.with_name(f"{path.name}-wal").exists():
             raise _one_exists()
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-        try:
-            _discard(path.parent.glob(f".{path.name}.*.partial*"))  # of a crash
+        with _made_whole(path) as partial:
             _write_new(partial, key, first)
-            os.link(partial, path)  # unlike a rename, never over a ledger that another process made
-            sync_folder(path.parent)
-        except FileExistsError:
-            raise _one_exists() from None
-        except (OSError, sqlite3.Error) as failure:
-            raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
-        finally:
-            _discard([partial])
         return cls.open(path, key)
 
     @classmethod
@@ -140,9 +130,7 @@ class Chain:
         """
         if path.exists():
             raise _one_exists()
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-        try:
-            _discard(path.parent.glob(f".{path.name}.*.partial*"))
+        with _made_whole(path) as partial:
             if isinstance(backup, Path):
                 _copy(backup, partial)
             else:
@@ -153,14 +141,6 @@ class Chain:
             chain.append(last(chain))
             chain.connection.execute("PRAGMA journal_mode = DELETE")  # one file, log included
             chain.close()
-            os.link(partial, path)
-            sync_folder(path.parent)
-        except FileExistsError:
-            raise _one_exists() from None
-        except (OSError, sqlite3.Error) as failure:
-            raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
-        finally:
-            _discard(path.parent.glob(f"{partial.name}*"))
         return cls.open(path, key)
 
     @property
@@ -237,6 +217,23 @@ def _one_exists() -> LedgerError:
 def _discard(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made_whole(path: Path) -> Iterator[Path]:
+    """Another name to make a ledger under; it gets its own when it is on the disk, or nothing is left of it."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        _discard(path.parent.glob(f".{path.name}.*.partial*"))  # of a crash
+        yield partial
+        os.link(partial, path)  # unlike a rename, never over a ledger that another process made
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise _one_exists() from None
+    except (OSError, sqlite3.Error) as failure:
+        raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
+    finally:
+        _discard(path.parent.glob(f"{partial.name}*"))
 
 
 def _write_new(path: Path, key: SigningKey, first: bytes) -> None:

@@ -32,26 +32,32 @@ def card_of(document: Mapping[str, Any]) -> CardData:
     return CardData(shared, _tuning(record), tuple(map(_audit, record["audits"])), _facts(document))
 
 
+def site_privacy(
+    name: str, plan: PrivacyPlan, claim: Mapping[str, Any], second_epsilon: float | None
+) -> SitePrivacy:
+    """A site's numbers for a page. `claim`: its part of a release record, which names both accountants."""
+    first, second = claim["accountants"][:2]
+    return SitePrivacy(
+        name,
+        plan.epsilon,
+        plan.delta,
+        plan.noise_multiplier,
+        plan.sampling_rate,
+        plan.steps,
+        plan.l2_clip_norm,
+        str(first["name"]),
+        str(second["name"]),
+        second_epsilon,
+    )
+
+
 def _privacy(record: Mapping[str, Any], plans: Mapping[str, PrivacyPlan]) -> PrivacySummary:
     claim = record["claim"]
     stated = {signed["part"]["site"]: signed["part"]["claim"] for signed in record["sites"]}
     sites = []
     for name, plan in plans.items():
-        first, second = stated[name]["accountants"][:2]
-        sites.append(
-            SitePrivacy(
-                name,
-                plan.epsilon,
-                plan.delta,
-                plan.noise_multiplier,
-                plan.sampling_rate,
-                plan.steps,
-                plan.l2_clip_norm,
-                str(first["name"]),
-                str(second["name"]),
-                plan.epsilon_second if math.isfinite(plan.epsilon_second) else None,
-            )
-        )
+        again = plan.epsilon_second if math.isfinite(plan.epsilon_second) else None
+        sites.append(site_privacy(name, plan, stated[name], again))
     parts = [signed["part"] for signed in record["sites"]]
     return PrivacySummary(
         claim["mode"],

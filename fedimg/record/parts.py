@@ -9,12 +9,11 @@ from typing import Any, Literal
 from fedimg.errors import LedgerError, ReceiptError
 from fedimg.home import SiteHome
 from fedimg.intake.commitment import hash_of, history
+from fedimg.privacy.chain import follow
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.privacy.statement import heads
 from fedimg.record import canonical, code, commitments
 from fedimg.record.commitments import Committed, Opening
-from fedimg.record.plans import plan_to_json
 from fedimg.record.schema import PART_FORMAT
 
 
@@ -115,7 +114,7 @@ def _part(
         "terms": facts.terms,
         "code": code.installed(),
         "claim": claim(facts.plan, insecure=facts.insecure, unit=facts.unit),
-        "plan": plan_to_json(facts.plan) if facts.plan is not None else None,
+        "plan": facts.plan.as_json() if facts.plan is not None else None,
         "charged": charged,
         "ledger": ledger,
         "data": data,
@@ -151,6 +150,6 @@ def _heads(home: SiteHome) -> list[str]:
     """Digest after every entry of the ledger."""
     ledger = Ledger.open(home.ledger, home.signing_key)
     try:
-        return heads(ledger.extract())
+        return [head.digest.hex() for head, _ in follow(ledger.statement.entries)]
     finally:
         ledger.disconnect()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from fedimg.errors import DataError, FedimgError
@@ -21,13 +21,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _MOST_RELEASES = 10**6
 
 
-def plan_to_json(plan: PrivacyPlan) -> dict[str, Any]:
-    """Every field; an infinite ε is null, as in the plan's digest."""
-    return {name: None if value == math.inf else value for name, value in asdict(plan).items()}
-
-
 def plan_from_json(value: Any) -> PrivacyPlan:
-    """Inverse of `plan_to_json`, strictly. Raises DataError for anything that no plan is."""
+    """Inverse of `PrivacyPlan.as_json`, strictly. Raises DataError for anything that no plan is."""
     refused = DataError("the plan of a site", "values that are none", "ask for the record again")
     try:
         request = PrivacyRequest(**_typed(value["request"], PrivacyRequest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -81,11 +80,9 @@ def pictures(title: str, lead: str, rows: Sequence[Sequence[tuple[str, Picture]]
     """Rows of images (H, W) side by side, each with its own words and in its own window."""
     drawn = []
     for row in rows:
-        cells = []
-        for words, image in row:
-            source = "data:image/png;base64," + base64.b64encode(png_of(image)).decode()
-            cells.append(
-                element("figure", element("img", src=source, alt=words), element("figcaption", words))
-            )
+        cells = [
+            element("figure", blocks.image(png_of(shown), words), element("figcaption", words))
+            for words, shown in row
+        ]
         drawn.append(element("div", cells, class_="quarters"))
     return section(title, lead, *drawn)

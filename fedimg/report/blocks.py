@@ -81,20 +81,20 @@ def tiles(rows: Sequence[tuple[str, str, str, bool]]) -> Markup:
     return element("div", drawn, class_="tiles") if drawn else Markup("")
 
 
+def image(png: bytes, alt: str) -> Markup:
+    """A picture that lies in the page itself."""
+    return element("img", src="data:image/png;base64," + base64.b64encode(png).decode(), alt=alt)
+
+
 def before_and_after(caption: str, before_png: bytes | None, after_png: bytes, absent: str = "") -> Markup:
     """Two pictures side by side; `absent` stands where there is none from before."""
-
-    def picture(png: bytes, when: str) -> Markup:
-        source = "data:image/png;base64," + base64.b64encode(png).decode()
-        return element("img", src=source, alt=f"{caption}, {when}")
-
-    before = element("p", absent) if before_png is None else picture(before_png, "before")
+    before = element("p", absent) if before_png is None else image(before_png, f"{caption}, before")
     return element(
         "figure",
         element(
             "div",
             element("div", before, element("span", "before")),
-            element("div", picture(after_png, "after"), element("span", "after")),
+            element("div", image(after_png, f"{caption}, after"), element("span", "after")),
             class_="pair",
         ),
         element("figcaption", caption),

@@ -93,19 +93,7 @@ def render_card_markdown(data: CardData) -> str:
         lines += _rows(exposure.columns(unit), [exposure.cells(row) for row in shared.exposure])
     if privacy.sites and privacy.protects:
         heads = ["site", f"ε of one {unit}", "δ", "σ", "q", "T", "C", "accountant"]
-        sites = [
-            [
-                site.site,
-                epsilon_text(site.epsilon),
-                scientific(site.delta),
-                f"{site.noise_multiplier:.4g}",
-                f"{site.sampling_rate:.4g}",
-                f"{site.steps:,}",
-                f"{site.l2_clip_norm:g}",
-                site.accountant,
-            ]
-            for site in privacy.sites
-        ]
+        sites = [[site.site, *guarantees.numbers_of(site)] for site in privacy.sites]
         lines += ["## Privacy by site", "", *_rows(heads, sites)]
     lines += ["## Audits beside the claim", ""]
     lines += (

@@ -151,6 +151,19 @@ _WHICH_EPSILON: Final = (
 )
 
 
+def numbers_of(site: SitePrivacy) -> list[str]:
+    """Cells: ε, δ, σ, q, T, C, and the accountant that says so."""
+    return [
+        epsilon_text(site.epsilon),
+        scientific(site.delta),
+        f"{site.noise_multiplier:.4g}",
+        f"{site.sampling_rate:.4g}",
+        f"{site.steps:,}",
+        f"{site.l2_clip_norm:g}",
+        site.accountant,
+    ]
+
+
 def _privacy_row(site: SitePrivacy, left: int | None) -> list[str]:
     second = ""
     if site.second_epsilon is not None:
@@ -163,13 +176,7 @@ def _privacy_row(site: SitePrivacy, left: int | None) -> list[str]:
             second = element("span", second, gap)
     return [
         site.site if left is None else f"{site.site} (left after round {left:,})",
-        epsilon_text(site.epsilon),
-        scientific(site.delta),
-        f"{site.noise_multiplier:.4g}",
-        f"{site.sampling_rate:.4g}",
-        f"{site.steps:,}",
-        f"{site.l2_clip_norm:g}",
-        site.accountant,
+        *numbers_of(site),
         second or "–",
     ]
 

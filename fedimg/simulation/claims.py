@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from fedimg.config import Config
 from fedimg.privacy.client_level import MODE
 from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
-from fedimg.report import Mode, PrivacySummary, SitePrivacy, Unit
+from fedimg.record.card import site_privacy
+from fedimg.report import Mode, PrivacySummary, Unit
 from fedimg.simulation.virtual import Federation
 
 
@@ -20,22 +21,8 @@ def privacy_summary(
     """The mode and every site's numbers, from the plans that the ledgers reserved."""
     rows = []
     for name, plan in plans.items():
-        record = plan.release_record()
-        first, second = record["accountants"]
-        rows.append(
-            SitePrivacy(
-                name,
-                plan.epsilon,
-                plan.delta,
-                plan.noise_multiplier,
-                plan.sampling_rate,
-                plan.steps,
-                plan.l2_clip_norm,
-                first["name"],
-                second["name"],
-                second["epsilon"],
-            )
-        )
+        claim = plan.release_record()
+        rows.append(site_privacy(name, plan, claim, claim["accountants"][1]["epsilon"]))
     return PrivacySummary(
         _mode(config),
         tuple(rows),

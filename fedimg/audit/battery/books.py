@@ -11,7 +11,7 @@ from dataclasses import replace
 from fedimg.audit.battery.probes import NOISE, along, total
 from fedimg.audit.battery.result import Check
 from fedimg.audit.battery.statistics import exactly
-from fedimg.audit.mechanism import Mechanism, NotCheckable, Recorded, Session
+from fedimg.audit.mechanism import Mechanism, NotCheckable, Session
 
 KEPT = replace(NOISE, tensors=(12, 6, 6, 4), releases=8, retries=2)
 
@@ -95,15 +95,11 @@ def _restart(session: Session) -> tuple[bool, str]:
     total(session)
     after = session.recorded()
     session.close()
-    holds = _same(before, kept) and after.count == before.count + 1 == 4
+    holds = before == kept and after.count == before.count + 1 == 4
     return (
         holds,
         f"{before.count} recorded, {kept.count} after a restart, {after.count} after one more release",
     )
-
-
-def _same(one: Recorded, other: Recorded) -> bool:
-    return one == other
 
 
 def _stop(session: Session) -> tuple[bool, str]:

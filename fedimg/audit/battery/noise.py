@@ -16,6 +16,7 @@ from fedimg.audit.battery.statistics import (
     chi_squared,
     chi_squared_each,
     cosine_scores,
+    dispersion,
     exactly,
     kolmogorov,
     normal,
@@ -54,7 +55,7 @@ def _by_tensor(matrix: Vector) -> Check:
     ends = np.cumsum(NOISE.tensors)[:-1]
     parts = np.split(matrix, ends, axis=1)
     scales = [float(np.sqrt((part**2).mean())) for part in parts]
-    p = worst(chi_squared(float((part**2).sum()), part.size) for part in parts)
+    p = worst(dispersion(part) for part in parts)
     detail = f"by tensor {min(scales):.3f} to {max(scales):.3f} times the claimed standard deviation"
     return Check("noise.tensors", p, detail)
 
@@ -96,7 +97,7 @@ def _correlation(matrix: Vector) -> Check:
     # Large cosines say that noise was used again, which `reuse` tells; here only many small ones count.
     scores = cosine_scores(matrix)[np.triu_indices(len(matrix), 1)]
     energy = float((scores**2).sum())
-    p = worst([distances, chi_squared(energy, scores.size)])
+    p = worst([distances, dispersion(scores)])
     return Check(
         "noise.correlation", p, f"squared cosines between rounds {energy / scores.size:.3f}, expected 1"
     )

@@ -17,7 +17,7 @@ from fedimg.audit.battery.probes import SMALL, seeded_globals, total
 from fedimg.audit.battery.result import Check, Figures
 from fedimg.audit.battery.statistics import (
     binomial,
-    chi_squared,
+    dispersion,
     exactly,
     normal_each,
     normal_scores,
@@ -103,7 +103,7 @@ def _totals(by_round: Inclusion, source: np.random.Generator) -> Check:
     """How many in all, and how much their number varies: fixed batches do not vary, blocks vary too much."""
     sizes, count = by_round.sum(axis=1), by_round.shape[1]
     z = normal_scores(sizes, count, RATE, source)
-    p = worst([binomial(int(sizes.sum()), by_round.size, RATE), chi_squared(float((z**2).sum()), z.size)])
+    p = worst([binomial(int(sizes.sum()), by_round.size, RATE), dispersion(z)])
     detail = f"measured q {by_round.mean():.4f}, claimed {RATE}; variance of batch sizes {(z**2).mean():.2f} times Poisson's"
     return Check("sampler.totals", p, detail)
 
@@ -111,7 +111,7 @@ def _totals(by_round: Inclusion, source: np.random.Generator) -> Check:
 def _units(by_round: Inclusion, source: np.random.Generator) -> Check:
     """How often each unit was in: without replacement they are too equal."""
     z = normal_scores(by_round.sum(axis=0), len(by_round), RATE, source)
-    p = worst([chi_squared(float((z**2).sum()), z.size), worst_of(normal_each(z))])
+    p = worst([dispersion(z), worst_of(normal_each(z))])
     return Check("sampler.units", p, f"variance of counts by unit {(z**2).mean():.2f} times that of coins")
 
 
@@ -164,7 +164,7 @@ def _small(mechanism: Mechanism, source: np.random.Generator) -> Check:
     session.close()
     sizes = (shares > 0.5).sum(axis=1)
     z = normal_scores(sizes, count, RATE, source)
-    p = worst([binomial(int(sizes.sum()), shares.size, RATE), chi_squared(float((z**2).sum()), z.size)])
+    p = worst([binomial(int(sizes.sum()), shares.size, RATE), dispersion(z)])
     return Check(
         "sampler.small", p, f"at a site of {count} units q is {sizes.mean() / count:.4f}, claimed {RATE}"
     )

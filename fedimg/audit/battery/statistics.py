@@ -74,9 +74,8 @@ def normal_scores(counts: Counts, trials: int, chance: float, source: np.random.
     return np.asarray(ndtri(np.clip(u, 1e-300, 1 - 1e-16)))
 
 
-def dispersion(counts: Counts, trials: int, chance: float, source: np.random.Generator) -> float:
-    """Σz² ~ χ² over independent binomial counts: too equal is as wrong as too different."""
-    z = normal_scores(counts, trials, chance, source)
+def dispersion(z: Vector) -> float:
+    """Σz² ~ χ² over independent N(0, 1): too equal is as wrong as too different."""
     return chi_squared(float((z**2).sum()), z.size)
 
 
