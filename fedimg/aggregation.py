@@ -102,10 +102,12 @@ class ServerOptimizer:
     Args:
         config: which optimiser.
         initial: (P,) parameters before round 1.
+        centring_rounds: so many first rounds bring a centre nearer by steps that have their lengths already:
+            they are taken as they are, and momentum, adaptivity and average begin behind them.
     """
 
-    def __init__(self, config: AggregationConfig, initial: Vector) -> None:
-        self._config = config
+    def __init__(self, config: AggregationConfig, initial: Vector, centring_rounds: int = 0) -> None:
+        self._config, self._centring_rounds = config, centring_rounds
         self._parameters = torch.from_numpy(initial.astype(np.float64).copy())
         self._average = self._parameters.clone()
         self._optimizer: torch.optim.Optimizer
@@ -132,11 +134,15 @@ class ServerOptimizer:
 
     def apply(self, update: AggregatedUpdate) -> None:
         """One server step. The pseudo-gradient is the negative mean update."""
+        if update.round <= self._centring_rounds:
+            self._parameters.add_(torch.from_numpy(update.vector))
+            self._average.copy_(self._parameters)
+            return
         self._parameters.grad = torch.from_numpy(-update.vector)
         self._optimizer.step()
         # The weight of the newest model in the debiased average of so many (Kingma and Ba 2015, section 3):
         # 1 in round 1, so the initial weights have no part in it.
-        decay, rounds = self._config.ema, update.round
+        decay, rounds = self._config.ema, update.round - self._centring_rounds
         self._average.lerp_(self._parameters, (1.0 - decay) / (1.0 - decay**rounds))
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -36,7 +36,7 @@ from fedimg.privacy import client_level, kept_plan
 from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Head, Ledger
-from fedimg.privacy.plan import PrivacyPlan, ReleaseSession
+from fedimg.privacy.plan import PatientLoss, PrivacyPlan, ReleaseSession
 from fedimg.privacy.policy import SitePolicy
 from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.terms import Terms
@@ -156,23 +156,19 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     """Stations 4 and 5: local training from the global model; the difference is what leaves."""
     number, terms = instructions.round, site.terms
     start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
+    part = training.part_of_round(site.network, number, start, terms.training, terms.privacy.l2_clip_norm)
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
         data = remaining(site.data.train, site.roll, TRAIN)
-        after = training.train_open(
-            site.network,
-            start,
-            varied_once(data, site.terms.imaging.augmentation, entropy),
-            terms.training,
-            entropy,
-            site.loss,
-        )
-        return _unnoised(site, number, "update", _difference(after, start))
-    session = _session(site, number, "train")
-    vector = training.private_update(site.network, start, site.data.train, session, terms.training)
+        varied = varied_once(data, terms.imaging.augmentation, entropy)
+        after = training.train_open_part(part, varied, entropy, site.loss)
+        return _unnoised(site, number, "update", part.among(_difference(after, part.start), len(start)))
+    loss = part.patient_loss(patient_loss(terms.training, terms.imaging.augmentation, site.loss))
+    session = _session(site, number, "train", loss)
+    vector = training.private_update(part.network, part.start, site.data.train, session, part.config)
     for fault in session.faults[-1:]:  # one line a round
         tell_operator(site.home.root, "training, a patient left out", fault)
-    return NoisedUpdate(site.name, number, "update", vector, session.releases)
+    return NoisedUpdate(site.name, number, "update", part.among(vector, len(start)), session.releases)
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
@@ -251,12 +247,11 @@ def _unnoised(
     return ClippedUpdate(site.name, number, kind, client_level.clipped_update(vector, norm))
 
 
-def _session(site: Site, round_number: int, task: str) -> ReleaseSession:
+def _session(site: Site, round_number: int, task: str, loss: PatientLoss | None = None) -> ReleaseSession:
     if site.plan is None or site.ledger is None:
         raise PolicyRefused("a reserved plan", "none", "join the run before answering")
     terms = site.terms
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
-    loss = patient_loss(terms.training, terms.imaging.augmentation, site.loss)
     there = partial(site.roll.present, TRAIN) if site.roll is not None else None
     return ReleaseSession(site.plan, site.ledger, entropy, loss, there)
 

@@ -22,7 +22,7 @@ import torch
 
 from fedimg import aggregation, evaluation
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
-from fedimg.errors import FederationError, MessageError
+from fedimg.errors import ConfigError, FederationError, MessageError
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
 from fedimg.models.algorithms import AlgorithmServer, load_algorithm
@@ -66,10 +66,12 @@ class Optimizer(Protocol):
     def restore(self, state: Mapping[str, torch.Tensor]) -> None: ...
 
 
-def make_optimizer(config: AggregationConfig, initial: Vector) -> Optimizer:
+def make_optimizer(config: AggregationConfig, initial: Vector, centring_rounds: int = 0) -> Optimizer:
     """Built in by name, else the extension of that name that is installed at this server."""
     if config.name in aggregation.BUILTIN:
-        return ServerOptimizer(config, initial)
+        return ServerOptimizer(config, initial, centring_rounds)
+    if centring_rounds:
+        raise ConfigError("a built-in aggregation after centring", config.name, "set model.centring_rounds=0")
     found = find("fedimg.algorithms", config.name, aggregation.BUILTIN)
     return AlgorithmServer(load_algorithm(config.name, (found.digest,)), initial)
 

@@ -1,13 +1,12 @@
 """Settings for private training of scattering features, chosen on generated images.
 
-    nice python scripts/tune_private.py --questions opacity --json tuning.json
+    nice python scripts/tune_private.py --json tuning.json
 
-The question to tune on is the one nearest to what will be asked: for chest radiographs `opacity`. It takes
-about ten minutes a question and repetition on one core. The script tries learning rates, clip norms,
-schedules, momentum and averages, each time with the best of before, and goes by the mean AUROC
-over questions, runs and the ε of a regime: one recipe for ε ≥ 2 and one for less. No real image has a part
-in it. What the shipped recipes rest on so far is told in docs/private-recipes.md. Every run goes through the sites' and the server's own steps
-(`private_runs`), at δ = 2e-5, one site.
+It takes about ten minutes a regime and repetition on one core. The script tries learning rates, clip norms,
+numbers of centring rounds, schedules, momentum and averages, each time with the best of before, and goes by
+the mean AUROC over questions, runs and the ε of a regime: one recipe for ε ≥ 2 and one for less. No real
+image has a part in it. Every run goes through the sites' and the server's own steps (`private_runs`), at
+δ = 2e-5, one site.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ CLIP_NORMS = (0.1, 1.0)
 # times C: where most gradients are clipped, a step is as long as C
 REACHES = (0.03, 0.1, 0.3, 1.0)
 SCHEDULES = ((100, 0.22), (100, 0.5), (400, 0.11), (400, 0.22))  # rounds, sampling rate
+CENTRING = (0, 10, 40)  # of the default number of rounds
 MOMENTA = (0.0, 0.95)
 AVERAGES = (0.0, 0.97)
 # Averages that differ by less are told apart by chance; the longer one is taken.
@@ -49,6 +49,7 @@ class Recipe:
     learning_rate: float = 1.0
     l2_clip_norm: float = 0.1
     rounds: int = 200
+    centring_rounds: int = 20
     sampling_rate: float = 0.22
     momentum: float = 0.9
     ema: float = 0.9
@@ -58,6 +59,7 @@ class Recipe:
             f"training.private_learning_rate={self.learning_rate:g}",
             f"privacy.l2_clip_norm={self.l2_clip_norm:g}",
             f"rounds={self.rounds}",
+            f"model.centring_rounds={self.centring_rounds}",
             f"privacy.sampling_rate={self.sampling_rate:g}",
             f"aggregation.momentum={self.momentum:g}",
             f"aggregation.ema={self.ema:g}",
@@ -135,11 +137,16 @@ def one_run(question: Question, recipe: Recipe, epsilon: float, seed: int) -> fl
 
 
 def searched(search: Search) -> Recipe:
-    """Learning rate and clip norm together; then schedules, momentum and averages, each with the best so far."""
+    """Learning rate and clip norm together; then the rest one after the other, each with the best so far."""
     best = search.best(
         Recipe(round(reach / clip, 6), clip) for clip, reach in itertools.product(CLIP_NORMS, REACHES)
     )
-    schedules = [replace(best, rounds=rounds, sampling_rate=rate) for rounds, rate in SCHEDULES]
+    best = search.best(replace(best, centring_rounds=rounds) for rounds in CENTRING)
+    share = best.centring_rounds / best.rounds
+    schedules = [
+        replace(best, rounds=rounds, centring_rounds=round(share * rounds), sampling_rate=rate)
+        for rounds, rate in SCHEDULES
+    ]
     # as long steps, or as far in all
     as_far = [replace(one, learning_rate=best.learning_rate * best.rounds / one.rounds) for one in schedules]
     best = search.best(schedules + as_far)
@@ -157,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=int, default=1, help="repetitions of every setting")
     parser.add_argument("--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
+    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--train", type=int, default=TRAIN)
     parser.add_argument("--public", type=int, default=PUBLIC)
     parser.add_argument("--json", type=Path)
@@ -165,7 +173,8 @@ def main() -> None:
     began = time.process_time()
     questions = [question(name, args.train, args.public) for name in args.questions]
     chosen: dict[str, Any] = {}
-    for name, epsilons in REGIMES.items():
+    for name in args.regimes:
+        epsilons = REGIMES[name]
         print(f"{name}: ε = {', '.join(f'{e:g}' for e in epsilons)}", flush=True)
         search = Search(epsilons, questions, args.runs)
         recipe = searched(search)

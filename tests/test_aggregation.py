@@ -131,3 +131,20 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
     server = ServerOptimizer(AggregationConfig(), np.zeros(2))
     with pytest.raises(MessageError, match="a checkpoint of 2 parameters; found 3"):
         server.restore({"parameters": torch.zeros(3), "average": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedavgm", "fedadam"])
+def test_centring_rounds_are_taken_as_they_are_and_the_optimiser_begins_behind_them(name: str) -> None:
+    config = AggregationConfig(name, learning_rate=0.5, ema=0.5)  # type: ignore[arg-type]
+    centred = ServerOptimizer(config, np.zeros(2), centring_rounds=2)
+    for number in (1, 2):
+        centred.apply(AggregatedUpdate(number, np.array([0.0, 3.0]), ("a",)))
+        assert np.allclose(centred.vector, [0.0, 3.0 * number])
+        assert np.allclose(centred.released, centred.vector)
+    usual = ServerOptimizer(config, np.array([0.0, 6.0]))
+    for number in (1, 2, 3):
+        step = np.array([0.1 * number, 0.0])
+        usual.apply(AggregatedUpdate(number, step, ("a",)))
+        centred.apply(AggregatedUpdate(number + 2, step, ("a",)))
+        assert np.array_equal(centred.vector, usual.vector)
+        assert np.array_equal(centred.released, usual.released)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +19,7 @@ from fedimg.home import SiteHome
 from fedimg.imaging.config import AugmentationConfig, ImagingConfig
 from fedimg.models import ModelConfig
 from fedimg.operator_log import read_operator_log
+from fedimg.privacy.calibration import TRAIN
 from fedimg.privacy.ledger import Head, Ledger, LedgerTerms
 from fedimg.privacy.request import PrivacyRequest
 from fedimg.site_data import Loaded
@@ -68,7 +70,7 @@ def test_joining_reserves_the_run_once(home):
 
 
 def test_what_fails_on_a_dummy_patient_fails_before_anything_is_reserved(home, monkeypatch):
-    def fails(self, _dummies):
+    def fails(self, _part, _dummies):
         raise RuntimeError("no rule for this operator")
 
     monkeypatch.setattr(Rehearsal, "_train_private", fails)
@@ -288,3 +290,47 @@ def test_a_run_without_privacy_leaves_out_who_has_withdrawn(home):
     update = OpenUpdate.from_bytes(answered, site.network.number_of_parameters)
     assert not update.vector.any()  # nobody is left to learn from
     site.ledger.disconnect()
+
+
+CENTRED = replace(
+    TERMS,
+    rounds=4,
+    model=ModelConfig(name="scattering", image_size=(16, 16), centring_rounds=2),
+    training=LocalTraining(private_learning_rate=1.0),
+    privacy=PrivacyRequest(rounds=4, epsilon=2.0, delta=1e-5, sampling_rate=0.2),
+)
+
+
+def features_of(home):
+    """Patients with features of the right length, whatever they are of."""
+    given, size = loaded(home), 81 * 4 * 4
+
+    def with_features(part):
+        values = torch.randn(len(part.labels), size, generator=torch.Generator().manual_seed(5))
+        return replace(part, images=values)
+
+    return replace(given, train=with_features(given.train), validation=with_features(given.validation))
+
+
+def test_a_centring_round_releases_and_charges_like_any_other_and_moves_the_centre_alone(home):
+    site = client_round.join(home, "a", CENTRED, torch.device("cpu"), features_of(home))
+    size, features = site.network.number_of_parameters, 81 * 4 * 4
+    before = np.asarray(site.network.initial)
+    for number in (1, 2, 3):
+        update = client_round.train(site, RoundInstructions("run", number, "train", CENTRED.digest, before))
+        moved = (np.arange(size) >= size - features) == (number <= 2)
+        assert ((update.vector != 0) == moved).all()
+        assert len(update.releases) == 1
+        assert site.ledger.statement.runs["run"].charged[TRAIN] == number
+    site.ledger.disconnect()
+
+
+def test_the_noise_of_a_centring_round_is_that_of_its_radius(home):
+    """σ·C on every coordinate of the clipped sum is σ·√F of the features' own units: 0.1 % of cases lie outside."""
+    site = client_round.join(home, "a", CENTRED, torch.device("cpu"), features_of(home))
+    start = np.asarray(site.network.initial)
+    vector = client_round.train(site, RoundInstructions("run", 1, "train", CENTRED.digest, start)).vector
+    site.ledger.disconnect()
+    expected = site.plan.noise_multiplier * math.sqrt(81 * 16) / site.plan.expected_batch_size
+    centre = vector[-81 * 16 :]
+    assert np.std(centre) == pytest.approx(expected, rel=0.08)

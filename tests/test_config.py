@@ -342,3 +342,19 @@ def test_a_sweep_without_points_is_refused(override):
 def test_evaluation_refuses_what_measures_nothing(changes):
     with pytest.raises(ConfigError):
         EvaluationConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["rounds=5"],
+        ["training.local_steps=2"],
+        ["engine.fused=true", "privacy=none"],
+        ["privacy=client_level"],
+    ],
+    ids=lambda given: given[0],
+)
+def test_centring_rounds_are_refused_where_they_could_not_be_kept(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.centring_rounds=5"):
+        compose(["model.centring_rounds=5", *overrides])
+    compose(overrides)

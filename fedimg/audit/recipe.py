@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from fedimg.privacy.noise import Entropy
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
 from fedimg.training import LocalTraining
 from fedimg.training.local import Loss, cross_entropy
+from fedimg.training.parts import Part
 from fedimg.values import SiteDataset, Vector
 
 
@@ -48,15 +50,25 @@ class Recipe:
 
     def trained(self, dataset: SiteDataset, entropy: Entropy) -> Vector:
         """(P,) parameters after all rounds. A private training is charged to a ledger that is thrown away."""
-        params = torch.tensor(self.network.initial, dtype=torch.float32)
         if self.plan is None:
-            for _ in range(self.rounds):
-                params = training.train_open(self.network, params, dataset, self.training, entropy, self.loss)
-            return params.double().numpy()
+            return self._trained(1.0, partial(self._open_round, dataset, entropy))
         with scratch_session(self.plan, entropy, self.patient_loss) as session:
-            for _ in range(self.rounds):
-                params = training.train_private(self.network, params, dataset, session, self.training)
+            round_of = partial(self._private_round, dataset, session)
+            return self._trained(self.plan.l2_clip_norm, round_of)
+
+    def _trained(self, l2_clip_norm: float, round_of: Callable[[Part], torch.Tensor]) -> Vector:
+        params = torch.tensor(self.network.initial, dtype=torch.float32)
+        for number in range(1, self.rounds + 1):
+            part = training.part_of_round(self.network, number, params, self.training, l2_clip_norm)
+            params = part.into(params, round_of(part))
         return params.double().numpy()
+
+    def _open_round(self, dataset: SiteDataset, entropy: Entropy, part: Part) -> torch.Tensor:
+        return training.train_open_part(part, dataset, entropy, self.loss)
+
+    def _private_round(self, dataset: SiteDataset, session: ReleaseSession, part: Part) -> torch.Tensor:
+        own = session.minimising(part.patient_loss(self.patient_loss or PatientLoss()))
+        return training.train_private(part.network, part.start, dataset, own, part.config)
 
 
 @contextmanager

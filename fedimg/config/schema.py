@@ -142,12 +142,32 @@ class Config:
                 str(self.aggregation.cohort),
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
+        if self.model.centring_rounds:
+            _check_centring(self)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
             raise ConfigError(
                 "a model for volumes with imaging.dimensions=3",
                 "model=scattering, which takes images of two dimensions",
                 "choose model=cnn, or imaging=default",
             )
+
+
+def _check_centring(config: Config) -> None:
+    """Rounds that learn the features' centre come before others, and are one noised step each."""
+    found = ""
+    if config.rounds <= config.model.centring_rounds:
+        found = f"rounds={config.rounds}"
+    elif config.training.local_steps > 1:
+        found = f"training.local_steps={config.training.local_steps}"
+    elif config.privacy.mode == "client_level" or config.engine.fused:
+        found = "privacy=client_level or engine.fused=true"
+    if found:
+        raise ConfigError(
+            f"with model.centring_rounds={config.model.centring_rounds} more rounds than those, "
+            "training.local_steps=1, and sites that train one by one",
+            found,
+            "set model.centring_rounds=0, or change what stands against it",
+        )
 
 
 def check_counts(values: Mapping[str, object]) -> None:

@@ -20,7 +20,8 @@ class Architecture:
         frozen: (B, C, *spatial) → (B, *feature_shape), deterministic, one example at a time, learnt
             from no patient; None where the module takes images.
         feature_shape: of one example behind `frozen`.
-        linear: the module is one `nn.Linear` on flattened features.
+        linear: the module is one `nn.Linear` on flattened features, or a `CentredLinear` where
+            `model.centring_rounds` asks for one.
     """
 
     module: nn.Module

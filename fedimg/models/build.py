@@ -13,9 +13,10 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from fedimg.errors import ModelError
+from fedimg.errors import ConfigError, ModelError
 from fedimg.models import dp_ready
 from fedimg.models.architecture import Architecture, Factory
+from fedimg.models.centring import CentredLinear
 from fedimg.models.config import ModelConfig
 from fedimg.models.extensions import find
 from fedimg.models.network import Layout, Network, architecture_digest
@@ -73,6 +74,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         load_weights(module, config.weights)
     shape = architecture.feature_shape or config.image_shape
     in_place = dp_ready.check(module, shape, config.classes)
+    _check_centred(module, config)
     _check_frozen(architecture, config.image_shape, shape)
     layout = Layout.of(module)
     initial = layout.flatten(dict(module.named_parameters())).detach().double().numpy()
@@ -85,7 +87,8 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         image_shape=config.image_shape,
         feature_shape=shape,
         frozen=architecture.frozen,
-        linear=architecture.linear,
+        linear=architecture.linear and not config.centring_rounds,
+        centring_rounds=config.centring_rounds,
         digest=architecture_digest(config.name, settings, layout, code),
         _module=module,
         _in_place=in_place,
@@ -128,6 +131,15 @@ def _factory(config: ModelConfig, allowed: Collection[str]) -> tuple[Factory, st
         )
     added: Factory = factory
     return added, extension.digest
+
+
+def _check_centred(module: nn.Module, config: ModelConfig) -> None:
+    if config.centring_rounds and not isinstance(module, CentredLinear):
+        raise ConfigError(
+            "model.centring_rounds=0 with a network that has no centre",
+            f"{config.centring_rounds} with model={config.name}",
+            "choose model=scattering, or leave the centre out",
+        )
 
 
 def _check_frozen(

@@ -21,6 +21,8 @@ class ModelConfig:
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
             group normalisation replaces batch normalisation; under clipping and noise it cost more than it gave.
         scales, orientations: `scattering` only: J and L.
+        centring_rounds: `scattering` only: so many first rounds learn the features' mean, which the head then
+            takes off; 0 takes nothing off (`fedimg.models.centring`).
         weights: a file of pretrained weights on this machine, .safetensors or a torch state dict;
             None starts from `seed`. Sites never need it: the first global model carries it to them.
     """
@@ -34,6 +36,7 @@ class ModelConfig:
     weight_standardisation: bool = False
     scales: int = 2
     orientations: int = 8
+    centring_rounds: int = 0
     weights: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +58,7 @@ class ModelConfig:
             ("width", 1, 1024),
             ("scales", 1, 6),
             ("orientations", 1, 32),
+            ("centring_rounds", 0, 10_000),
         ):
             if not least <= getattr(self, key) <= most:
                 raise ConfigError(

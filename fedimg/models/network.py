@@ -89,6 +89,8 @@ class Network:
         feature_shape: of one example as `apply` takes it; equals `image_shape` without `frozen`.
         frozen: a fixed, public, deterministic map applied before training, or None.
         linear: logits are affine in the features: weight (classes, F), then bias (classes,).
+        centring_rounds: so many first rounds learn the last parameter, the features' centre, and the others
+            the rest (`fedimg.models.centring`); 0: every round learns everything.
         digest: of the architecture (name, configuration, layout, extension code), hex SHA-256.
     """
 
@@ -99,6 +101,7 @@ class Network:
     feature_shape: tuple[int, ...]
     frozen: Features | None
     linear: bool
+    centring_rounds: int
     digest: str
     _module: nn.Module
     _in_place: bool

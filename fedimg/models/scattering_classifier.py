@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
 from fedimg.models.architecture import Architecture
+from fedimg.models.centring import CentredLinear
 from fedimg.models.config import ModelConfig
 from fedimg.models.scattering import Scattering
 
@@ -41,7 +42,7 @@ def scattering(config: ModelConfig) -> Architecture:
             "model.dimensions=2 for scattering", str(config.dimensions), "use model=cnn for volumes"
         )
     frozen = NormalisedScattering(config)
-    head = nn.Linear(frozen.size, config.classes)
+    head = (CentredLinear if config.centring_rounds else nn.Linear)(frozen.size, config.classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return Architecture(head, frozen, (frozen.size,), linear=True)

@@ -50,6 +50,14 @@ class Described(Protocol):
     def linear(self) -> bool: ...
 
 
+@runtime_checkable
+class Centred(Protocol):
+    """An affine network that takes a fixed centre (F,) off its input first."""
+
+    @property
+    def centre(self) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PatientGradients:
     """Gradients of a patient's loss with respect to the flat parameters.
@@ -135,8 +143,10 @@ class PatientGradients:
     ) -> list[LayerGradient]:
         """Softmax regression: the gradient is the error, (probabilities − one-hot) · weight ÷ M, times features.
 
-        `features` (B, M, F).
+        `features` (B, M, F), less the network's centre where it has one.
         """
+        if isinstance(self.network, Centred):
+            features = features - self.network.centre
         classes = flat.numel() // (features.shape[-1] + 1)
         weight, bias = flat.split((flat.numel() - classes, classes))
         logits = F.linear(features, weight.view(classes, -1), bias)

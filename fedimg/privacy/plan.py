@@ -67,6 +67,10 @@ class ReleaseSession:
         self._releases: list[str] = []
         self._faults: list[Exception] = []
 
+    def minimising(self, loss: PatientLoss) -> ReleaseSession:
+        """Another session under the same plan and ledger, for steps of another loss."""
+        return ReleaseSession(self.plan, self._ledger, self._entropy, loss, self._present)
+
     @property
     def releases(self) -> tuple[str, ...]:
         """Names of the ledger's entries behind what this session let out."""

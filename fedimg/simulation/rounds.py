@@ -69,7 +69,7 @@ def make_server(
         terms.run_id,
         terms.digest,
         network,
-        server_round.make_optimizer(config.aggregation, network.initial),
+        server_round.make_optimizer(config.aggregation, network.initial, network.centring_rounds),
         config.aggregation,
         weights,
         public,

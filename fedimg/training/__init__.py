@@ -13,6 +13,7 @@ from fedimg.training.local import (
     permutation,
     train_open,
 )
+from fedimg.training.parts import Part, part_of_round, train_open_part
 from fedimg.training.private import private_update, train_private
 from fedimg.training.scoring import scores
 
@@ -20,16 +21,19 @@ __all__ = [
     "Batch",
     "FusedTraining",
     "LocalTraining",
+    "Part",
     "State",
     "class_weighted",
     "cross_entropy",
     "local_step",
     "minibatches",
+    "part_of_round",
     "permutation",
     "private_update",
     "scores",
     "select_device",
     "train_open",
     "train_open_fused",
+    "train_open_part",
     "train_private",
 ]

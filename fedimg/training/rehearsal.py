@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from fedimg.privacy.batches import gather
 from fedimg.privacy.engines import PatientGradients, PatientLoss
 from fedimg.privacy.noise import Entropy, InsecureSeededEntropy
 from fedimg.privacy.request import PrivacyRequest
-from fedimg.training.local import LocalTraining, train_open
+from fedimg.training.local import LocalTraining
+from fedimg.training.parts import Part, part_of_round, rounds_to_try, train_open_part
 from fedimg.training.variation import varied_once
 from fedimg.values import SiteDataset
 
@@ -67,7 +69,10 @@ class Rehearsal:
         dummies = self._dummies()
         private_steps = self.privacy.mode not in ("none", "client_level")
         train = self._train_private if private_steps else self._train_open
-        _tried("training", train, dummies)
+        for number in rounds_to_try(self.network):
+            start = torch.from_numpy(self.network.initial.astype(np.float32)).to(self.device)
+            part = part_of_round(self.network, number, start, self.training, self.privacy.l2_clip_norm)
+            _tried("training", partial(train, part), dummies)
         _tried("evaluation", self._evaluate, dummies)
 
     def _dummies(self) -> SiteDataset:
@@ -79,15 +84,12 @@ class Rehearsal:
         labels[0] = 0
         return SiteDataset(images, labels, ("dummy-1", "dummy-2"), np.array([0, 1, 1 + several]))
 
-    def _start(self) -> torch.Tensor:
-        return torch.from_numpy(self.network.initial.astype(np.float32)).to(self.device)
-
-    def _train_private(self, dummies: SiteDataset) -> None:
+    def _train_private(self, part: Part, dummies: SiteDataset) -> None:
         # In the order of a real step, without its ledger: there is nothing to charge for.
-        everyone, flat = np.arange(dummies.number_of_patients), self._start()
-        batch = gather(dummies, everyone, self.privacy.images_per_patient, self.loss.augment, _entropy())
+        everyone, flat, loss = np.arange(dummies.number_of_patients), part.start, part.patient_loss(self.loss)
+        batch = gather(dummies, everyone, self.privacy.images_per_patient, loss.augment, _entropy())
         gradients = PatientGradients(
-            self.network, self.loss, self.privacy.engine, self.privacy.chunk, timed=self.timed
+            part.network, loss, self.privacy.engine, self.privacy.chunk, timed=self.timed
         )
         for images, labels in batch.to(self.device).by_count():
             rows = gradients.settled(flat, images).of(flat, images, labels)
@@ -98,9 +100,9 @@ class Rehearsal:
                     "choose another model",
                 )
 
-    def _train_open(self, dummies: SiteDataset) -> None:
+    def _train_open(self, part: Part, dummies: SiteDataset) -> None:
         varied = varied_once(dummies, self.augmentation, _entropy())
-        train_open(self.network, self._start(), varied, self.training, _entropy(), self.loss.example_loss)
+        train_open_part(part, varied, _entropy(), self.loss.example_loss)
 
     def _evaluate(self, dummies: SiteDataset) -> None:
         scores = self.network.probabilities(self.network.initial, dummies.images, self.device)

@@ -142,6 +142,26 @@ def test_the_closed_form_of_a_linear_head_agrees_with_differentiation(batch, wei
     assert ((rows - slow).norm(dim=1) <= 1e-5 * slow.norm(dim=1)).all()
 
 
+def test_the_closed_form_takes_a_fixed_centre_off_the_features(batch):
+    class OffCentre(Affine):
+        centre = torch.linspace(-2, 3, 36)
+
+        def apply(self, flat, images):
+            return super().apply(flat, images.flatten(1) - self.centre)
+
+    flat = torch.linspace(-0.3, 0.4, 111)
+    rows, slow, without = (
+        PatientGradients(network, PatientLoss(), engine).of(flat, *batch)
+        for network, engine in (
+            (OffCentre(), "closed_form"),
+            (OffCentre(), "autograd"),
+            (Affine(), "autograd"),
+        )
+    )
+    assert ((rows - slow).norm(dim=1) <= 1e-5 * slow.norm(dim=1)).all()
+    assert ((without - slow).norm(dim=1) > 0.1 * slow.norm(dim=1)).all()
+
+
 def test_the_closed_form_is_not_used_for_another_loss(batch):
     def squared(logits, labels):
         return (logits.gather(1, labels[:, None])[:, 0] - 1).square()
