@@ -46,6 +46,18 @@ def course(statement: Statement, most: int = 400) -> tuple[CoursePoint, ...]:
     return tuple(points)
 
 
+def reserved_at(statement: Statement, run: str) -> int:
+    """The number, from 1, of the entry with which a run was reserved; 0 where it never was."""
+    return next(
+        (
+            number
+            for number, body in enumerate(statement.entries, start=1)
+            if (entry := json.loads(body))["kind"] == "reserve" and entry["run"] == run
+        ),
+        0,
+    )
+
+
 def _after(runs: dict[str, RunSpend], entry: dict[str, object]) -> RunSpend:
     apply(runs, entry)
     return runs[str(entry["run"])]

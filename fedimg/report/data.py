@@ -148,6 +148,33 @@ class EmpiricalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One site's ledger at the end of a run, of a patient who has been there since it was opened.
+
+    Attributes:
+        epsilon_max, delta: what it promises over all runs; δ is the ledger's, not the run's.
+        course: (entry, ε spent, ε spent or reserved) after each entry; empty where it cannot be read.
+        since: the entry with which this run was reserved.
+        others, taken: shares of its budget, in [0, 1]: spent or reserved by other runs, spent by this one.
+        epsilon: spent in all once this run is closed.
+    """
+
+    site: str
+    epsilon_max: float = 0.0
+    delta: float = 0.0
+    course: tuple[tuple[int, float, float], ...] = ()
+    since: int = 0
+    others: float = 0.0
+    taken: float = 0.0
+    epsilon: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """The share of the budget that later runs may spend."""
+        return max(0.0, 1.0 - self.others - self.taken)
+
+
+@dataclass(frozen=True, slots=True)
 class ExposureRow:
     """Bounds on what an attacker can learn of one patient, from the claimed trade-off curve; probabilities.
 
@@ -190,6 +217,7 @@ class ReportData:
         data_generated: the images show no person; only then may `images` be given.
         exposure: what a patient is exposed to at most; empty where nothing is promised.
         empirical: ε as measured by public canaries, beside the claim.
+        ledgers: what is left of each site's budget; empty where no ledger was charged.
         battery: what the sites' installations passed before round 1, in one sentence; "" where none was asked.
         created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
 
@@ -216,6 +244,7 @@ class ReportData:
     images: tuple[ImagePair, ...] = ()
     exposure: tuple[ExposureRow, ...] = ()
     empirical: tuple[EmpiricalRow, ...] = ()
+    ledgers: tuple[LedgerRow, ...] = ()
     created: str = ""
     battery: str = ""
 

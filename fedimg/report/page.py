@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fedimg.report import exposure, guarantees, origins, results
+from fedimg.report import exposure, guarantees, ledger, origins, results
 from fedimg.report.data import ReportData
 from fedimg.report.markup import Markup, element
 from fedimg.report.style import CSS, content_security_policy
@@ -19,6 +19,7 @@ SECTIONS: Final[tuple[Callable[[ReportData], Markup], ...]] = (
     results.training,
     results.performance_of_model,
     guarantees.privacy_table,
+    ledger.ledgers,
     guarantees.measured,
     origins.intake,
     origins.images,

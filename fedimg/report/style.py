@@ -67,7 +67,7 @@ section{background:var(--panel);border:1px solid var(--rule);border-radius:12px;
 .figures>figure{display:grid;grid-template-rows:subgrid;grid-row:span 3;row-gap:0}
 .figures .chart{max-width:520px}
 .figures.three .chart{max-width:400px;min-width:280px}
-*+.columns,*+.figures,figure+.scroll,.scroll+details,details+*,.scroll+.figures,.scroll+p{margin-top:20px}
+*+.columns,*+.figures,figure+.scroll,.scroll+details,details+*,.scroll+.figures,.figures+.scroll,.scroll+p{margin-top:20px}
 .promise{border-radius:10px;padding:14px 18px;border:1px solid var(--rule);background:var(--soft)}
 .promise.yes{background:var(--good-soft);border-color:var(--good)}
 .promise.yes h3{color:var(--good)}

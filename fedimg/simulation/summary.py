@@ -24,7 +24,7 @@ from fedimg.report import (
     ReportData,
     RoundPoint,
 )
-from fedimg.simulation import closing, measured, pictures, recording, settings
+from fedimg.simulation import budgets, closing, measured, pictures, recording, settings
 from fedimg.simulation.claims import privacy_summary, unit_of
 from fedimg.simulation.coordinator import NAME
 from fedimg.simulation.folder import RunFolder
@@ -116,7 +116,9 @@ def write(
         content["intake"] = {name: _intake(federation, name) for name in federation.intake}
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
     exposed = exposure_rows(plans) if privacy.protects else ()
+    spent = budgets.rows(homes, plans, terms.run_id)
     data = replace(data, empirical=measured.rows(audited), exposure=exposed, battery=measured.battery(passed))
+    data = replace(data, ledgers=spent)
     if history.released is not None:
         audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
         audits += [{"site": name, **found} for name, found in passed.items() if found is not None]

@@ -80,7 +80,13 @@ def test_a_run_charges_the_coordinator_and_names_no_client(run):
     assert [row.keys() & {"sites", "missing"} for row in rows] == [set()] * 3
     assert rows[-1]["epsilon"]["coordinator"] <= 8
     page = (done.path / "report.html").read_text()
-    for said in ("The server is trusted", "add or remove one client", "Clients, as declared", "coordinator"):
+    for said in (
+        "The server is trusted",
+        "add or remove one client",
+        "Clients, as declared",
+        "Budget by ledger",
+        "coordinator",
+    ):
         assert said in page
     for client in (done.path / "sites").glob("site-*"):  # they keep neither a ledger nor an un-noised update
         assert not {"ledger.sqlite", "plans", "outbox"} & {path.name for path in client.iterdir()}

@@ -76,6 +76,9 @@ def test_a_site_whose_ledger_is_lost_stays_in_the_record_with_all_it_had_reserve
     site = run.summary["sites"]["hospital-2"]
     assert site["left"] == {"after_round": 2, "charged": None, "epsilon": None}
     assert 0 < site["epsilon"] <= 8
+    text = (path / "report.html").read_text()
+    assert "Privacy ledger of hospital-1 over its life" in text
+    assert "1 ledger could not be read at the end of the run" in text
     told = read_operator_log(path / "sites" / "hospital-2")
     steps = [line["step"] for line in told if line["kind"] == "LedgerError"]
     assert steps == ["joining", "signing the release record", "closing the run"]
