@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from fedimg.errors import ConfigError
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, extension_digests
 from fedimg.models.losses import loss_digests
@@ -34,6 +35,9 @@ class Terms:
     seed: int
     insecure_seed: int | None = None
 
+    def __post_init__(self) -> None:
+        check_task(self.model)
+
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hex: every instruction names it."""
@@ -48,3 +52,14 @@ class Terms:
     def entropy(self, *labels: str) -> Entropy:
         """The operating system's entropy; a seeded stream only in the insecure test mode."""
         return source_of(self.insecure_seed, *labels)
+
+
+def check_task(model: ModelConfig) -> None:
+    """Raises ConfigError for a network of voxels: a site's intake and its evaluation know labels of images only."""
+    if model.task != "classification":
+        raise ConfigError(
+            "model.task=classification in a run, since a site's labels and its evaluation are of whole images",
+            f"model.task={model.task} (model={model.name})",
+            "choose a network that labels images; voxels can be trained with fedimg as a library, "
+            "see docs/segmentation.md",
+        )

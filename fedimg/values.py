@@ -143,7 +143,7 @@ class SiteDataset:
 
     Attributes:
         images: (N, C, *spatial) float32.
-        labels: (N,) int64.
+        labels: (N,) int64, or (N, *spatial): a class for every voxel, which the library can train on.
         patient_keys: U distinct keys, sorted.
         first_image: (U + 1,) int64; images of patient u are first_image[u]:first_image[u+1].
     """

@@ -334,3 +334,9 @@ def test_the_noise_of_a_centring_round_is_that_of_its_radius(home):
     expected = site.plan.noise_multiplier * math.sqrt(81 * 16) / site.plan.expected_batch_size
     centre = vector[-81 * 16 :]
     assert np.std(centre) == pytest.approx(expected, rel=0.08)
+
+
+def test_terms_of_voxels_cannot_be_made_so_no_site_can_be_asked_for_them():
+    voxels = replace(TERMS.model, name="segresnet", task="segmentation", width=8)
+    with pytest.raises(ConfigError, match=r"model.task=classification in a run, since a site's labels"):
+        replace(TERMS, model=voxels)

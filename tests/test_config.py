@@ -358,3 +358,13 @@ def test_centring_rounds_are_refused_where_they_could_not_be_kept(overrides: lis
     with pytest.raises(ConfigError, match=r"model\.centring_rounds=5"):
         compose(["model.centring_rounds=5", *overrides])
     compose(overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["model=segresnet"], ["model.name=unet", "imaging.image_size=[32, 32]"]]
+)
+def test_a_network_of_voxels_is_refused_for_a_run_and_says_where_it_is_offered(overrides):
+    with pytest.raises(ConfigError) as refusal:
+        compose([*overrides, "model.task=segmentation"])
+    assert "expected model.task=classification in a run" in str(refusal.value)
+    assert "docs/segmentation.md" in refusal.value.remedy

@@ -18,6 +18,7 @@ from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
 from fedimg.privacy.request import PrivacyRequest
 from fedimg.sources import DataConfig
+from fedimg.terms import check_task
 from fedimg.training import LocalTraining
 
 # Two stations need these; conf/config.yaml derives the first from the second.
@@ -142,6 +143,7 @@ class Config:
                 str(self.aggregation.cohort),
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
+        check_task(self.model)
         if self.model.centring_rounds:
             _check_centring(self)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:

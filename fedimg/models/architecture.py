@@ -16,7 +16,7 @@ class Architecture:
     """A trainable module, and a fixed public map in front of it.
 
     Attributes:
-        module: (B, *feature_shape) → logits (B, classes).
+        module: (B, *feature_shape) → logits (B, classes), for segmentation (B, classes, *spatial).
         frozen: (B, C, *spatial) → (B, *feature_shape), deterministic, one example at a time, learnt
             from no patient; None where the module takes images.
         feature_shape: of one example behind `frozen`.

@@ -27,14 +27,19 @@ GROUP = "fedimg.models"
 # Modules by name, so that no configuration loads a library it does not use.
 BUILTIN = MappingProxyType(
     {
+        "basic_unet": "fedimg.models.monai_networks",
         "cnn": "fedimg.models.cnn",
         "scattering": "fedimg.models.scattering_classifier",
         "densenet121": "fedimg.models.monai_networks",
         "efficientnet_b0": "fedimg.models.monai_networks",
         "resnet18": "fedimg.models.monai_networks",
         "segresnet": "fedimg.models.monai_networks",
+        "unet": "fedimg.models.monai_networks",
     }
 )
+SEGMENT = frozenset({"basic_unet", "segresnet", "unet"})
+"""Built-in networks that label every voxel; all others, and `segresnet` too, label images."""
+NO_CLASSIFIER = SEGMENT - {"segresnet"}
 
 
 def extension_digests(config: ModelConfig) -> dict[str, str]:
@@ -73,7 +78,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
     if config.weights is not None:
         load_weights(module, config.weights)
     shape = architecture.feature_shape or config.image_shape
-    in_place = dp_ready.check(module, shape, config.classes)
+    in_place = dp_ready.check(module, shape, config.classes, config.label_shape)
     _check_centred(module, config)
     _check_frozen(architecture, config.image_shape, shape)
     layout = Layout.of(module)
@@ -87,6 +92,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         image_shape=config.image_shape,
         feature_shape=shape,
         frozen=architecture.frozen,
+        label_shape=config.label_shape,
         linear=architecture.linear and not config.centring_rounds,
         centring_rounds=config.centring_rounds,
         digest=architecture_digest(config.name, settings, layout, code),
@@ -118,6 +124,7 @@ def _made(config: ModelConfig, seed: int, factory: Factory) -> Architecture:
 def _factory(config: ModelConfig, allowed: Collection[str]) -> tuple[Factory, str]:
     """What makes the network, and the digest of its code."""
     if config.name in BUILTIN:
+        _check_task(config)
         module = import_module(BUILTIN[config.name])
         builtin: Factory = getattr(module, config.name)
         return builtin, f"sha256:{hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()}"
@@ -140,6 +147,19 @@ def _check_centred(module: nn.Module, config: ModelConfig) -> None:
             f"{config.centring_rounds} with model={config.name}",
             "choose model=scattering, or leave the centre out",
         )
+
+
+def _check_task(config: ModelConfig) -> None:
+    """An extension may do either; its logits are checked."""
+    able = config.name in SEGMENT if config.task == "segmentation" else config.name not in NO_CLASSIFIER
+    if able:
+        return
+    others = SEGMENT if config.task == "segmentation" else BUILTIN.keys() - NO_CLASSIFIER
+    raise ConfigError(
+        f"a network for model.task={config.task} ({', '.join(sorted(others))})",
+        config.name,
+        "choose one of these, or the other model.task",
+    )
 
 
 def _check_frozen(

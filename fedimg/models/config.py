@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fedimg.errors import ConfigError
 
@@ -16,8 +17,10 @@ class ModelConfig:
     Attributes:
         name: a built-in network or an installed extension (entry point group `fedimg.models`).
         dimensions: 2 or 3; `image_size` has as many entries, in pixels, (H, W) or (D, H, W).
-        channels: of the image. classes: logits.
-        width: channels of the first stage (`cnn`, `segresnet`).
+        channels: of the image. classes: logits, of an image or of every voxel (the background is one of them).
+        task: "classification", one label an image; or "segmentation", one label a voxel, which a network
+            of `build.SEGMENT` or an extension can do, in the library only: no run takes labels of voxels yet.
+        width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`).
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
             group normalisation replaces batch normalisation; under clipping and noise it cost more than it gave.
         scales, orientations: `scattering` only: J and L.
@@ -31,6 +34,7 @@ class ModelConfig:
     dimensions: int = 2
     channels: int = 1
     classes: int = 2
+    task: Literal["classification", "segmentation"] = "classification"
     image_size: tuple[int, ...] = (64, 64)
     width: int = 16
     weight_standardisation: bool = False
@@ -52,6 +56,10 @@ class ModelConfig:
                 str(list(self.image_size)),
                 "resize in imaging",
             )
+        if self.task not in ("classification", "segmentation"):
+            raise ConfigError(
+                "model.task to be classification or segmentation", str(self.task), "choose one of these"
+            )
         for key, least, most in (
             ("channels", 1, 64),
             ("classes", 2, 1000),
@@ -71,3 +79,8 @@ class ModelConfig:
     def image_shape(self) -> tuple[int, ...]:
         """(C, *spatial)."""
         return (self.channels, *self.image_size)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of one image's labels: () for classification, *spatial for segmentation."""
+        return self.image_size if self.task == "segmentation" else ()

@@ -35,9 +35,9 @@ def group_count(channels: int) -> int:
 def make_dp_ready(module: nn.Module) -> nn.Module:
     """Replace what mixes examples, keeps data or acts at random; the module is changed and returned.
 
-    Batch normalisation becomes group normalisation with the same scale and shift; dropout becomes
-    the identity (the noise regularises enough, and evaluation must equal training); layers told to
-    work in place are told not to.
+    Batch normalisation becomes group normalisation with the same scale and shift, instance normalisation
+    the same function of its own example alone; dropout becomes the identity (the noise regularises enough,
+    and evaluation must equal training); layers told to work in place are told not to.
     """
     for name, child in module.named_children():
         setattr(module, name, make_dp_ready(child))
@@ -52,11 +52,14 @@ def make_dp_ready(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def check(module: nn.Module, image_shape: tuple[int, ...], classes: int) -> bool:
+def check(
+    module: nn.Module, image_shape: tuple[int, ...], classes: int, label_shape: tuple[int, ...] = ()
+) -> bool:
     """Refuse a network whose gradients are not those of one example each.
 
     Args:
         image_shape: (C, *spatial) of one example.
+        label_shape: of one example's labels: () for one label an image, *spatial for one a voxel.
 
     Returns:
         Whether the network's code has augmented assignments, so that `OutOfPlace` must stand around it.
@@ -68,7 +71,7 @@ def check(module: nn.Module, image_shape: tuple[int, ...], classes: int) -> bool
     """
     _check_structure(module)
     probes = _probe_images(image_shape)
-    _check_outputs(module, probes, classes)
+    _check_outputs(module, probes, (_PROBES, classes, *label_shape))
     in_place = bool(in_place_operators(module, probes))
     left = in_place_operators(_call(module, in_place=in_place), probes)
     if left:
@@ -114,7 +117,7 @@ def _check_structure(module: nn.Module) -> None:
             )
 
 
-def _check_outputs(module: nn.Module, images: torch.Tensor, classes: int) -> None:
+def _check_outputs(module: nn.Module, images: torch.Tensor, expected: tuple[int, ...]) -> None:
     try:
         with torch.no_grad():
             training, logits = module.train()(images), module.eval()(images)
@@ -123,11 +126,11 @@ def _check_outputs(module: nn.Module, images: torch.Tensor, classes: int) -> Non
         raise _unfit(
             f"a network that takes examples of {size}", _first_line(failure), "use larger images"
         ) from failure
-    if logits.shape != (_PROBES, classes) or not bool(torch.isfinite(logits).all()):
+    if logits.shape != expected or not bool(torch.isfinite(logits).all()):
         raise _unfit(
-            f"finite logits of shape ({_PROBES}, {classes})",
+            f"finite logits of shape {expected}",
             f"shape {tuple(logits.shape)}",
-            "return one row an example",
+            "return one row an example, or of segmentation one an example and voxel",
         )
     if not torch.equal(training, logits):
         raise _unfit("training equal to evaluation", "two different outputs", "remove what acts at random")
@@ -152,7 +155,7 @@ def _gradient_of_first(
     module: nn.Module, run: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 ) -> torch.Tensor:
     """Gradient of the first example's log-likelihood, flat; unused parameters count as zero."""
-    score = torch.log_softmax(run(images)[0], dim=0)[0]
+    score = _log_likelihood(run(images)[0])
     parameters = list(module.parameters())
     parts = torch.autograd.grad(score, parameters, materialize_grads=True)
     return torch.cat([part.reshape(-1) for part in parts])
@@ -165,7 +168,7 @@ def _check_transforms(module: nn.Module, image: torch.Tensor, expected: torch.Te
     def score(values: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         with OutOfPlace():
             logits = torch.func.functional_call(module, values, (images,))
-        return torch.log_softmax(logits[0], dim=0)[0]
+        return _log_likelihood(logits[0])
 
     try:
         rows = torch.func.vmap(torch.func.grad(score), in_dims=(None, 0))(
@@ -180,6 +183,11 @@ def _check_transforms(module: nn.Module, image: torch.Tensor, expected: torch.Te
         raise _unfit(
             "equal gradients from torch.func and autograd", "different ones", "use plain torch operators"
         )
+
+
+def _log_likelihood(logits: torch.Tensor) -> torch.Tensor:
+    """(classes, *label_shape) → (): of class 0, the mean over voxels."""
+    return torch.log_softmax(logits, dim=0)[0].mean()
 
 
 def _close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-4) -> bool:
@@ -206,10 +214,12 @@ def _grouped(old: _BatchNorm) -> nn.Module:
 
 
 def _without_statistics(old: _InstanceNorm) -> nn.Module:
-    new = type(old)(old.num_features, eps=old.eps, affine=old.affine, track_running_stats=False)
+    """With a scale and shift it is group normalisation of single channels, which every engine has a rule for."""
     if old.affine:
+        new = nn.GroupNorm(old.num_features, old.num_features, eps=old.eps)
         new.weight, new.bias = old.weight, old.bias
-    return new.eval()
+        return new.eval()
+    return type(old)(old.num_features, eps=old.eps, affine=False, track_running_stats=False).eval()
 
 
 def _unfit(expected: str, found: str, remedy: str) -> ModelError:

@@ -13,26 +13,52 @@ from typing import cast
 import torch
 from torch.nn import functional as F
 
-from fedimg.errors import ModelError
+from fedimg.errors import ConfigError, ModelError
 from fedimg.models.extensions import find
 
 GROUP = "fedimg.losses"
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(N, classes) logits and (N,) int64 labels → (N,)."""
+"""(N, classes) logits and (N,) int64 labels → (N,); of voxels (N, classes, *spatial) and (N, *spatial) → (N,)."""
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """−log p of the true class."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    """−log p of the true class; with labels of voxels the mean over an image's voxels."""
+    return _each_image(F.cross_entropy(logits, labels, reduction="none"))
 
 
 def focal(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(1 − p)² · −log p of the true class (Lin et al. 2017, γ = 2): less weight for what is easy."""
+    """(1 − p)² · −log p of the true class (Lin et al. 2017, γ = 2), likewise: less weight for what is easy."""
     loss = F.cross_entropy(logits, labels, reduction="none")
-    return (1 - torch.exp(-loss)) ** 2 * loss
+    return _each_image((1 - torch.exp(-loss)) ** 2 * loss)
 
 
-BUILTIN = MappingProxyType({"cross_entropy": cross_entropy, "focal": focal})
+def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Soft Dice loss of an image's voxels, its mean over classes, plus their cross-entropy.
+
+    Dice as in Milletari et al. 2016 (arXiv 1606.04797) without squares, the background among the classes:
+    MONAI's `DiceCELoss(to_onehot_y=True, softmax=True)`, image by image.
+
+    Raises:
+        ConfigError: labels of images, which have no overlap.
+    """
+    if labels.dim() == 1:
+        raise ConfigError(
+            "labels of voxels for the loss dice_cross_entropy",
+            "labels of images",
+            "choose training.loss=cross_entropy",
+        )
+    scores, each_class = torch.softmax(logits, dim=1), torch.arange(logits.shape[1], device=logits.device)
+    truth = labels.unsqueeze(1) == each_class.view(-1, *(1,) * (labels.dim() - 1))
+    scores, truth = scores.flatten(2), truth.flatten(2).to(logits.dtype)
+    overlap, sizes = (scores * truth).sum(dim=2), (scores + truth).sum(dim=2)
+    dice = 1 - (2 * overlap + _SMOOTH) / (sizes + _SMOOTH)
+    return dice.mean(dim=1) + cross_entropy(logits, labels)
+
+
+BUILTIN = MappingProxyType(
+    {"cross_entropy": cross_entropy, "dice_cross_entropy": dice_cross_entropy, "focal": focal}
+)
+_SMOOTH = 1e-5  # MONAI's own: a class that neither is nor is predicted counts as found
 
 
 def loss_digests(name: str) -> dict[str, str]:
@@ -40,8 +66,13 @@ def loss_digests(name: str) -> dict[str, str]:
     return {} if name in BUILTIN else {name: find(GROUP, name, tuple(BUILTIN)).digest}
 
 
-def build_loss(name: str, allowed_extensions: Collection[str] = ()) -> Loss:
+def build_loss(
+    name: str, allowed_extensions: Collection[str] = (), label_shape: tuple[int, ...] = ()
+) -> Loss:
     """The loss of that name, probed: one finite value an example, each from its own example alone.
+
+    Args:
+        label_shape: of one example's labels, as `Network.label_shape`.
 
     Raises:
         ConfigError: an unknown name (with the nearest). PolicyRefused: an extension that is not
@@ -53,7 +84,8 @@ def build_loss(name: str, allowed_extensions: Collection[str] = ()) -> Loss:
     if not callable(found):
         raise _refuse(name, type(found).__name__)
     loss = cast("Loss", found)
-    logits, labels = torch.linspace(-2, 2, 8).view(4, 2), torch.tensor([0, 1, 1, 0])
+    labels = torch.tensor([0, 1, 1, 0]).view(4, *(1,) * len(label_shape)).expand(4, *label_shape)
+    logits = torch.linspace(-2, 2, 2 * labels.numel()).view(4, 2, *label_shape)
     together = loss(logits, labels)
     if together.shape != (4,) or not torch.isfinite(together).all():
         raise _refuse(name, f"shape {tuple(together.shape)}, or values that are not finite")
@@ -63,9 +95,14 @@ def build_loss(name: str, allowed_extensions: Collection[str] = ()) -> Loss:
     return loss
 
 
+def _each_image(losses: torch.Tensor) -> torch.Tensor:
+    """(N, …) → (N,): the mean over an image's voxels, where there are any."""
+    return losses if losses.dim() == 1 else losses.flatten(1).mean(dim=1)
+
+
 def _refuse(name: str, found: str) -> ModelError:
     return ModelError(
-        f"loss {name} to give one finite value an example, (N, classes) and (N,) → (N,)",
+        f"loss {name} to give one finite value an example, (N, classes, …) and (N, …) → (N,)",
         found,
         "see docs/extend-model.md",
     )

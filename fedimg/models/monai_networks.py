@@ -1,4 +1,4 @@
-"""Networks of MONAI as classifiers. They are made fit for privacy in `build`, like any extension.
+"""Networks of MONAI, to label images or voxels. They are made fit for privacy in `build`, like any extension.
 
 Imported only when one of them is asked for, because MONAI takes seconds to import.
 """
@@ -89,9 +89,63 @@ class SegResNetClassifier(nn.Module):
 
 
 def segresnet(config: ModelConfig) -> nn.Module:
-    if config.width % 4:
-        raise ConfigError("model.width divisible by 4 for segresnet", str(config.width), "set model.width=16")
-    return SegResNetClassifier(config)
+    """By `model.task`: MONAI's own SegResNet, 5M parameters in 3-D at width 16, or its encoder as a classifier.
+
+    The former is as MONAI builds it with `init_filters=width`, names of parameters included, so that
+    weights trained there load here.
+    """
+    groups = 8 if config.task == "segmentation" else 4
+    if config.width % groups:
+        raise ConfigError(
+            f"model.width divisible by {groups} for segresnet", str(config.width), "set model.width=16"
+        )
+    if config.task != "segmentation":
+        return SegResNetClassifier(config)
+    _check_sides(config, 8)
+    network: nn.Module = _nets("segresnet").SegResNet(
+        spatial_dims=config.dimensions,
+        init_filters=config.width,
+        in_channels=config.channels,
+        out_channels=config.classes,
+    )
+    return network
+
+
+def basic_unet(config: ModelConfig) -> nn.Module:
+    """The U-Net of Falk et al. 2019 (doi 10.1038/s41592-018-0261-2), every voxel; MONAI's own size is width 32."""
+    _check_sides(config, 16, least=32)
+    network: nn.Module = _nets("basic_unet").BasicUNet(
+        spatial_dims=config.dimensions,
+        in_channels=config.channels,
+        out_channels=config.classes,
+        features=tuple(config.width * factor for factor in (1, 1, 2, 4, 8, 1)),
+    )
+    return network
+
+
+def unet(config: ModelConfig) -> nn.Module:
+    """The residual U-Net of Kerfoot et al. 2018 (doi 10.1007/978-3-030-12029-0_40), five levels, every voxel."""
+    _check_sides(config, 16, least=32)
+    network: nn.Module = _nets("unet").UNet(
+        spatial_dims=config.dimensions,
+        in_channels=config.channels,
+        out_channels=config.classes,
+        channels=tuple(config.width * factor for factor in (1, 2, 4, 8, 16)),
+        strides=(2, 2, 2, 2),
+        num_res_units=2,
+    )
+    return network
+
+
+def _check_sides(config: ModelConfig, factor: int, least: int = 1) -> None:
+    """What is halved on the way down must meet itself on the way up, and be more than one voxel at the bottom."""
+    if any(side % factor or side < least for side in config.image_size):
+        at_least = f", at least {least}," if least > 1 else ""
+        raise ConfigError(
+            f"sides divisible by {factor}{at_least} in model.image_size for {config.name}",
+            str(list(config.image_size)),
+            "resize in imaging",
+        )
 
 
 def _nets(name: str) -> Any:

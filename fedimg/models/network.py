@@ -88,6 +88,7 @@ class Network:
         image_shape: (C, *spatial) of the images that `features` takes.
         feature_shape: of one example as `apply` takes it; equals `image_shape` without `frozen`.
         frozen: a fixed, public, deterministic map applied before training, or None.
+        label_shape: of one image's labels: () for classification, *spatial for segmentation.
         linear: logits are affine in the features: weight (classes, F), then bias (classes,).
         centring_rounds: so many first rounds learn the last parameter, the features' centre, and the others
             the rest (`fedimg.models.centring`); 0: every round learns everything.
@@ -100,6 +101,7 @@ class Network:
     image_shape: tuple[int, ...]
     feature_shape: tuple[int, ...]
     frozen: Features | None
+    label_shape: tuple[int, ...]
     linear: bool
     centring_rounds: int
     digest: str
@@ -131,7 +133,7 @@ class Network:
             return torch.cat([self.frozen(part) for part in images.split(_IMAGES_AT_ONCE)])
 
     def apply(self, flat: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(P,) and (B, *feature_shape) → logits (B, classes). Pass images through `features` first."""
+        """(P,) and (B, *feature_shape) → logits (B, classes, *label_shape). Pass images through `features` first."""
         with self._lock, OutOfPlace() if self._in_place else nullcontext():
             logits: torch.Tensor = torch.func.functional_call(
                 self._module, self.layout.unflatten(flat), (features,), strict=True
@@ -140,16 +142,16 @@ class Network:
 
     def probabilities(
         self, vector: Vector, features: torch.Tensor, device: torch.device | str = "cpu"
-    ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        """(P,) and (N, *feature_shape) → softmax scores (N, classes) float64, computed in parts."""
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """(P,) and (N, *feature_shape) → softmax scores (N, classes, *label_shape) float64, computed in parts."""
         flat = torch.from_numpy(np.asarray(vector, dtype=np.float32)).to(device)
         if not len(features):
             # Some networks cannot take an empty batch, and a site without held-out patients must not show.
             probe = self.apply(flat, torch.zeros((1, *self.feature_shape), device=device))
-            return np.zeros((0, probe.shape[1]))
+            return np.zeros((0, *probe.shape[1:]))
         with torch.no_grad():
             parts = [self.apply(flat, part.to(device)).double() for part in features.split(_IMAGES_AT_ONCE)]
-        scores: np.ndarray[tuple[int, int], np.dtype[np.float64]] = (
+        scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (
             torch.softmax(torch.cat(parts), dim=1).cpu().numpy()
         )
         return scores

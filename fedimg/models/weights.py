@@ -14,6 +14,7 @@ from torch import nn
 
 from fedimg.errors import ConfigError
 
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -23,7 +24,8 @@ def load_weights(module: nn.Module, path: str) -> None:
     `.safetensors` is read as such, anything else as a torch state dict with `weights_only=True`
     (possibly below a key `state_dict`). Names and shapes must be the network's own. Two things may
     differ: running statistics of batch normalisation, which the network no longer has, are left
-    out, and a last linear layer with another number of classes is trained anew.
+    out, and a last layer (linear, or a convolution where there is none) with another number of
+    classes is trained anew.
 
     Raises:
         ConfigError: an unreadable file, other names or shapes, or values that are not finite.
@@ -78,8 +80,10 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def _head(module: nn.Module) -> set[str]:
-    """Names of the parameters of the last linear layer."""
-    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    """Names of the parameters of the last linear layer, or else of the last convolution."""
+    parts = dict(module.named_modules())
+    linear = [name for name, part in parts.items() if isinstance(part, nn.Linear)]
+    linear = linear or [name for name, part in parts.items() if isinstance(part, _CONVOLUTIONS)]
     prefix = f"{linear[-1]}." if linear and linear[-1] else ""
     return {f"{prefix}weight", f"{prefix}bias"} & dict(module.named_parameters()).keys() if linear else set()
 

@@ -33,7 +33,7 @@ class PatientBatch:
     """The images that one step uses, ordered by patient.
 
     Attributes:
-        images: (N, C, *spatial), all copies of all chosen images. labels: (N,).
+        images: (N, C, *spatial), all copies of all chosen images. labels: (N,), or (N, *spatial) of voxels.
         first_image: (B + 1,); images of patient b are first_image[b]:first_image[b + 1].
     """
 
@@ -45,7 +45,7 @@ class PatientBatch:
         return PatientBatch(self.images.to(device), self.labels.to(device), self.first_image)
 
     def by_count(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Patients with equally many images together: (B', M, C, *spatial) and (B', M); nothing is padded."""
+        """Patients with equally many images together: (B', M, C, *spatial) and (B', M, …); nothing is padded."""
         counts = np.diff(self.first_image)
         if len(counts) and counts[0] > 0 and (counts == counts[0]).all():  # the usual case: nothing to copy
             yield (
@@ -74,6 +74,12 @@ def gather(
         dataset.images[index.to(dataset.images.device)],
         dataset.labels[index.to(dataset.labels.device)],
     )
+    if augment is not None and labels.dim() > 1:
+        raise ConfigError(
+            "no augmentation with labels of voxels, which would not move with their image",
+            "some",
+            "set imaging.augmentation.copies=1 and leave augmentation off",
+        )
     if augment is not None and len(index):
         copied = augment(images, entropy)
         if copied.ndim != images.ndim + 1 or copied.shape[0] != images.shape[0]:

@@ -15,8 +15,9 @@ ExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(N, classes) and (N,) int64 → (N,), one value an image."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    """(N, classes, …) and (N, …) int64 → (N,), one value an image: with labels of voxels the mean over them."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses if losses.dim() == 1 else losses.flatten(1).mean(dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class PatientLoss:
     augment: Augment | None = None
 
     def of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss () of one patient's images, (N, classes) and (N,)."""
+        """Mean loss () of one patient's images, (N, classes, …) and (N, …)."""
         return self.each(logits, labels).mean()
 
     def each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -53,8 +54,15 @@ class PatientLoss:
             raise ConfigError(
                 "no class weights with labels of voxels", "some", "leave training.class_weights unset"
             )
+        losses = self.example_loss(logits, valid)
+        if losses.dim() != 1:  # else a factor an image would be spread over voxels
+            raise ConfigError(
+                "a loss of one value an image with labels of voxels",
+                f"{losses.dim()} axes",
+                "take the mean over an image's voxels",
+            )
         right = (labels == valid).flatten(1).all(dim=1)
-        return self.example_loss(logits, valid) * torch.where(right, 1.0, torch.nan)
+        return losses * torch.where(right, 1.0, torch.nan)
 
     def factors(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What each image's loss is multiplied by, in the shape of `labels`: its class's weight, or NaN."""

@@ -116,8 +116,9 @@ class Batch(NamedTuple):
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The default loss: (B, classes) and (B,) int64 → (B,), one value an example."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    """The default loss: (B, classes, …) and (B, …) int64 → (B,), one value an example, of voxels their mean."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return losses if losses.dim() == 1 else losses.flatten(1).mean(dim=1)
 
 
 def class_weighted(loss: Loss, config: LocalTraining) -> Loss:
@@ -127,6 +128,10 @@ def class_weighted(loss: Loss, config: LocalTraining) -> Loss:
         return loss
 
     def weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if labels.dim() != 1:
+            raise ConfigError(
+                "no class weights with labels of voxels", "some", "leave training.class_weights unset"
+            )
         losses = loss(logits, labels)
         return losses * torch.tensor(weights, dtype=losses.dtype, device=losses.device)[labels]
 

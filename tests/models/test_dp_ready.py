@@ -76,13 +76,62 @@ def test_a_norm_that_is_the_whole_module_is_replaced():
 
 def test_dropout_running_statistics_and_inplace_are_taken_out():
     module = nn.Sequential(
-        nn.Dropout(0.5), nn.InstanceNorm2d(4, track_running_stats=True, affine=True), nn.ReLU(inplace=True)
+        nn.Dropout(0.5), nn.InstanceNorm2d(4, track_running_stats=True), nn.ReLU(inplace=True)
     )
     ready = make_dp_ready(module)
     assert isinstance(ready[0], nn.Identity)
     assert not list(ready.buffers())
     assert ready[2].inplace is False
     assert not ready.training
+
+
+@given(st.integers(0, 99))
+def test_instance_norm_with_a_scale_becomes_the_same_function_with_a_rule(seed):
+    generator = torch.Generator().manual_seed(seed)
+    old = nn.InstanceNorm3d(3, affine=True, eps=1e-3)
+    with torch.no_grad():
+        old.weight.copy_(torch.randn(3, generator=generator))
+        old.bias.copy_(torch.randn(3, generator=generator))
+    new = make_dp_ready(old)
+    images = torch.randn(2, 3, 4, 2, 3, generator=generator) * 5
+    assert isinstance(new, nn.GroupNorm)
+    assert torch.allclose(new(images), old(images), atol=1e-5)
+
+
+class Voxels(nn.Module):
+    """(B, 1, 6, 6) → (B, 2, 6, 6), with one thing done wrong in `twist`."""
+
+    def __init__(self, twist=lambda x: x):
+        super().__init__()
+        self.convolution, self.twist = nn.Conv2d(1, 2, 3, padding=1), twist
+
+    def forward(self, images):
+        return self.twist(torch.tanh(self.convolution(images)))
+
+
+def test_a_network_of_voxels_passes_where_it_is_asked_for():
+    assert check(Voxels(), (1, 6, 6), 2, (6, 6)) is False
+    with pytest.raises(
+        ModelError, match=r"finite logits of shape \(3, 2\); found shape \(3, 2, 6, 6\); return one row"
+    ):
+        check(Voxels(), (1, 6, 6), 2)
+    with pytest.raises(ModelError, match=r"finite logits of shape \(3, 2, 6, 6\); found shape \(3, 2\)"):
+        check(Head(), (1, 6, 6), 2, (6, 6))
+    with pytest.raises(ModelError, match=r"found shape \(3, 2, 5, 6\)"):
+        check(Voxels(lambda x: x[:, :, 1:]), (1, 6, 6), 2, (6, 6))
+
+
+@pytest.mark.parametrize(
+    "twist",
+    [
+        lambda x: x - x.mean(dim=0, keepdim=True),
+        lambda x: x / x.abs().amax(),
+        lambda x: x.cumsum(dim=0).flip(0),
+    ],
+)
+def test_voxels_that_move_with_another_examples_are_refused(twist):
+    with pytest.raises(ModelError, match="one that moves with its neighbours"):
+        check(Voxels(twist), (1, 6, 6), 2, (6, 6))
 
 
 def test_batch_norm_is_refused():

@@ -114,3 +114,14 @@ def test_augmentation_behind_frozen_features_is_refused():
         match="whose features are computed once, ahead of training; found augmentation with model=scattering",
     ):
         replace(asked, network=scattering).run()
+
+
+@pytest.mark.parametrize("mode", ["per_site", "none"])
+def test_dummies_have_labels_of_voxels_where_the_network_asks_for_them(mode):
+    model = ModelConfig(name="segresnet", width=8, image_size=(16, 16), task="segmentation")
+    asked = replace(
+        rehearsal(privacy=PrivacyRequest(mode=mode, engine="vmap")), network=build_model(model, 0)
+    )
+    asked.run()
+    with pytest.raises(ConfigError, match="training that a dummy patient can go through"):
+        replace(asked, loss=replace(asked.loss, example_loss=broken)).run()
