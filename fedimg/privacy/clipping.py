@@ -20,8 +20,9 @@ from fedimg.privacy.integers import as_integers, integer_grid
 from fedimg.values import ClippedSum, Vector
 
 # Book-keeping never adds up the very numbers whose norm it took: kernels in another order differ by some ten
-# roundings of the norm (10⁻⁶ in float32), and clipping by so much more keeps a patient's share within C.
-_ROUNDINGS = 64
+# roundings of the norm (10⁻⁶ in float32), and clipping by so much more keeps a patient's share within C. In float64
+# Gram matrices have no more digits than the sum, so that cancelling terms may cost more.
+_ROUNDINGS, _LEAST_MARGIN = 64, 2.0**-34
 # Below, squares of float32 gradients of norm C are no longer normal numbers.
 _LEAST_NORM = 1e-12
 
@@ -92,8 +93,8 @@ def _add_bookkept(total: torch.Tensor, step: _Step, images: torch.Tensor, labels
         _add_rows(total, alone, images, labels)
         return
     known = torch.isfinite(norms)
-    norm = step.l2_clip_norm * (1 - _ROUNDINGS * torch.finfo(step.flat.dtype).eps)
-    weights = torch.where(known, (norm / norms).clamp(max=1.0), 0.0)
+    margin = max(_ROUNDINGS * torch.finfo(step.flat.dtype).eps, _LEAST_MARGIN)
+    weights = torch.where(known, (step.l2_clip_norm * (1 - margin) / norms).clamp(max=1.0), 0.0)
     doubtful = torch.nonzero(~known).flatten()
     for layer in layers:
         finite = layer.without(doubtful) if len(doubtful) else layer

@@ -41,7 +41,7 @@ class PrivacyRequest:
             clipped vector is rounded to integers of checked norm first, so that sum and sensitivity are exact;
             the noise is a rounded Gaussian), or "discrete_gaussian" (the same with exact discrete Gaussian
             noise, which Rényi divergences account for).
-        engine: how per-patient gradients are computed; they agree to 1e-5 of the norm.
+        engine: how per-patient gradients are computed; they agree to rounding (see `engines`).
         chunk: images held at once in a step; bounds the memory, never changes the sum. 0: chosen by engine.
     """
 
