@@ -1,6 +1,6 @@
 """Do all engines give the same per-patient gradients and clipped sums, on every network that is offered?
 
-    python scripts/study_engines.py [--cases cnn,unet-3d,…] [--images 1,3] [--patients 3] [--json]
+    python scripts/study_engines.py [--cases cnn,unet-3d,…] [--images 1,3] [--patients 3] [--device cpu] [--json]
 
 Each network, in two and three dimensions, with labels of images and of voxels, at parameters that saturate
 nothing, in float64 and float32: `vmap`, `bookkeeping` and, for linear heads, `closed_form` against one autograd
@@ -103,11 +103,12 @@ class Given:
     loss: PatientLoss
     linear: bool
 
-    def to(self, dtype: torch.dtype) -> Given:
+    def to(self, dtype: torch.dtype, device: str = "cpu") -> Given:
         network = self.network
         if isinstance(network, HeadPart):
-            network = HeadPart(network.number_of_parameters, network.centre.to(dtype), network.digest)
-        return Given(network, self.flat.to(dtype), self.images.to(dtype), self.labels, self.loss, self.linear)
+            network = replace(network, centre=network.centre.to(device, dtype))
+        flat, images = (tensor.to(device, dtype) for tensor in (self.flat, self.images))
+        return replace(self, network=network, flat=flat, images=images, labels=self.labels.to(device))
 
 
 def given_of(case: Case, patients: int, images: int, seed: int = 0) -> Given:
@@ -209,14 +210,19 @@ def agrees(found: dict[str, float], bound: float, worst: float) -> bool:
 
 
 def study(
-    case: Case, patients: int, images: int, seed: int = 0, dtypes: tuple[torch.dtype, ...] = tuple(BOUNDS)
+    case: Case,
+    patients: int,
+    images: int,
+    seed: int = 0,
+    dtypes: tuple[torch.dtype, ...] = tuple(BOUNDS),
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """One line for each engine and precision, the finest first."""
     given, lines = given_of(case, patients, images, seed), []
     engines = ("vmap", "bookkeeping", *(("closed_form",) if given.linear else ()))
     exact: Reference | None = None
     for dtype in dtypes:
-        these = given.to(dtype)
+        these = given.to(dtype, device)
         known = reference(these)
         exact = exact or known
         cost = float(((known.rows - exact.rows).norm(dim=1) / exact.norms).min())
@@ -259,6 +265,7 @@ def main() -> int:
     parser.add_argument("--images", default="1,3", help="a patient")
     parser.add_argument("--patients", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cuda: convolutions in TF32, as in training there")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -268,7 +275,7 @@ def main() -> int:
     for name in arguments.cases.split(","):
         results[name] = []
         for images in (int(value) for value in arguments.images.split(",")):
-            lines = study(CASES[name], arguments.patients, images, arguments.seed)
+            lines = study(CASES[name], arguments.patients, images, arguments.seed, device=arguments.device)
             results[name] += lines
             if not arguments.json:
                 table(name, lines)

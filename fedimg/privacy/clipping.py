@@ -16,6 +16,7 @@ from fedimg.errors import ConfigError, FedimgError
 from fedimg.privacy import bookkeeping
 from fedimg.privacy.batches import PatientBatch
 from fedimg.privacy.engines import PatientGradients
+from fedimg.privacy.full_precision import full_precision
 from fedimg.privacy.integers import as_integers, integer_grid
 from fedimg.values import ClippedSum, Vector
 
@@ -98,7 +99,8 @@ def _add_bookkept(total: torch.Tensor, step: _Step, images: torch.Tensor, labels
     doubtful = torch.nonzero(~known).flatten()
     for layer in layers:
         finite = layer.without(doubtful) if len(doubtful) else layer
-        part = finite.weighted(weights)
+        with full_precision(step.flat.device):
+            part = finite.weighted(weights)
         total[layer.offset : layer.offset + len(part)] += part
     for u in doubtful.tolist():
         _add_rows(total, alone, images[u : u + 1], labels[u : u + 1])
