@@ -47,7 +47,10 @@ NEVER_SLOWER, MEMORY = 1 / 1.05, 1.5
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its image side, a batch of patients, and by what factor a step must be faster."""
+    """A network, its image side, a batch of patients, and by what factor a step must be faster.
+
+    `voxels`: a label for every voxel, the loss their mean.
+    """
 
     network: str
     dimensions: int
@@ -55,6 +58,7 @@ class Case:
     patients: int
     images: int = 1
     asked: float = NEVER_SLOWER
+    voxels: bool = False
 
 
 CASES = {
@@ -70,6 +74,12 @@ CASES = {
     "efficientnet_b0-3d": Case("efficientnet_b0", 3, 32, 4),
     "segresnet": Case("segresnet", 2, 64, 16),
     "segresnet-3d": Case("segresnet", 3, 32, 4),
+    "segresnet-voxels": Case("segresnet", 2, 64, 16, voxels=True),
+    "segresnet-voxels-3d": Case("segresnet", 3, 32, 4, voxels=True),
+    "basic_unet": Case("basic_unet", 2, 64, 16, voxels=True),
+    "basic_unet-3d": Case("basic_unet", 3, 32, 4, voxels=True),
+    "unet": Case("unet", 2, 64, 16, voxels=True),
+    "unet-3d": Case("unet", 3, 32, 4, voxels=True),
     "scattering": Case("scattering", 2, 28, 512),
 }
 
@@ -87,13 +97,16 @@ class Inputs:
 
 def inputs_of(case: Case) -> Inputs:
     config = ModelConfig(
-        name=case.network, dimensions=case.dimensions, image_size=(case.side,) * case.dimensions
+        name=case.network,
+        dimensions=case.dimensions,
+        image_size=(case.side,) * case.dimensions,
+        task="segmentation" if case.voxels else "classification",
     )
     network = build_model(config, seed=0)
     generator = torch.Generator().manual_seed(1)
     number = case.patients * case.images
     images = torch.randn(number, *config.image_shape, generator=generator)
-    labels = torch.randint(0, 2, (number,), generator=generator)
+    labels = torch.randint(0, 2, (number, *network.label_shape), generator=generator)
     flat = torch.from_numpy(network.initial.astype(np.float32))
     # a head of zeros gives nothing back to the layers below: a little of everything instead
     flat = flat + 0.01 * torch.randn(flat.shape, generator=generator)
@@ -122,6 +135,14 @@ def plain(given: Inputs) -> Callable[[], None]:
     return step
 
 
+class PerImage(nn.CrossEntropyLoss):
+    """Cross-entropy whose unreduced form is one value an image, of voxels their mean: what ghost clipping needs."""
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as torch names it
+        losses = super().forward(input, target)
+        return losses.flatten(1).mean(dim=1) if losses.dim() > 1 else losses
+
+
 def opacus(given: Inputs, mode: str) -> Callable[[], None]:
     """Opacus 1.6's own wrappers and optimizers; an unusable mode raises here or in its first step."""
     from opacus.grad_sample import wrap_model
@@ -144,7 +165,7 @@ def opacus(given: Inputs, mode: str) -> Callable[[], None]:
         max_grad_norm=CLIP,
         expected_batch_size=number,
     )
-    criterion: Any = nn.CrossEntropyLoss()
+    criterion: Any = PerImage()
     if mode == "ghost":
         if case.images > 1:
             raise ValueError("ghost clipping knows the norms of single images only")
