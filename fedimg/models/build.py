@@ -45,9 +45,10 @@ NO_CLASSIFIER = SEGMENT - {"segresnet"}
 def extension_digests(config: ModelConfig) -> dict[str, str]:
     """Name → digest of the extension that `config` would run, for a site's policy; {} if built in.
 
-    Nothing is imported. Raises ConfigError for a name that is neither.
+    Nothing is imported. Raises ConfigError for a name that is neither, or a built-in network of another task.
     """
     if config.name in BUILTIN:
+        _check_task(config)
         return {}
     return {config.name: find(GROUP, config.name, tuple(BUILTIN)).digest}
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
-from fedimg.models import ModelConfig, build_model
+from fedimg.models import ModelConfig, build_model, extension_digests
 
 OFFERED = [
     ("densenet121", (32, 32), "classification"),
@@ -132,6 +132,8 @@ def test_sides_that_do_not_come_back_are_refused(name, size, words):
 def test_a_network_without_that_task_is_refused_with_those_that_have_it(name, task, words):
     with pytest.raises(ConfigError, match=words):
         build_model(ModelConfig(name=name, image_size=(32, 32), task=task), 0)
+    with pytest.raises(ConfigError, match=words):  # before any code is imported or data taken in
+        extension_digests(ModelConfig(name=name, image_size=(32, 32), task=task))
     with pytest.raises(
         ConfigError, match=r"model.task to be classification or segmentation; found detection"
     ):
