@@ -6,31 +6,25 @@ them. SQLite in WAL mode with synchronous = FULL: when `append` returns, the ent
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import os
-import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from fedimg.crypto.keys import SigningKey, verify
-from fedimg.durable import sync_folder
 from fedimg.errors import LedgerError
+from fedimg.privacy.chain_file import Row, check_own, connect, copy, made_whole, one_exists, refuse, write_new
+
+__all__ = ["DOMAIN", "START", "Chain", "Head", "follow", "head_of", "link", "refuse"]
 
 DOMAIN = b"fedimg-ledger-v1"
 START = hashlib.sha256(DOMAIN + b" start").digest()
-
-_SCHEMA = """
-CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL,
-                      signature BLOB NOT NULL);
-CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +59,13 @@ def head_of(text: str) -> Head:
     return head
 
 
-def follow(bodies: Iterable[bytes]) -> Iterator[tuple[Head, Head | None]]:
-    """(head behind each entry, the head that it was resumed from).
+def follow(bodies: Iterable[bytes], head: Head | None = None) -> Iterator[tuple[Head, Head | None]]:
+    """(head behind each entry, the head that it was resumed from), from `head` on, or from the beginning.
 
     Numbers have no gap, but where a ledger was recovered: that entry names the head that was seen before
     the loss and stands behind it. Raises LedgerError for one that stands before entries that are there.
     """
-    head = Head(0, START)
+    head = head or Head(0, START)
     for body in bodies:
         resumed = _resumed(body)
         if resumed is not None and resumed.sequence < head.sequence:
@@ -91,14 +85,8 @@ def _resumed(body: bytes) -> Head | None:
         raise refuse("a recovery that no ledger writes") from failure
 
 
-def refuse(
-    found: str, remedy: str = "restore the ledger from its backup; nothing is released until then"
-) -> LedgerError:
-    return LedgerError("a complete, untouched privacy ledger", found, remedy)
-
-
 class Chain:
-    """The entries of one file. One process writes; a second writer's entry makes this one refuse."""
+    """The entries of one file. Processes write one after the other, each behind what it has read and verified."""
 
     def __init__(
         self, connection: sqlite3.Connection, key: SigningKey, bodies: list[bytes], head: Head
@@ -114,9 +102,9 @@ class Chain:
         crash leaves no ledger, and never one without an opening entry.
         """
         if path.exists() or path.with_name(f"{path.name}-wal").exists():
-            raise _one_exists()
-        with _made_whole(path) as partial:
-            _write_new(partial, key, first)
+            raise one_exists()
+        with made_whole(path) as partial:
+            write_new(partial, functools.partial(_first, key, first))
         return cls.open(path, key)
 
     @classmethod
@@ -129,16 +117,16 @@ class Chain:
             LedgerError: there is a ledger here, or the backup does not verify.
         """
         if path.exists():
-            raise _one_exists()
-        with _made_whole(path) as partial:
+            raise one_exists()
+        with made_whole(path) as partial:
             if isinstance(backup, Path):
-                _copy(backup, partial)
+                copy(backup, partial)
             else:
-                _write_new(partial, key, backup[0])
+                write_new(partial, functools.partial(_first, key, backup[0]))
             chain = cls.open(partial, key)
             for body in () if isinstance(backup, Path) else backup[1:]:
-                chain.append(body)
-            chain.append(last(chain))
+                chain.append(functools.partial(_constant, body))
+            chain.append(functools.partial(_constant, last(chain)))
             chain.connection.execute("PRAGMA journal_mode = DELETE")  # one file, log included
             chain.close()
         return cls.open(path, key)
@@ -159,9 +147,8 @@ class Chain:
         Raises:
             LedgerError: missing, unreadable, tampered with, signed by another key, short or forked.
         """
-        if not path.is_file():
-            raise refuse("no ledger file")
-        connection = _connect(path)
+        check_own(path)
+        connection = connect(path)
         try:
             rows = connection.execute(
                 "SELECT sequence, body, digest, signature FROM entries ORDER BY sequence"
@@ -171,29 +158,33 @@ class Chain:
             connection.close()
             raise refuse(f"an unreadable one ({type(failure).__name__})") from failure
         try:
-            bodies, head = _verified(entries, key.public_bytes, known)
+            bodies, head = _verified(entries, key.public_bytes, known, Head(0, START))
         except LedgerError:
             connection.close()
             raise
         return cls(connection, key, bodies, head)
 
-    def append(self, body: bytes) -> Head:
-        """Add one entry; on return it is durable. Raises LedgerError, and then nothing was added."""
+    def append(self, decide: Callable[[Sequence[bytes]], bytes | None]) -> Head:
+        """Add the entry that `decide` returns, if any; on return it is durable. Returns the last entry's head.
+
+        Between reading and writing nobody else writes: what `decide` says rests on every entry that there is.
+
+        Args:
+            decide: given the entries that other processes have added since; they are verified, and in `bodies`.
+
+        Raises:
+            LedgerError: nothing was added. Whatever `decide` raises: likewise.
+        """
         with self._lock:
-            resumed = _resumed(body)
-            before = self.head.sequence if resumed is None else resumed.sequence
-            head = Head(before + 1, link(self.head.digest, body))
-            row = (head.sequence, body, head.digest, self._key.sign(DOMAIN + head.digest))
             try:
                 with self._connection, closing(self._connection.cursor()) as cursor:
                     cursor.execute("BEGIN IMMEDIATE")
-                    last = cursor.execute(
-                        "SELECT sequence, digest FROM entries ORDER BY sequence DESC LIMIT 1"
-                    )
-                    if (last.fetchone() or (0, START)) != (self.head.sequence, self.head.digest):
-                        raise refuse(
-                            "entries written by another process", "stop the other process and open it again"
-                        )
+                    others = self._take_up(cursor)
+                    body = decide(others)
+                    if body is None:
+                        return self.head
+                    ((head, _),) = follow([body], self.head)
+                    row = (head.sequence, body, head.digest, self._key.sign(DOMAIN + head.digest))
                     cursor.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", row)
             except sqlite3.Error as failure:
                 remedy = "free disk space or stop the other process; nothing was released"
@@ -201,6 +192,18 @@ class Chain:
             self.bodies.append(body)
             self.head = head
             return head
+
+    def _take_up(self, cursor: sqlite3.Cursor) -> list[bytes]:
+        """What others have added behind the entry that this process knows as the last."""
+        rows = cursor.execute(
+            "SELECT sequence, body, digest, signature FROM entries WHERE sequence >= ? ORDER BY sequence",
+            (self.head.sequence,),
+        ).fetchall()
+        if not rows or (rows[0][0], rows[0][2]) != (self.head.sequence, self.head.digest):
+            raise refuse("another last entry than the one that was read: it was put back or forked")
+        others, self.head = _verified(rows[1:], self._key.public_bytes, None, self.head)
+        self.bodies += others
+        return others
 
     def close(self) -> None:
         self._connection.close()
@@ -210,73 +213,25 @@ class Chain:
         self._connection.close()
 
 
-def _one_exists() -> LedgerError:
-    return LedgerError("no ledger here yet", "one that exists", "open it: a site has one ledger, for good")
+def _constant(body: bytes, _others: Sequence[bytes]) -> bytes:
+    return body
 
 
-def _discard(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _made_whole(path: Path) -> Iterator[Path]:
-    """Another name to make a ledger under; it gets its own when it is on the disk, or nothing is left of it."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        _discard(path.parent.glob(f".{path.name}.*.partial*"))  # of a crash
-        yield partial
-        os.link(partial, path)  # unlike a rename, never over a ledger that another process made
-        sync_folder(path.parent)
-    except FileExistsError:
-        raise _one_exists() from None
-    except (OSError, sqlite3.Error) as failure:
-        raise refuse(f"a folder that cannot be written ({type(failure).__name__})") from failure
-    finally:
-        _discard(path.parent.glob(f"{partial.name}*"))
-
-
-def _write_new(path: Path, key: SigningKey, first: bytes) -> None:
-    """A closed, synced database of one entry, in one file: the log beside it comes when it is opened."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    digest = link(START, first)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        connection.execute(
-            "INSERT INTO entries VALUES (1, ?, ?, ?)", (first, digest, key.sign(DOMAIN + digest))
-        )
-
-
-def _copy(backup: Path, path: Path) -> None:
-    """An older file with its log, as one file."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    if not backup.is_file():
-        raise refuse("no backup", "name the file that was kept")
-    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
-        source.backup(target)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as failure:
-        connection.close()
-        raise refuse(f"an unreadable one ({type(failure).__name__})") from failure
-    return connection
+def _first(key: SigningKey, body: bytes) -> Row:
+    digest = link(START, body)
+    return 1, body, digest, key.sign(DOMAIN + digest)
 
 
 def _verified(
-    entries: list[tuple[int, bytes, bytes, bytes]], public_key: bytes, known: Head | None
+    entries: list[tuple[int, bytes, bytes, bytes]], public_key: bytes, known: Head | None, last: Head
 ) -> tuple[list[bytes], Head]:
-    for number, entry in enumerate(entries, start=1):
+    """Bodies of entries that stand behind `last`, and the head after them."""
+    for number, entry in enumerate(entries, start=last.sequence + 1):
         if not all(type(value) is bytes for value in entry[1:]):
             raise refuse(f"an entry {number} of another type")
     bodies = [body for _, body, _, _ in entries]
-    head = Head(0, START)
-    for (sequence, _, digest, signature), (head, resumed) in zip(entries, follow(bodies), strict=True):
+    head = last
+    for (sequence, _, digest, signature), (head, resumed) in zip(entries, follow(bodies, last), strict=True):
         number = head.sequence
         if sequence != number or head.digest != digest:
             raise refuse(f"an entry {number} that does not continue the one before it")

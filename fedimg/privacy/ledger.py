@@ -16,7 +16,7 @@ been there since the ledger was opened; single records decide inside who is left
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -24,7 +24,7 @@ from typing import Any, Protocol, Self
 from fedimg.crypto.keys import SigningKey
 from fedimg.errors import BudgetExhausted, LedgerError
 from fedimg.privacy import recovery
-from fedimg.privacy.chain import START, Chain, Head, follow
+from fedimg.privacy.chain import START, Chain, Head, follow, refuse
 from fedimg.privacy.patient_side import PatientSide
 from fedimg.privacy.patients import PatientRecords
 from fedimg.privacy.statement import (
@@ -34,6 +34,7 @@ from fedimg.privacy.statement import (
     LedgerTerms,
     RunSpend,
     Statement,
+    apply,
     replay,
     verify,
 )
@@ -52,11 +53,16 @@ class Declares(Protocol):
 
 
 class Ledger(PatientSide):
-    """See the module. One process writes at a time."""
+    """See the module.
+
+    Several processes may hold one ledger open, for a run each: every decision is made alone with the file and
+    on every entry that there is. A second process that writes for the same run makes this one refuse.
+    """
 
     def __init__(self, chain: Chain, key: SigningKey) -> None:
         self._chain, self._key = chain, key
         self._terms, self._runs, self._lost = replay(chain.bodies)
+        self._replayed = len(chain.bodies)
         committed = _last_commitment(chain)
         self._patients = PatientRecords(chain.connection, key, new=committed is None)
         if committed is not None:
@@ -141,34 +147,23 @@ class Ledger(PatientSide):
             BudgetExhausted: the plan does not fit what is left.
             LedgerError: the run is closed, or was reserved with another plan.
         """
-        known = self._runs.get(run)
-        if known is not None:
-            if known.closed or known.plan != plan.digest:
-                found = "a closed one" if known.closed else "another plan"
-                raise LedgerError(f"run {run} to be open with this plan", found, "start a new run")
-            self._active = run
-            return
         spend = RunSpend(run, plan.digest, {a.release: a for a in plan.allowances})
-        cost, left = spend.rho(self._terms.order), self.remaining
-        if not cost <= left:
-            raise BudgetExhausted(
-                f"a plan costing at most {left:.4g} at Rényi order {self._terms.order}",
-                f"{cost:.4g}",
-                "ask for a smaller ε or fewer rounds; this site's ledger has no more to give",
-            )
-        allowances = [
-            {
-                "release": a.release,
-                "noise": a.noise_multiplier,
-                "rate": a.sampling_rate,
-                "count": a.count,
-                "retries": a.retries,
-                "role": a.role,
-            }
-            for a in plan.allowances
-        ]
-        _append(self._chain, "reserve", {"run": run, "plan": plan.digest, "allowances": allowances})
-        self._runs[run] = spend
+
+        def reservation() -> bytes | None:
+            if (known := self._runs.get(run)) is not None:
+                _check_open(known, plan.digest)
+                return None
+            cost, left = spend.rho(self._terms.order), self.remaining
+            if not cost <= left:
+                raise BudgetExhausted(
+                    f"a plan costing at most {left:.4g} at Rényi order {self._terms.order}",
+                    f"{cost:.4g}",
+                    "ask for a smaller ε or fewer rounds; this site's ledger has no more to give",
+                )
+            return _entry("reserve", {"run": run, "plan": plan.digest, "allowances": _written(plan)})
+
+        self._active = None
+        self._append(reservation)
         self._active = run
 
     def charge(self, plan_digest: str, release: str) -> str:
@@ -179,34 +174,65 @@ class Ledger(PatientSide):
 
         Raises:
             BudgetExhausted: everything declared, retries included, is spent.
-            LedgerError: no such plan is reserved, or the entry could not be made durable.
+            LedgerError: no such plan is reserved, another process has written for this run, or the entry could
+                not be made durable.
         """
-        run = self._runs.get(self._active or "")
-        if run is None or run.plan != plan_digest or run.closed or release not in run.allowances:
-            raise LedgerError(
-                "a release of the reserved plan", "another one", "reserve the plan before round 1"
-            )
-        charged = run.charged.get(release, 0)
-        if charged >= run.allowances[release].most:
-            raise BudgetExhausted(
-                f"at most {run.allowances[release].most} releases of kind {release} in this run",
-                "one more",
-                "start a new run; the declared releases and retries are spent",
-            )
-        self._patients.refresh()
-        committed = self._patients.commitment(self._chain.head.digest)
-        head = _append(self._chain, "charge", {"run": run.run, "release": release, "patients": committed})
-        run.charged[release] = charged + 1
-        return head.name
+
+        def charged() -> bytes:
+            run = self._runs.get(self._active or "")
+            if run is None or run.plan != plan_digest or run.closed or release not in run.allowances:
+                raise LedgerError(
+                    "a release of the reserved plan", "another one", "reserve the plan before round 1"
+                )
+            if run.charged.get(release, 0) >= run.allowances[release].most:
+                raise BudgetExhausted(
+                    f"at most {run.allowances[release].most} releases of kind {release} in this run",
+                    "one more",
+                    "start a new run; the declared releases and retries are spent",
+                )
+            self._patients.refresh()
+            committed = self._patients.commitment(self._chain.head.digest)
+            return _entry("charge", {"run": run.run, "release": release, "patients": committed})
+
+        return self._append(charged).name
 
     def close(self, run: str) -> None:
         """End a run: what it reserved and did not spend is free again. Closing twice changes nothing."""
-        spend = self._runs.get(run)
-        if spend is None:
-            raise LedgerError("a reserved run", "none of that name", "see `fedimg ledger show`")
-        if not spend.closed:
-            _append(self._chain, "close", {"run": run})
-            spend.closed = True
+
+        def closed() -> bytes | None:
+            spend = self._runs.get(run)
+            if spend is None:
+                raise LedgerError("a reserved run", "none of that name", "see `fedimg ledger show`")
+            return None if spend.closed else _entry("close", {"run": run})
+
+        self._append(closed)
+
+    def _append(self, decide: Callable[[], bytes | None]) -> Head:
+        """Add what is decided once everything that other processes have added is taken up."""
+        added: list[bytes] = []
+
+        def after(others: Sequence[bytes]) -> bytes | None:
+            if self._replayed != len(self._chain.bodies):
+                self._terms, self._runs, self._lost = replay(self._chain.bodies)
+                self._replayed = len(self._chain.bodies)
+            self._refuse_second_writer(others)
+            body = decide()
+            added.extend(() if body is None else (body,))
+            return body
+
+        head = self._chain.append(after)
+        for body in added:
+            apply(self._runs, json.loads(body))
+            self._replayed += 1
+        return head
+
+    def _refuse_second_writer(self, others: Sequence[bytes]) -> None:
+        if any(json.loads(body).get("run") == self._active for body in others):
+            self._active = None
+            raise refuse(
+                "entries for this run written by another process",
+                "stop the other process and open it again",
+            )
 
     def extract(self) -> bytes:
         """The whole ledger as signed JSON, for the run folder and for auditors; no patient data in it."""
@@ -241,8 +267,25 @@ def _last_commitment(chain: Chain) -> tuple[str, bytes] | None:
     return None
 
 
-def _append(chain: Chain, kind: str, values: Mapping[str, Any]) -> Head:
-    return chain.append(_entry(kind, values))
+def _check_open(known: RunSpend, digest: str) -> None:
+    """Raises LedgerError where a run cannot go on."""
+    if known.closed or known.plan != digest:
+        found = "a closed one" if known.closed else "another plan"
+        raise LedgerError(f"run {known.run} to be open with this plan", found, "start a new run")
+
+
+def _written(plan: Declares) -> list[dict[str, Any]]:
+    return [
+        {
+            "release": a.release,
+            "noise": a.noise_multiplier,
+            "rate": a.sampling_rate,
+            "count": a.count,
+            "retries": a.retries,
+            "role": a.role,
+        }
+        for a in plan.allowances
+    ]
 
 
 def _entry(kind: str, values: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.errors import LedgerError
+from fedimg.errors import BudgetExhausted, LedgerError
 from fedimg.privacy.chain import START, link
 from fedimg.privacy.ledger import Allowance, Ledger, LedgerTerms
 
@@ -122,14 +122,70 @@ def test_a_rollback_and_a_fork_show_by_the_head_seen_before(ledger, tmp_path, si
         reopened(tmp_path, signing_key, known_head=seen)
 
 
-def test_a_second_writer_makes_the_first_refuse(ledger, tmp_path, signing_key):
+@pytest.fixture
+def other(ledger, tmp_path, signing_key):
+    """The same ledger in another process, as far as it can tell."""
     ledger.reserve("a", Plan())
-    other = Ledger.open(tmp_path / "l.sqlite", signing_key)
+    opened = Ledger.open(tmp_path / "l.sqlite", signing_key)
+    yield opened
+    opened.disconnect()
+
+
+def test_a_second_writer_for_the_same_run_makes_the_first_refuse(ledger, other):
+    other.reserve("a", Plan())
+    other.charge("plan", "train")
+    for _ in range(2):  # and does not take it up again by itself
+        with pytest.raises(
+            LedgerError, match=r"entries for this run written by another|reserve the plan before"
+        ):
+            ledger.charge("plan", "train")
+    assert ledger.statement.runs["a"].charged == {"train": 1}
+    ledger.reserve("a", Plan())
+    ledger.charge("plan", "train")
+    assert ledger.statement.runs["a"].charged == {"train": 2}
+
+
+def test_runs_of_two_processes_take_turns_on_one_chain(ledger, other, tmp_path, signing_key):
+    """Each decides on every entry that there is, whoever wrote it."""
     other.reserve("b", Plan("other"))
-    other.disconnect()
-    with pytest.raises(LedgerError, match="entries written by another process"):
+    for turn in (ledger, other, other, ledger):
+        turn.charge("plan" if turn is ledger else "other", "train")
+    other.close("b")
+    ledger.close("a")
+    statement = reopened(tmp_path, signing_key).statement
+    assert {name: run.charged["train"] for name, run in statement.runs.items()} == {"a": 2, "b": 2}
+    assert statement.head.sequence == 1 + 2 + 4 + 2
+    assert ledger.statement.committed == pytest.approx(statement.committed)
+
+
+def test_what_another_process_has_reserved_does_not_fit_twice(ledger, other):
+    """The budget at order 8 is 10 − conv; both runs fit alone, not together."""
+    most = int(ledger.remaining)  # one release at σ = 2 costs 1
+    other.reserve("b", Plan("other", count=most - 1, retries=0, noise=2.0))
+    with pytest.raises(BudgetExhausted, match="a plan costing at most"):
+        ledger.reserve("c", Plan("third", count=2, retries=0, noise=2.0))
+    assert set(ledger.statement.runs) == {"a", "b"}
+    with pytest.raises(LedgerError, match="reserve the plan before round 1"):
+        ledger.charge("third", "train")
+
+
+def test_a_file_that_was_put_back_under_an_open_ledger_is_not_written_on(ledger, other, tmp_path):
+    """Entries that this process has written itself are gone."""
+    ledger.charge("plan", "train")
+    damage(tmp_path / "l.sqlite", "DELETE FROM entries WHERE sequence = 3")
+    with pytest.raises(LedgerError, match="put back or forked"):
         ledger.charge("plan", "train")
-    assert ledger.statement.runs["a"].charged == {}
+
+
+def test_a_link_and_a_file_that_others_may_read_are_no_ledger(ledger, tmp_path, signing_key):
+    ledger.disconnect()
+    file, link_there = tmp_path / "l.sqlite", tmp_path / "link.sqlite"
+    link_there.symlink_to(file)
+    with pytest.raises(LedgerError, match="found a link"):
+        Ledger.open(link_there, signing_key)
+    file.chmod(0o640)
+    with pytest.raises(LedgerError, match="found one of mode 0640"):
+        Ledger.open(file, signing_key)
 
 
 def test_entries_cannot_be_changed_through_the_connection(ledger, tmp_path):

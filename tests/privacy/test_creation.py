@@ -11,7 +11,7 @@ import pytest
 
 from fedimg.crypto.keys import SigningKey
 from fedimg.errors import LedgerError
-from fedimg.privacy import chain
+from fedimg.privacy import chain, chain_file
 from fedimg.privacy.ledger import Ledger, LedgerTerms
 
 TERMS = LedgerTerms(10.0, 1e-5, 8)
@@ -19,14 +19,14 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from fedimg.crypto.keys import SigningKey
-from fedimg.privacy import chain
+from fedimg.privacy import chain, chain_file
 from fedimg.privacy.ledger import Ledger, LedgerTerms
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 place, name, ledger, key = sys.argv[1:]
-setattr({"chain": chain, "os": chain.os, "key": SigningKey}[place], name, die)
+setattr({"chain": chain, "file": chain_file, "os": chain_file.os, "key": SigningKey}[place], name, die)
 Ledger.create(Path(ledger), SigningKey.load(Path(key)), LedgerTerms(10.0, 1e-5, 8))
 """
 
@@ -41,8 +41,8 @@ def key(tmp_path):
     [
         ("key", "sign", False),  # the tables are there, the opening entry is not
         ("os", "link", False),  # whole, but under its other name
-        ("chain", "sync_folder", True),
-        ("chain", "_connect", True),  # about to be opened for the first time
+        ("file", "sync_folder", True),
+        ("chain", "connect", True),  # about to be opened for the first time
     ],
 )
 def test_a_kill_at_any_step_leaves_no_half_made_ledger(tmp_path, key, place, name, made):
@@ -65,15 +65,15 @@ def test_a_kill_at_any_step_leaves_no_half_made_ledger(tmp_path, key, place, nam
 def test_of_two_that_make_a_ledger_at_once_one_is_refused(tmp_path, key, monkeypatch):
     """Both saw that there was none; the second to finish must not replace the first."""
     path = tmp_path / "ledger.sqlite"
-    write = chain._write_new
+    write = chain.write_new
 
-    def overtaken(partial, signing_key, first):
-        write(partial, signing_key, first)
-        monkeypatch.setattr(chain, "_write_new", write)
-        Ledger.create(tmp_path / "other.sqlite", signing_key, LedgerTerms(5.0, 1e-5, 8)).disconnect()
+    def overtaken(partial, first):
+        write(partial, first)
+        monkeypatch.setattr(chain, "write_new", write)
+        Ledger.create(tmp_path / "other.sqlite", key, LedgerTerms(5.0, 1e-5, 8)).disconnect()
         os.rename(tmp_path / "other.sqlite", path)  # noqa: PTH104 - the other process's name for it
 
-    monkeypatch.setattr(chain, "_write_new", overtaken)
+    monkeypatch.setattr(chain, "write_new", overtaken)
     with pytest.raises(LedgerError, match="no ledger here yet; found one that exists"):
         Ledger.create(path, key, TERMS)
     ledger = Ledger.open(path, key)
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_left_clean(tmp_path, key
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chain.os, "link", full)
+    monkeypatch.setattr(chain_file.os, "link", full)
     with pytest.raises(LedgerError, match="a folder that cannot be written"):
         Ledger.create(tmp_path / "ledger.sqlite", key, TERMS)
     assert [p.name for p in tmp_path.iterdir()] == ["signing.key"]

@@ -174,7 +174,7 @@ def test_an_altered_extract_is_refused(ledger, signing_key):
 
 
 def test_entries_that_no_ledger_writes_are_refused_even_when_signed(ledger, tmp_path, signing_key):
-    ledger._chain.append(b'{"kind":"charge","run":"never reserved","release":"train"}')
+    ledger._chain.append(lambda _: b'{"kind":"charge","run":"never reserved","release":"train"}')
     ledger.disconnect()
     with pytest.raises(LedgerError, match="entries that no ledger writes"):
         reopened(tmp_path, signing_key)

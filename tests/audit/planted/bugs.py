@@ -363,7 +363,7 @@ def redone_uncharged():
 
 def rolled_back():
     verified = chain._verified
-    return [(chain, "_verified", lambda entries, key, _known: verified(entries, key, None))]
+    return [(chain, "_verified", lambda entries, key, _known, last: verified(entries, key, None, last))]
 
 
 def cheaper():
