@@ -9,6 +9,7 @@ home/              of a site that trains; never in a checkout
   ledger-keys.jsonl  by what the ledger knows each released patient (0600), in no receipt
   report.html      counts and pictures, confidential       operator.log  refusals and faults
   cache/           decoded volumes
+  of a site's further study: no keys and no ledger; home.json names the first home, which has them
 
 out/               of `fedimg deidentify run IN OUT deid.key=FILE`; the key stays outside
   deid.json        version, identity, project, public key
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import stat
 from collections.abc import Collection
@@ -29,6 +29,7 @@ from typing import Any, Self
 
 from fedimg.crypto.keys import SigningKey, SiteKey, write_secret
 from fedimg.errors import ConfigError, DataError
+from fedimg.shared_site import FIELD, FirstHome, state_folder
 
 _VERSION = 1
 _UNFINISHED = "deid.json-new"
@@ -73,9 +74,7 @@ class ReleaseFolder:
 
 def anchor_path(identity: str) -> Path:
     """`$FEDIMG_STATE_DIR` or `$XDG_STATE_HOME/fedimg` or `~/.local/state/fedimg`, below it the folder's own file."""
-    own, xdg = os.environ.get("FEDIMG_STATE_DIR"), os.environ.get("XDG_STATE_HOME")
-    state = Path(own) if own else (Path(xdg) if xdg else Path.home() / ".local" / "state") / "fedimg"
-    return state / "receipts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    return state_folder() / "receipts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,14 @@ class SiteHome(ReleaseFolder):
     Attributes:
         simulated: a virtual site of `fedimg simulate`, never a hospital.
         insecure: its key follows from a text that stands in the configuration.
+        first: the site's first home, where keys and ledger lie; None: it is this one.
+        identity: random, made with a further home; "" for a first one, which its public key identifies.
     """
 
     simulated: bool
     insecure: bool = False
+    first: Path | None = None
+    identity: str = ""
 
     @property
     def cache(self) -> Path:
@@ -97,7 +100,9 @@ class SiteHome(ReleaseFolder):
     @property
     def anchor(self) -> Path | None:
         """None at a simulated site: it is made and thrown away with its run."""
-        return None if self.simulated else super().anchor
+        if self.simulated:
+            return None
+        return anchor_path(self.identity) if self.identity else super().anchor
 
     @property
     def labels(self) -> Path:
@@ -105,7 +110,8 @@ class SiteHome(ReleaseFolder):
 
     @property
     def ledger(self) -> Path:
-        return self.root / "ledger.sqlite"
+        """The site's: one for all its homes."""
+        return (self.first or self.root) / "ledger.sqlite"
 
     @property
     def ledger_keys(self) -> Path:
@@ -125,14 +131,7 @@ class SiteHome(ReleaseFolder):
         Keys of a making that was interrupted before its end are taken up: nothing was done with them.
         Raises DataError where a home exists already, or the folder holds anything else.
         """
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(not _left_unfinished(path, _FOLDERS, _KEYS) for path in root.iterdir()):
-            raise DataError(
-                "an empty folder for a new home", "one with files in it", "open it, or name another folder"
-            )
-        root.chmod(0o700)
-        for name in _FOLDERS:
-            (root / name).mkdir(mode=0o700, exist_ok=True)
+        _make_folders(root, _FOLDERS, _KEYS)
         own, signing = (root / name for name in _KEYS)
         if insecure_seed is not None:
             if not simulated:
@@ -147,16 +146,60 @@ class SiteHome(ReleaseFolder):
         return cls(root, site_key, signing_key, simulated, insecure_seed is not None)
 
     @classmethod
+    def create_beside(cls, root: Path, first: Self) -> Self:
+        """Make a further home of the site of `first`, for another study: the same keys, the same ledger.
+
+        Raises DataError where `root` holds anything, or `first` is simulated.
+        """
+        if first.simulated:
+            raise DataError("the home of a real site", "a simulated one", "name a home of `fedimg site init`")
+        _make_folders(root, _FOLDERS, ())
+        named = FirstHome.of(first.first or first.root, first.signing_key.public_bytes)
+        marker = {
+            "simulated": False,
+            "version": _VERSION,
+            FIELD: named.as_json(),
+            "identity": secrets.token_hex(16),
+        }
+        write_secret(root / "home.json", json.dumps(marker).encode())
+        return cls.open(root)
+
+    @classmethod
     def open(cls, root: Path) -> Self:
-        """Open an existing home. Raises DataError where it is missing, unfinished or readable by others."""
+        """Open an existing home. Raises DataError where it is missing, unfinished or readable by others.
+
+        The same for the site's first home, where this one refers to it.
+        """
         remedy = "make one with `fedimg site init`, or name the folder that holds it"
         marker = _marker(root, "home.json", "a site's home folder", remedy)
         if type(marker.get("simulated")) is not bool:
             raise DataError("a site's home folder", "none, or an unfinished one", remedy)
         for name in _FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
+        if (named := FirstHome.read(marker)) is not None:
+            first = cls.open(named.root)
+            if first.first is not None or first.simulated:
+                raise DataError("a site's first home", "a further or simulated one", remedy)
+            named.check(first.signing_key.public_bytes)
+            identity = str(marker.get("identity") or "")
+            return cls(root, first.site_key, first.signing_key, False, False, first.root, identity)
         keys = SiteKey.load(root / "site.key"), SigningKey.load(root / "signing.key")
         return cls(root, *keys, marker["simulated"], marker.get("insecure") is True)
+
+
+def _make_folders(
+    root: Path,
+    folders: Collection[str],
+    files: Collection[str],
+    expected: str = "an empty folder for a new home",
+) -> None:
+    """Make a folder (0700) and those in it, or take up an interrupted making. Raises DataError for other files."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(not _left_unfinished(path, folders, files) for path in root.iterdir()):
+        raise DataError(expected, "one with files in it", "name another folder")
+    root.chmod(0o700)
+    for name in folders:
+        (root / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def _left_unfinished(path: Path, folders: Collection[str], files: Collection[str]) -> bool:
@@ -200,16 +243,8 @@ class OutFolder(ReleaseFolder):
     @classmethod
     def create(cls, root: Path, site_key: SiteKey, project: str) -> Self:
         """Make the folder (0700). Raises DataError where it holds anything."""
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(not _left_unfinished(path, _OUT_FOLDERS, (_UNFINISHED,)) for path in root.iterdir()):
-            raise DataError(
-                "a new or empty folder, or the output of an earlier run",
-                "a folder with other files in it",
-                "name another folder",
-            )
-        root.chmod(0o700)
-        for name in _OUT_FOLDERS:
-            (root / name).mkdir(mode=0o700, exist_ok=True)
+        expected = "a new or empty folder, or the output of an earlier run"
+        _make_folders(root, _OUT_FOLDERS, (_UNFINISHED,), expected)
         key, identity = _receipt_key(site_key, project), secrets.token_hex(16)
         marker = {
             "identity": identity,

@@ -1,6 +1,7 @@
 """For every test: one thread, no telemetry, examples that come again, and the real files where they are."""
 
 import os
+import shutil
 
 # Before torch, flwr and ray are imported anywhere.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -28,6 +29,12 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 def state_of_this_machine(tmp_path_factory):
     """What was seen of receipts is noted apart from the user's own notes."""
     os.environ["FEDIMG_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def no_site_was_made_on_this_machine(state_of_this_machine):
+    """Each test begins on a machine that knows of no site; `fedimg site init` makes the second one explicit."""
+    shutil.rmtree(Path(os.environ["FEDIMG_STATE_DIR"]) / "sites", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

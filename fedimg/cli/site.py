@@ -9,12 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedimg.cli.console import print_json, print_table, verb_parser
+from fedimg.cli.console import print_json, print_table, say, verb_parser
 from fedimg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedimg.home import SiteHome
+    from fedimg.privacy.ledger import LedgerTerms
+    from fedimg.privacy.policy import SitePolicy
 
+_EPSILON_MAX = 10.0
 _DELTA = 1e-5  # of a ledger whose site says nothing else
 # What a home holds only after its ledger was made.
 _OF_WORK = ("ledger.sqlite", "ledger.sqlite-wal", "plans", "outbox", "receipts.jsonl", "operator.log")
@@ -29,11 +32,25 @@ def run(argv: Sequence[str]) -> int:
     init.add_argument(
         "--patients", type=int, required=True, help="this site's rounded number of patients; public"
     )
-    init.add_argument("--epsilon-max", type=float, default=10.0, help="what all runs ever may cost a patient")
+    init.add_argument(
+        "--epsilon-max", type=float, help=f"what all runs ever may cost a patient; {_EPSILON_MAX:g} if absent"
+    )
     init.add_argument(
         "--delta",
         type=float,
         help=f"of that promise; the smaller of 1/(10 · patients) and {_DELTA:g} if absent",
+    )
+    whose = init.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--site",
+        type=Path,
+        metavar="HOME",
+        help="a home of the same site: the new one is for another study, with its keys and its ledger",
+    )
+    whose.add_argument(
+        "--another-site",
+        action="store_true",
+        help="of which no patient can be a patient of the sites made here before; it gets a ledger of its own",
     )
     log = actions.add_parser("log", help="refusals and faults, for the site's own operator")
     log.add_argument("home", type=Path, help="a site's home folder")
@@ -54,25 +71,92 @@ def _init(arguments: Any) -> int:
         raise ConfigError(
             "--patients of at least 1", str(arguments.patients), "declare the site's rounded size"
         )
-    import math
+    if arguments.site is not None:
+        return _further(arguments)
+    from fedimg import shared_site
+    from fedimg.durable import write_durably
+    from fedimg.privacy.ledger import Ledger
 
+    written, policy = _policy(arguments.patients)
+    terms = _terms(arguments, policy)
+    state = shared_site.state_folder()
+    with shared_site.alone(state):
+        if not arguments.another_site:
+            shared_site.check_only(state, arguments.home)
+        home = _home(arguments.home)
+        write_durably(home.policy, written)
+        shared_site.note(state, shared_site.FirstHome.of(home.root, home.signing_key.public_bytes))
+        Ledger.create(home.ledger, home.signing_key, terms).disconnect()
+    sys.stdout.write(
+        f"home {arguments.home}\nledger: ε ≤ {terms.epsilon_max:g} at δ = {terms.delta:g} for all runs together\n"
+        f"public key {home.signing_key.public_bytes.hex()}\nread and edit {home.policy}\n"
+    )
+    return 0
+
+
+def _further(arguments: Any) -> int:
+    """A home for another study of a site: refused unless the site's ledger is there and verifies."""
+    from fedimg.durable import write_durably
+    from fedimg.home import SiteHome
+    from fedimg.privacy.ledger import Ledger
+
+    if arguments.epsilon_max is not None or arguments.delta is not None:
+        raise ConfigError(
+            "no --epsilon-max and no --delta beside --site",
+            "one of them",
+            "leave it out: what the site's ledger promises was fixed when it was opened",
+        )
+    written, policy = _policy(arguments.patients)
+    first = SiteHome.open(arguments.site)
+    ledger = Ledger.open(first.ledger, first.signing_key)
+    statement = ledger.statement
+    ledger.disconnect()
+    root = arguments.home
+    begun = (root / "home.json").exists() and not (root / "policy.yaml").exists()
+    home = SiteHome.open(root) if begun else SiteHome.create_beside(root, first)
+    if home.ledger != first.ledger:
+        raise DataError("a home of this site", "one of another site", "name another folder")
+    write_durably(home.policy, written)
+    terms = statement.terms
+    if terms.delta > policy.largest_delta * (1 + 1e-9):
+        say(
+            f"the site's ledger promises δ = {terms.delta:g}, more than 1/(10 · patients) of this study; each run's "
+            f"own δ is held to {policy.largest_delta:.3g}"
+        )
+    sys.stdout.write(
+        f"home {root}\nledger of {first.ledger.parent}: ε ≤ {terms.epsilon_max:g} at δ = {terms.delta:g} for all runs "
+        f"together; spent or reserved {statement.epsilon_spent:.4g}, left {statement.epsilon_left:.4g}\n"
+        f"public key {home.signing_key.public_bytes.hex()}\nread and edit {home.policy}\n"
+    )
+    return 0
+
+
+def _policy(patients: int) -> tuple[str, SitePolicy]:
+    """The shipped policy for a site of this declared size, as text and as read."""
     import yaml
 
-    from fedimg.durable import write_durably
-    from fedimg.privacy.events import Event
-    from fedimg.privacy.ledger import Ledger, LedgerTerms
-    from fedimg.privacy.policy import SitePolicy, rounded_down
-    from fedimg.privacy.renyi import best_order
+    from fedimg.privacy.policy import SitePolicy
 
     template = (files("sites") / "policies" / "default.yaml").read_text("utf-8")
-    written = re.sub(
-        r"(?m)^declared_patients: *\d+", f"declared_patients: {arguments.patients}", template, count=1
-    )
+    written = re.sub(r"(?m)^declared_patients: *\d+", f"declared_patients: {patients}", template, count=1)
     policy = SitePolicy.from_mapping(yaml.safe_load(written))
-    if policy.declared_patients != arguments.patients:
+    if policy.declared_patients != patients:
         raise ConfigError("a shipped policy with declared_patients", "none", "install fedimg again")
-    if not (math.isfinite(arguments.epsilon_max) and arguments.epsilon_max > 0):
-        raise ConfigError("--epsilon-max above 0", f"{arguments.epsilon_max:g}", "give a positive number")
+    return written, policy
+
+
+def _terms(arguments: Any, policy: SitePolicy) -> LedgerTerms:
+    """What a new ledger promises. Raises ConfigError for what the policy forbids."""
+    import math
+
+    from fedimg.privacy.events import Event
+    from fedimg.privacy.ledger import LedgerTerms
+    from fedimg.privacy.policy import rounded_down
+    from fedimg.privacy.renyi import best_order
+
+    epsilon_max = _EPSILON_MAX if arguments.epsilon_max is None else arguments.epsilon_max
+    if not (math.isfinite(epsilon_max) and epsilon_max > 0):
+        raise ConfigError("--epsilon-max above 0", f"{epsilon_max:g}", "give a positive number")
     most = policy.largest_delta
     delta = min(_DELTA, most) if arguments.delta is None else arguments.delta
     if not 0 < delta <= most * (1 + 1e-9):
@@ -83,16 +167,7 @@ def _init(arguments: Any) -> int:
             f"leave --delta out, or give {rounded_down(most):g} or less",
         )
     # The order is fixed for the ledger's life: best for steps at σ = 1 that sample a tenth.
-    order = best_order(arguments.epsilon_max, delta, [Event(1.0, 0.1, 1)])
-    terms = LedgerTerms(arguments.epsilon_max, delta, order)
-    home = _home(arguments.home)
-    write_durably(home.policy, written)
-    Ledger.create(home.ledger, home.signing_key, terms).disconnect()
-    sys.stdout.write(
-        f"home {arguments.home}\nledger: ε ≤ {terms.epsilon_max:g} at δ = {delta:g} for all runs together\n"
-        f"public key {home.signing_key.public_bytes.hex()}\nread and edit {home.policy}\n"
-    )
-    return 0
+    return LedgerTerms(epsilon_max, delta, best_order(epsilon_max, delta, [Event(1.0, 0.1, 1)]))
 
 
 def _home(root: Path) -> SiteHome:

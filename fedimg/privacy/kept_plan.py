@@ -37,6 +37,12 @@ def reserved(
     """
     plan = kept(path, request, terms)
     if plan is None:
+        if run_id in ledger.statement.runs:
+            raise LedgerError(
+                "a run that this site's ledger does not know yet",
+                "one that was reserved without this home's plan, for another home of the site or before a loss",
+                "a site takes part in a run with one home; start a new run",
+            )
         plan = make_plan(request, policy, ledger)
         if first is not None:
             first()

@@ -156,7 +156,7 @@ def test_an_extract_verifies_without_the_home_and_a_changed_one_does_not(home, t
 
 
 def test_an_extract_of_another_site_is_not_taken_for_this_one(home, tmp_path, capsys):
-    assert main(["site", "init", str(tmp_path / "other"), "--patients", "250"]) == 0
+    assert main(["site", "init", str(tmp_path / "other"), "--patients", "250", "--another-site"]) == 0
     assert main(["ledger", "export", str(tmp_path / "other"), str(tmp_path / "x.json")]) == 0
     key = SiteHome.open(home).signing_key.public_bytes.hex()
     assert main(["ledger", "verify", str(tmp_path / "x.json"), "--key", key]) == 3

@@ -104,7 +104,7 @@ def test_an_output_is_opened_with_its_own_key_only(filled, key, tmp_path):
         OutFolder.open(filled.root, SiteKey.from_bytes(b"y" * 32))
     with pytest.raises(DataError, match="an output folder of"):
         OutFolder.open(tmp_path, key)
-    with pytest.raises(DataError, match="found a folder with other files in it"):
+    with pytest.raises(DataError, match="found one with files in it"):
         OutFolder.create(filled.root, key, "trial")
 
 
