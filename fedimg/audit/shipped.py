@@ -81,6 +81,11 @@ class ShippedMechanism(Mechanism):
 
     name = "fedimg"
 
+    @property
+    def session(self) -> type[ShippedSession]:
+        """Which of the shipped releases is looked at."""
+        return ShippedSession
+
     def __init__(self, request: PrivacyRequest | None = None) -> None:
         self.request = request or PrivacyRequest()
         # what lies there is generated; memory spares the disk a few hundred syncs
@@ -128,7 +133,7 @@ class ShippedMechanism(Mechanism):
             self._places[site] = _Place.new(Path(self._folder.name) / f"site-{len(self._places)}")
         self._runs += 1
         plan, keys = self.plan(setting), LedgerKeys(self._site_key)
-        return ShippedSession(
+        return self.session(
             _Run(self._places[site], site, f"run-{self._runs}", plan, setting, units, entropy, keys)
         )
 
@@ -171,18 +176,24 @@ class _Run:
     def declared(self) -> Any:
         if self.plan.noise_multiplier >= LEAST_NOISE_MULTIPLIER:
             return self.plan
-        (train,) = self.plan.allowances
-        ordinary = Allowance(train.release, 1.0, train.sampling_rate, train.count, train.retries, train.role)
-        return _Declared(self.plan.digest, (ordinary,))
+        ordinary = tuple(replace(allowance, noise_multiplier=1.0) for allowance in self.plan.allowances)
+        return _Declared(self.plan.digest, ordinary)
 
 
 class ShippedSession(Session):
-    """One site's rounds. Sites share a ledger between sessions, as runs do."""
+    """One site's rounds. Sites share a ledger between sessions, as runs do. `release`: the kind that is made."""
+
+    release = TRAIN
 
     def __init__(self, run: _Run) -> None:
         self.run = run
         run.place.ledger.reserve(run.name, run.declared)
-        keys = {TRAIN: [run.keys.of_unit(unit) for unit in run.dataset.patient_keys]}
+        self._enrol()
+
+    def _enrol(self) -> None:
+        run = self.run
+        keys: dict[str, list[str]] = {allowance.release: [] for allowance in run.plan.allowances}
+        keys[self.release] = [run.keys.of_unit(unit) for unit in run.dataset.patient_keys]
         self._roll = Roll.enrolled(run.place.ledger, run.name, run.declared, keys, run.keys.digest)
 
     @property
@@ -210,7 +221,7 @@ class ShippedSession(Session):
         run = self.run
         run.rounds += 1
         run.place.ledger.reserve(run.name, run.declared)  # another session may have been the active one
-        entropy = run.entropy or source_of(None, run.site, f"round-{run.rounds}", "train")
+        entropy = self._entropy(run.rounds, "train")
         loss, present = PatientLoss(example_loss=first_logit), partial(self._roll.present, TRAIN)
         session = ReleaseSession(run.plan, run.place.ledger, entropy, loss, present)
         config = LocalTraining(learning_rate=1.0, local_steps=steps)
@@ -218,17 +229,24 @@ class ShippedSession(Session):
         vector = training.private_update(DotProduct(run.setting.size), start, dataset, session, config)
         return NoisedUpdate(run.site, run.rounds, "update", vector, session.releases)
 
+    def _entropy(self, round_number: int, task: str) -> Entropy:
+        return self.run.entropy or source_of(None, self.run.site, f"round-{round_number}", task)
+
+    def _begin(self, dataset: SiteDataset) -> None:
+        """A step on data that may end the process."""
+        self._round(dataset, 1)
+
     def restart(self) -> Session:
         run = self.run
         run.place.ledger.disconnect()
         run.place.ledger = run.place.reopened()
-        return ShippedSession(run)
+        return type(self)(run)
 
     def crash(self) -> Session:
         run, data = self.run, self.run.dataset
         dying = DyingDataset(data.images, data.labels, data.patient_keys, data.first_image)
         try:
-            self._round(dying, 1)
+            self._begin(dying)
         except ProcessEnds:
             folder = run.place.folder.with_name(f"{run.place.folder.name}-after-{run.name}")
             shutil.copytree(run.place.folder, folder)
@@ -237,7 +255,7 @@ class ShippedSession(Session):
         run.place.ledger.disconnect()
         run.place.folder = folder
         run.place.ledger = run.place.reopened()
-        return ShippedSession(run)
+        return type(self)(run)
 
     def recorded(self) -> Recorded:
         run = self.run
@@ -247,9 +265,9 @@ class ShippedSession(Session):
             names = _names(ledger, run.name)
         finally:
             ledger.disconnect()
-        (allowance,) = spend.allowances.values()
+        allowance = spend.allowances[self.release]
         return Recorded(
-            sum(spend.charged.values()), allowance.noise_multiplier, allowance.sampling_rate, names
+            spend.charged.get(self.release, 0), allowance.noise_multiplier, allowance.sampling_rate, names
         )
 
     def roll_back(self) -> bool:

@@ -5,6 +5,7 @@ Entropy is seeded here, so nothing fails by chance; `scripts/study_battery.py` r
 
 import importlib.util
 import json
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,25 @@ def test_the_verb_says_pass_in_json_and_writes_a_page(tmp_path, capsys, clean, m
     assert set(said["checks"][0]) == {"name", "verdict", "p", "detail"}
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") >= 3
+    assert stat.S_IMODE((tmp_path / "page.html").stat().st_mode) == 0o600
     assert "noise.scale" in page
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(battery, "run", lambda _mechanism: pytest.fail("the battery ran"))
+    assert cli.main(["audit", "battery", "--report", str(tmp_path / "none" / "page.html")]) == 2
+    assert "a folder to write the page into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("releases", "name"),
+    [("training", "fedimg"), ("clients", "fedimg, client_level"), ("evaluation", "fedimg, evaluation")],
+)
+def test_the_verb_takes_the_kind_of_release_that_is_asked_for(releases, name, monkeypatch, clean):
+    seen = []
+    monkeypatch.setattr(battery, "run", lambda mechanism: seen.append(mechanism.name) or clean)
+    assert cli.main(["audit", "battery", "--releases", releases]) == 0
+    assert seen == [name]
 
 
 def test_the_verb_ends_with_1_where_a_check_failed(capsys, monkeypatch, clean):
@@ -164,5 +183,5 @@ def test_the_verb_ends_with_1_where_a_check_failed(capsys, monkeypatch, clean):
     report = battery.Report("fedimg", (*clean.checks, check), 1.0)
     monkeypatch.setattr(battery, "run", lambda _mechanism: report)
     assert cli.main(["audit", "battery"]) == 1
-    assert "fail: 1 of" in capsys.readouterr().out
+    assert f"1 of {len(clean.checks) + 1} checks failed\nfail, 1.0 s" in capsys.readouterr().out
     assert "fail" in render(report.as_dict())

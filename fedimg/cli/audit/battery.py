@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from fedimg.cli.console import print_json, print_table, verb_parser
+from fedimg.cli.audit import _output
+from fedimg.cli.console import print_table
+
+if TYPE_CHECKING:
+    from fedimg.audit.shipped import ShippedMechanism
 
 _ABOUT = (
     "Hold the shipped mechanism to its claims: sensitivity, noise, reuse, shape, sampler, ledger, upload and canaries, "
     "by exact tests on generated data. All tests together give a false alarm in one correct run of 10,000. "
     "docs/audit-battery.md says how another mechanism is connected."
 )
+_ADAPTERS: Final = {
+    "training": ("shipped", "ShippedMechanism"),
+    "clients": ("shipped_clients", "ClientMechanism"),
+    "evaluation": ("shipped_histograms", "HistogramMechanism"),
+}
 
 
 def run(argv: Sequence[str]) -> int:
     """Exit code 0 where every check that could be made passed, 1 where one failed."""
-    parser = verb_parser("audit battery", _ABOUT)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page with pictures")
+    parser = _output.parser("battery", _ABOUT)
+    parser.add_argument(
+        "--releases",
+        choices=tuple(_ADAPTERS),
+        default="training",
+        help="a site's training steps (default), the sums over clients with privacy=client_level, or a site's "
+        "evaluations",
+    )
     arguments = parser.parse_args(argv)
+    _output.check(arguments.report)
 
     import torch
 
     from fedimg.audit import battery
-    from fedimg.audit.shipped import ShippedMechanism
+    from fedimg.report.battery import render
 
     torch.set_num_threads(1)  # many small steps: threads only wait for each other
-    mechanism = ShippedMechanism()
+    mechanism = _mechanism(arguments.releases)
     try:
         report = battery.run(mechanism)
     finally:
         mechanism.close()
-    if arguments.report is not None:
-        from fedimg.report.battery import render
-
-        arguments.report.write_text(render(report.as_dict() | {"figures": report.figures}), encoding="utf-8")
-    if arguments.json:
-        print_json(report.as_dict())
-    else:
+    found = report.as_dict()
+    if not arguments.json:
         rows = [
             {"check": c["name"], "verdict": c["verdict"], "p": c["p"], "what": c["detail"]}
-            for c in report.as_dict()["checks"]
+            for c in found["checks"]
         ]
         print_table(rows, ("check", "verdict", "p", "what"))
-        sys.stdout.write(
-            f"\n{report.verdict}: {len(report.failed)} of {len(rows)} checks failed, {report.seconds:.1f} s\n"
-        )
-    return 0 if report.verdict == "pass" else 1
+    html = render(found | {"figures": report.figures}) if arguments.report is not None else ""
+    lines = [f"\n{report.mechanism}: {len(report.failed)} of {len(found['checks'])} checks failed"]
+    return _output.finish(found, arguments.report, html, lines, as_json=arguments.json)
+
+
+def _mechanism(releases: str) -> ShippedMechanism:
+    module, name = _ADAPTERS[releases]
+    made: ShippedMechanism = getattr(import_module(f"fedimg.audit.{module}"), name)()
+    return made
