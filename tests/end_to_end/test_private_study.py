@@ -42,7 +42,14 @@ def generated(scripts, tmp_path_factory):
 @pytest.mark.parametrize("sites", [1, 2])
 def test_a_study_trains_what_simulate_trains(scripts, generated, sites, tmp_path):
     """Bit by bit, in the test mode in which both draw the same noise."""
-    overrides = ["rounds=4", "insecure_test_mode=true", f"runs={tmp_path}", "compare=false", "device=cpu"]
+    overrides = [
+        "rounds=5",
+        "model.centring_rounds=2",
+        "insecure_test_mode=true",
+        f"runs={tmp_path}",
+        "compare=false",
+        "device=cpu",
+    ]
     study = scripts["study_pneumonia"]
     config = study.configured(generated, 8.0, sites, 3, overrides)
     data = study.load(generated, config)
@@ -113,7 +120,7 @@ def test_the_recipe_learns_under_privacy(scripts, epsilon):
     """A fixed-seed run of the shipped recipe, on a part of the real set where it is present."""
     runs = scripts["private_runs"]
     config = scripts["study_pneumonia"].configured(
-        REAL, epsilon, 1, 0, ["insecure_test_mode=true", "rounds=40"]
+        REAL, epsilon, 1, 0, ["insecure_test_mode=true", "rounds=60", "model.centring_rounds=10"]
     )
     network = build_model(config.model, 0)
     if REAL.exists():
