@@ -192,15 +192,15 @@ def _gram_is_cheaper(geometry: Geometry, inputs: torch.Tensor, gradient: torch.T
     met = geometry.images * math.prod(inputs.shape[2:])
     back = geometry.images * math.prod(gradient.shape[2:])
     taps = math.prod(geometry.weight[2:])
-    row = math.prod(geometry.weight) * (back + _WRITTEN)
-    again = (
-        math.prod(geometry.weight) * back / 2
-    )  # the weighted sum: one product for all patients, twice as fast
+    size = math.prod(geometry.weight)
+    row = size * (back + _WRITTEN)
+    # the Gram form still owes the weighted sum: one product for all patients, at twice the speed of rows
+    weighted = size * back / 2
     padded = geometry.images**2 * math.prod(
         (n + 2 * p) ** 2 for n, p in zip(inputs.shape[2:], geometry.padding or (0,) * 9, strict=False)
     )
     gram = met**2 * inputs.shape[1] + back**2 * (gradient.shape[1] + 4 * (taps if taps > 1 else 0)) + padded
-    return _DOUBLE * gram + again < row
+    return _DOUBLE * gram + weighted < row
 
 
 def _every(values: torch.Tensor, axis: int, start: int, number: int, step: int) -> torch.Tensor:
