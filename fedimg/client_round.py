@@ -136,7 +136,8 @@ def join(
         ).run()
     plan, ledger = None, None
     releases = terms.privacy.mode not in ("none", client_level.MODE)
-    if releases or home.ledger.exists():
+    # a hospital's ledger holds its withdrawals too: without it no run, private or not, knows whom to leave out
+    if releases or not home.simulated or home.ledger.exists():
         ledger = Ledger.open(home.ledger, home.signing_key, known_head)
     if releases and ledger is not None:
         file = home.root / "plans" / f"{terms.run_id}.json"

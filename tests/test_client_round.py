@@ -292,6 +292,14 @@ def test_a_run_without_privacy_leaves_out_who_has_withdrawn(home):
     site.ledger.disconnect()
 
 
+def test_a_hospital_that_lost_its_ledger_takes_part_in_no_run_without_privacy_either(home):
+    """Who has withdrawn stands in it and nowhere else."""
+    home.policy.write_text("declared_patients: 100\nallow_non_private: true\n")
+    home.ledger.unlink()
+    with pytest.raises(LedgerError, match="found no ledger file"):
+        joined(home, replace(TERMS, privacy=replace(TERMS.privacy, mode="none")))
+
+
 CENTRED = replace(
     TERMS,
     rounds=4,
