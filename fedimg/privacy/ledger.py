@@ -227,7 +227,8 @@ class Ledger(PatientSide):
         return head
 
     def _refuse_second_writer(self, others: Sequence[bytes]) -> None:
-        if any(json.loads(body).get("run") == self._active for body in others):
+        active = self._active
+        if active is not None and any(json.loads(body).get("run") == active for body in others):
             self._active = None
             raise refuse(
                 "entries for this run written by another process",

@@ -39,8 +39,9 @@ def unclipped(vectors, size, norm):
 def not_a_number_passes(vectors, size, norm):
     total = np.zeros(size)
     for vector in vectors:
-        length = np.linalg.norm(vector)
-        total = total + vector * (norm / length if length > norm else 1.0)
+        with np.errstate(all="ignore"):
+            length = np.linalg.norm(vector)
+            total = total + vector * (norm / length if length > norm else 1.0)
     return ClippedSum(total, norm)
 
 
@@ -136,8 +137,9 @@ def charged_as_training():
 
 def not_a_number_counts(vectors, norm, *, integers=False):
     del integers
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return ClippedSum((vectors * np.where(lengths > norm, norm / lengths, 1.0)).sum(axis=0), norm)
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return ClippedSum((vectors * np.where(lengths > norm, norm / lengths, 1.0)).sum(axis=0), norm)
 
 
 EVALUATION = (
