@@ -79,6 +79,8 @@ def _both(config: Config) -> list[tuple[str, str]]:
         shown.append(("augmented copies of an image", str(config.imaging.augmentation.copies)))
     if config.model.name == "cnn" and config.model.weight_standardisation:
         shown.append(("convolutions", "standardised weights"))
+    if config.model.centring_rounds:
+        shown.append(("features' centre", f"learnt in the first {config.model.centring_rounds:,} rounds"))
     if t.momentum:
         shown.append(("local momentum", f"{t.momentum:g}"))
     if t.proximal_mu:
