@@ -89,7 +89,7 @@ def render_card_markdown(data: CardData) -> str:
     lines += _bullets("Not promised", not_promised(privacy))
     if shared.exposure and privacy.protects:
         worst = max(shared.exposure, key=lambda row: row.true_positives)
-        lines += [f"## What a {unit} is exposed to", "", _plain(exposure.in_words(worst, unit)), ""]
+        lines += [f"## {exposure.heading(unit)}", "", _plain(exposure.in_words(worst, unit)), ""]
         lines += _rows(exposure.columns(unit), [exposure.cells(row) for row in shared.exposure])
     if privacy.sites and privacy.protects:
         heads = ["site", f"ε of one {unit}", "δ", "σ", "q", "T", "C", "accountant"]

@@ -28,9 +28,11 @@ def exposed(data: ReportData) -> Markup:
         f"declared releases; neighbouring data sets differ by adding or removing one {unit}."
     )
     said = element("p", in_words(worst, unit))
-    return section(
-        f"What a {unit} is exposed to", lead, said, _table(data.exposure, unit), _figure(data.exposure)
-    )
+    return section(heading(unit), lead, said, _table(data.exposure, unit), _figure(data.exposure))
+
+
+def heading(unit: str) -> str:
+    return f"What {'an' if unit == 'image' else 'a'} {unit} is exposed to"
 
 
 def in_words(row: ExposureRow, unit: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fedimg.report import render
 from fedimg.report.data import PrivacySummary, SitePrivacy
+from fedimg.report.exposure import heading
 from fedimg.report.promises import not_promised, notices, promised
 
 SITE = SitePrivacy("a", 1.0, 1e-5, 1.0, 0.1, 10, 1.0, "dp-accounting")
@@ -40,3 +41,11 @@ def test_what_is_counted_on_which_side_is_said(complete):
     assert "On the public set every example counts, at the sites every patient counts once." in page
     assert "public test set: counts of examples." in page
     assert "counts of patients (a noisy count)." in page
+
+
+def test_the_heading_of_what_is_exposed_is_english():
+    assert [heading(unit) for unit in ("image", "patient", "site")] == [
+        "What an image is exposed to",
+        "What a patient is exposed to",
+        "What a site is exposed to",
+    ]
