@@ -28,7 +28,7 @@ import json
 import sys
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -60,14 +60,14 @@ class Case:
     name: str
     dimensions: int
     side: int
-    task: str = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
     width: int = 8
     standardised: bool = False
     part: str = ""
     no_rule: tuple[str, ...] = ()
 
 
-SEGMENTATION = "segmentation"
+SEGMENTATION: Final = "segmentation"
 CASES = {
     "cnn": Case("cnn", 2, 16),
     "cnn-3d": Case("cnn", 3, 12),
@@ -118,7 +118,7 @@ def given_of(case: Case, patients: int, images: int, seed: int = 0) -> Given:
         dimensions=case.dimensions,
         image_size=(case.side,) * case.dimensions,
         classes=CLASSES,
-        task="segmentation" if case.task == SEGMENTATION else "classification",
+        task=case.task,
         width=case.width,
         weight_standardisation=case.standardised,
     )

@@ -14,13 +14,14 @@ import torch
 from fedimg import training
 from fedimg.crypto.keys import SigningKey
 from fedimg.models import Network
+from fedimg.models.losses import cross_entropy
 from fedimg.privacy import accounting
 from fedimg.privacy.engines import PatientLoss
 from fedimg.privacy.ledger import Ledger, LedgerTerms
 from fedimg.privacy.noise import Entropy
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
 from fedimg.training import LocalTraining
-from fedimg.training.local import Loss, cross_entropy
+from fedimg.training.local import Loss
 from fedimg.training.parts import Part
 from fedimg.values import SiteDataset, Vector
 

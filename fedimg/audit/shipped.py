@@ -6,7 +6,6 @@ else is production's: engines, sampling, clipping, noise, the operating system's
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -31,49 +30,21 @@ from fedimg.audit.mechanism import (
     Tensor,
     Unit,
 )
-from fedimg.crypto.keys import SigningKey, SiteKey
+from fedimg.audit.shipped_place import Declared, Place, charges_of
+from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.deidentify import Deidentifier
 from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.errors import LedgerError
 from fedimg.privacy.calibration import TRAIN
-from fedimg.privacy.chain import START, link
 from fedimg.privacy.engines import PatientLoss
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER
-from fedimg.privacy.ledger import Allowance, Head, Ledger, LedgerTerms
+from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.noise import grid_step
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
 from fedimg.training import LocalTraining
 from fedimg.values import NoisedUpdate, SiteDataset, Vector
-
-_ROOMY = LedgerTerms(1e12, 1e-5, 2, scratch=True)
-
-
-@dataclass(frozen=True)
-class _Declared:
-    """A plan whose noise is turned off, which no ledger would let in, with the cost of an ordinary one."""
-
-    digest: str
-    allowances: tuple[Allowance, ...]
-
-
-@dataclass
-class _Place:
-    """A site's folder on the disk."""
-
-    folder: Path
-    key: SigningKey
-    ledger: Ledger
-
-    @classmethod
-    def new(cls, folder: Path) -> _Place:
-        folder.mkdir()
-        key = SigningKey.create(folder / "signing.key")
-        return cls(folder, key, Ledger.create(folder / "ledger.sqlite", key, _ROOMY))
-
-    def reopened(self, known: Head | None = None) -> Ledger:
-        return Ledger.open(self.folder / "ledger.sqlite", self.key, known)
 
 
 class ShippedMechanism(Mechanism):
@@ -91,7 +62,7 @@ class ShippedMechanism(Mechanism):
         # what lies there is generated; memory spares the disk a few hundred syncs
         memory = Path("/dev/shm")  # noqa: S108 - a fresh folder of mode 0700 inside it
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._site_key = SiteKey.create(Path(self._folder.name) / "site.key")
         self._runs = 0
 
@@ -130,7 +101,7 @@ class ShippedMechanism(Mechanism):
         self, setting: Setting, units: tuple[Unit, ...], site: str, entropy: Entropy | None
     ) -> ShippedSession:
         if site not in self._places:
-            self._places[site] = _Place.new(Path(self._folder.name) / f"site-{len(self._places)}")
+            self._places[site] = Place.new(Path(self._folder.name) / f"site-{len(self._places)}")
         self._runs += 1
         plan, keys = self.plan(setting), LedgerKeys(self._site_key)
         return self.session(
@@ -158,7 +129,7 @@ class ShippedMechanism(Mechanism):
 
 @dataclass
 class _Run:
-    place: _Place
+    place: Place
     site: str
     name: str
     plan: PrivacyPlan
@@ -177,7 +148,7 @@ class _Run:
         if self.plan.noise_multiplier >= LEAST_NOISE_MULTIPLIER:
             return self.plan
         ordinary = tuple(replace(allowance, noise_multiplier=1.0) for allowance in self.plan.allowances)
-        return _Declared(self.plan.digest, ordinary)
+        return Declared(self.plan.digest, ordinary)
 
 
 class ShippedSession(Session):
@@ -211,17 +182,24 @@ class ShippedSession(Session):
     def step(self, steps: int = 1) -> Round:
         run = self.run
         update = NoisedUpdate.from_bytes(self._round(run.dataset, steps).to_bytes(), None)
-        ends = np.cumsum(run.setting.tensors)
-        parts = np.split(-update.vector, ends)  # learning rate 1: parameters move by minus the mean
-        named = [Tensor(f"tensor {k}", part, update.releases) for k, part in enumerate(parts) if part.size]
-        return Round(tuple(named), steps, {"kind": update.kind, "site": update.site})
+        metadata = {"kind": update.kind, "site": update.site}
+        # learning rate 1: parameters move by minus the mean
+        return Round(self._tensors(-update.vector, update.releases), steps, metadata)
+
+    def _tensors(self, left: Vector, releases: tuple[str, ...]) -> tuple[Tensor, ...]:
+        parts = np.split(left, np.cumsum(self.run.setting.tensors))
+        return tuple(Tensor(f"tensor {k}", part, releases) for k, part in enumerate(parts) if part.size)
+
+    def _next_round(self) -> int:
+        run = self.run
+        run.rounds += 1
+        run.place.ledger.reserve(run.name, run.declared)  # another session may have been the active one
+        return run.rounds
 
     def _round(self, dataset: SiteDataset, steps: int) -> NoisedUpdate:
         """As `client_round.train` does it."""
         run = self.run
-        run.rounds += 1
-        run.place.ledger.reserve(run.name, run.declared)  # another session may have been the active one
-        entropy = self._entropy(run.rounds, "train")
+        entropy = self._entropy(self._next_round(), "train")
         loss, present = PatientLoss(example_loss=first_logit), partial(self._roll.present, TRAIN)
         session = ReleaseSession(run.plan, run.place.ledger, entropy, loss, present)
         config = LocalTraining(learning_rate=1.0, local_steps=steps)
@@ -262,7 +240,7 @@ class ShippedSession(Session):
         ledger = run.place.reopened()
         try:
             spend = ledger.statement.runs[run.name]
-            names = _names(ledger, run.name)
+            names = charges_of(ledger, run.name)
         finally:
             ledger.disconnect()
         allowance = spend.allowances[self.release]
@@ -285,13 +263,3 @@ class ShippedSession(Session):
             place.ledger = place.reopened()
             return True
         return False
-
-
-def _names(ledger: Ledger, run: str) -> frozenset[str]:
-    """Of a run's charges, from the bytes that the ledger would show an auditor."""
-    digest, names = START, set[str]()
-    for number, text in enumerate(json.loads(ledger.extract())["entries"], start=1):
-        digest, entry = link(digest, text.encode()), json.loads(text)
-        if entry["kind"] == "charge" and entry["run"] == run:
-            names.add(Head(number, digest).name)
-    return frozenset(names)

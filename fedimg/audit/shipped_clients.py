@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
-from fedimg.audit.mechanism import Claim, NotCheckable, Round, Setting, Tensor
+from fedimg.audit.mechanism import Claim, NotCheckable, Setting
 from fedimg.audit.shipped import ShippedMechanism, ShippedSession
+from fedimg.audit.shipped_sums import Release, SumSession
 from fedimg.privacy.client_level import MODE, ClientReleases
 from fedimg.privacy.noise import grid_step
 from fedimg.privacy.plan import PrivacyPlan
@@ -42,7 +41,7 @@ class ClientMechanism(ShippedMechanism):
         raise NotCheckable("no spending by patient: the unit is a client")
 
 
-class ClientSession(ShippedSession):
+class ClientSession(SumSession):
     """A coordinator's rounds over clients who answer with the mean of their unit's gradients."""
 
     def _enrol(self) -> None:
@@ -61,17 +60,8 @@ class ClientSession(ShippedSession):
             grid=grid_step(plan.noise_multiplier * plan.l2_clip_norm),
         )
 
-    def step(self, steps: int = 1) -> Round:
-        left, names = self._sums(self.run.dataset, steps)
-        parts = np.split(left, np.cumsum(self.run.setting.tensors))
-        named = [Tensor(f"tensor {k}", part, names) for k, part in enumerate(parts) if part.size]
-        return Round(tuple(named), steps)
-
-    def _begin(self, dataset: SiteDataset) -> None:
-        self._sums(dataset, 1)
-
-    def _sums(self, dataset: SiteDataset, rounds: int) -> tuple[Vector, tuple[str, ...]]:
-        """As `server_round` does it, a round a sum: what moves the model, and the names of the releases."""
+    def _release_on(self, dataset: SiteDataset) -> Release:
+        """As `server_round` does it: what moves the model."""
         run = self.run
         clients = tuple(f"client-{u:06d}" for u in range(len(run.units)))
         releases = ClientReleases(run.plan, run.place.ledger, self._entropy)
@@ -81,11 +71,8 @@ class ClientSession(ShippedSession):
             for name in cohort:
                 yield of[name].gradients.mean(axis=0)
 
-        total, names = np.zeros(run.setting.size), list[str]()
-        for _ in range(rounds):
-            run.rounds += 1
-            run.place.ledger.reserve(run.name, run.declared)  # another session may have been the active one
-            noised = releases.training_sum(run.rounds, clients, run.setting.size, updates)
-            total += noised.vector / releases.divisor
-            names.append(noised.release_id)
-        return total, tuple(names)
+        def release(number: int) -> tuple[Vector, str]:
+            noised = releases.training_sum(number, clients, run.setting.size, updates)
+            return noised.vector / releases.divisor, noised.release_id
+
+        return release

@@ -13,8 +13,9 @@ import numpy as np
 
 from fedimg import evaluation
 from fedimg.audit.battery.probes import QUIET
-from fedimg.audit.mechanism import Claim, Round, Setting, Tensor
+from fedimg.audit.mechanism import Claim, Setting
 from fedimg.audit.shipped import ShippedMechanism, ShippedSession
+from fedimg.audit.shipped_sums import Release, SumSession
 from fedimg.privacy.calibration import EVALUATE
 from fedimg.privacy.entropy import OsEntropy
 from fedimg.privacy.noise import grid_step
@@ -66,7 +67,7 @@ class HistogramMechanism(ShippedMechanism):
         return release.histogram(histograms).vector, 1.0
 
 
-class HistogramSession(ShippedSession):
+class HistogramSession(SumSession):
     """A site's evaluations, one a step."""
 
     release = EVALUATE
@@ -77,16 +78,7 @@ class HistogramSession(ShippedSession):
         sigma, norm = plan.evaluation_noise_multiplier, plan.l2_clip_norm
         return Claim(norm, sigma, 1.0, plan.declared_patients, 1.0, grid=grid_step(sigma) * norm)
 
-    def step(self, steps: int = 1) -> Round:
-        left, names = self._sums(self.run.dataset, steps)
-        parts = np.split(left, np.cumsum(self.run.setting.tensors))
-        named = [Tensor(f"tensor {k}", part, names) for k, part in enumerate(parts) if part.size]
-        return Round(tuple(named), steps)
-
-    def _begin(self, dataset: SiteDataset) -> None:
-        self._sums(dataset, 1)
-
-    def _sums(self, dataset: SiteDataset, rounds: int) -> tuple[Vector, tuple[str, ...]]:
+    def _release_on(self, dataset: SiteDataset) -> Release:
         """As `client_round.evaluate` does it, times C."""
         run, norm = self.run, self.run.plan.l2_clip_norm
         rows = np.zeros((len(run.units), run.setting.size))
@@ -96,12 +88,9 @@ class HistogramSession(ShippedSession):
         def histograms() -> Vector:  # called after the charge
             return rows[: dataset.number_of_patients][self._roll.present(EVALUATE)]
 
-        total, names = np.zeros(run.setting.size), list[str]()
-        for _ in range(rounds):
-            run.rounds += 1
-            run.place.ledger.reserve(run.name, run.declared)  # another session may have been the active one
-            session = ReleaseSession(run.plan, run.place.ledger, self._entropy(run.rounds, EVALUATE))
+        def release(number: int) -> tuple[Vector, str]:
+            session = ReleaseSession(run.plan, run.place.ledger, self._entropy(number, EVALUATE))
             noised = session.histogram(histograms)
-            total += noised.vector * norm
-            names.append(noised.release_id)
-        return total, tuple(names)
+            return noised.vector * norm, noised.release_id
+
+        return release

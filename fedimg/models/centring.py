@@ -22,7 +22,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-CENTRE = "centre"
 # The second half of the rounds looks within this part of the first half's radius.
 _NEARER = 0.5
 

@@ -32,13 +32,14 @@ def ledgers(data: ReportData) -> Markup:
     groups: dict[tuple[object, ...], list[LedgerRow]] = {}
     for row in readable:
         groups.setdefault((row.course, row.since, row.epsilon_max, row.delta), []).append(row)
+    alike = list(groups.values())
     drawn = [
         _drawn(f"ledger-{number}", rows, void=data.privacy.insecure)
-        for number, rows in enumerate(list(groups.values())[:MOST_CHARTS])
+        for number, rows in enumerate(alike[:MOST_CHARTS])
     ]
     heads = ("site", "promised ε", "δ", "other runs", "this run", "left", "spent in all, ε")
     columns = [Column(head, numeric=number > 0) for number, head in enumerate(heads)]
-    said = [element("p", text) for text in _said(data, list(groups.values())[MOST_CHARTS:])]
+    said = [element("p", text) for text in _said(data, alike[MOST_CHARTS:])]
     return section(
         "Budget by ledger" if unit == "client" else "Budget of each site",
         lead,

@@ -117,8 +117,13 @@ def write(
     data = report_data(config, terms, federation, sites, history, comparison, note, privacy, at_sites, folder)
     exposed = exposure_rows(plans) if privacy.protects else ()
     spent = budgets.rows(homes, plans, terms.run_id)
-    data = replace(data, empirical=measured.rows(audited), exposure=exposed, battery=measured.battery(passed))
-    data = replace(data, ledgers=spent)
+    data = replace(
+        data,
+        empirical=measured.rows(audited),
+        exposure=exposed,
+        ledgers=spent,
+        battery=measured.battery(passed),
+    )
     if history.released is not None:
         audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
         audits += [{"site": name, **found} for name, found in passed.items() if found is not None]

@@ -1,5 +1,6 @@
 """Local training at a site: open, fused over virtual clients, and private."""
 
+from fedimg.models.losses import cross_entropy
 from fedimg.training.device import select_device
 from fedimg.training.fused import FusedTraining, train_open_fused
 from fedimg.training.local import (
@@ -7,7 +8,6 @@ from fedimg.training.local import (
     LocalTraining,
     State,
     class_weighted,
-    cross_entropy,
     local_step,
     minibatches,
     permutation,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from fedimg.models.losses import cross_entropy
 from fedimg.training.fused_layout import rows_beside_channels
 from fedimg.training.fused_operators import fused_operators
 from fedimg.training.fused_trace import signature, traced
@@ -24,7 +25,6 @@ from fedimg.training.local import (
     Loss,
     Network,
     State,
-    cross_entropy,
     local_step,
     minibatches,
 )

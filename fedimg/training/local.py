@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
+from fedimg.models.losses import cross_entropy
 from fedimg.values import SiteDataset
 
 Indices = npt.NDArray[np.int64]
@@ -113,12 +113,6 @@ class Batch(NamedTuple):
     images: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The default loss: (B, classes, …) and (B, …) int64 → (B,), one value an example, of voxels their mean."""
-    losses = F.cross_entropy(logits, labels, reduction="none")
-    return losses if losses.dim() == 1 else losses.flatten(1).mean(dim=1)
 
 
 def class_weighted(loss: Loss, config: LocalTraining) -> Loss:

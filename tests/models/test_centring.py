@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedimg.errors import ConfigError
 from fedimg.models import ModelConfig, build_model
-from fedimg.models.centring import CENTRE, CentredLinear, CentrePart, HeadPart, half_square, stage
+from fedimg.models.centring import CentredLinear, CentrePart, HeadPart, half_square, stage
 
 
 @given(rounds=st.integers(1, 40), seed=st.integers(0, 1000))
@@ -59,7 +59,7 @@ def test_normalised_features_lie_within_the_first_radius():
     ).view(5, 1, 1, 1)
     features = network.features(images)
     assert float(features.norm(dim=1).max()) <= math.sqrt(features.shape[1])
-    assert network.layout.names[-1] == CENTRE
+    assert network.layout.names[-1] == "centre"
     assert not network.linear
     assert network.centring_rounds == 2
 
