@@ -102,12 +102,15 @@ class ServerOptimizer:
     Args:
         config: which optimiser.
         initial: (P,) parameters before round 1.
-        centring_rounds: so many first rounds bring a centre nearer by steps that have their lengths already:
-            they are taken as they are, and momentum, adaptivity and average begin behind them.
+        stage_ends: up to the last of these rounds, updates have their lengths already: they are taken as they
+            are, and their sum since the last such end moves the model at the next. Momentum, adaptivity and
+            average begin behind them.
     """
 
-    def __init__(self, config: AggregationConfig, initial: Vector, centring_rounds: int = 0) -> None:
-        self._config, self._centring_rounds = config, centring_rounds
+    def __init__(self, config: AggregationConfig, initial: Vector, stage_ends: Sequence[int] = ()) -> None:
+        self._config, self._stage_ends = config, frozenset(stage_ends)
+        self._first_rounds = max(stage_ends, default=0)
+        self._waiting = torch.zeros(initial.shape, dtype=torch.float64)
         self._parameters = torch.from_numpy(initial.astype(np.float64).copy())
         self._average = self._parameters.clone()
         self._optimizer: torch.optim.Optimizer
@@ -134,20 +137,25 @@ class ServerOptimizer:
 
     def apply(self, update: AggregatedUpdate) -> None:
         """One server step. The pseudo-gradient is the negative mean update."""
-        if update.round <= self._centring_rounds:
-            self._parameters.add_(torch.from_numpy(update.vector))
-            self._average.copy_(self._parameters)
+        if update.round <= self._first_rounds:
+            self._waiting.add_(torch.from_numpy(update.vector))
+            if update.round in self._stage_ends:
+                self._parameters.add_(self._waiting)
+                self._average.copy_(self._parameters)
+                self._waiting.zero_()
             return
         self._parameters.grad = torch.from_numpy(-update.vector)
         self._optimizer.step()
         # The weight of the newest model in the debiased average of so many (Kingma and Ba 2015, section 3):
         # 1 in round 1, so the initial weights have no part in it.
-        decay, rounds = self._config.ema, update.round - self._centring_rounds
+        decay, rounds = self._config.ema, update.round - self._first_rounds
         self._average.lerp_(self._parameters, (1.0 - decay) / (1.0 - decay**rounds))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything needed to go on, as float64 tensors for a safetensors file."""
         state = {"parameters": self._parameters.clone(), "average": self._average.clone()}
+        if self._first_rounds:
+            state["waiting"] = self._waiting.clone()
         for name, value in self._optimizer.state.get(self._parameters, {}).items():
             if value is not None:
                 state[f"optimizer.{name}"] = torch.as_tensor(value, dtype=torch.float64).clone()
@@ -163,6 +171,8 @@ class ServerOptimizer:
             )
         self._parameters.copy_(state["parameters"])
         self._average.copy_(state["average"])
+        if self._first_rounds:
+            self._waiting.copy_(state["waiting"])
         entries = {
             k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")
         }

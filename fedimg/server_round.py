@@ -66,11 +66,11 @@ class Optimizer(Protocol):
     def restore(self, state: Mapping[str, torch.Tensor]) -> None: ...
 
 
-def make_optimizer(config: AggregationConfig, initial: Vector, centring_rounds: int = 0) -> Optimizer:
+def make_optimizer(config: AggregationConfig, initial: Vector, stage_ends: tuple[int, ...] = ()) -> Optimizer:
     """Built in by name, else the extension of that name that is installed at this server."""
     if config.name in aggregation.BUILTIN:
-        return ServerOptimizer(config, initial, centring_rounds)
-    if centring_rounds:
+        return ServerOptimizer(config, initial, stage_ends)
+    if stage_ends:
         raise ConfigError("a built-in aggregation after centring", config.name, "set model.centring_rounds=0")
     found = find("fedimg.algorithms", config.name, aggregation.BUILTIN)
     return AlgorithmServer(load_algorithm(config.name, (found.digest,)), initial)

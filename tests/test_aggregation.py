@@ -134,17 +134,20 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedavgm", "fedadam"])
-def test_centring_rounds_are_taken_as_they_are_and_the_optimiser_begins_behind_them(name: str) -> None:
+def test_the_first_stages_are_taken_as_they_are_and_the_optimiser_begins_behind_them(name: str) -> None:
     config = AggregationConfig(name, learning_rate=0.5, ema=0.5)  # type: ignore[arg-type]
-    centred = ServerOptimizer(config, np.zeros(2), centring_rounds=2)
-    for number in (1, 2):
+    centred = ServerOptimizer(config, np.zeros(2), (2, 3))
+    for number, moved in ((1, 0.0), (2, 6.0), (3, 9.0)):
+        before = centred
+        centred = ServerOptimizer(config, np.zeros(2), (2, 3))
+        centred.restore(before.state())  # what waits is in the checkpoint
         centred.apply(AggregatedUpdate(number, np.array([0.0, 3.0]), ("a",)))
-        assert np.allclose(centred.vector, [0.0, 3.0 * number])
+        assert np.allclose(centred.vector, [0.0, moved])
         assert np.allclose(centred.released, centred.vector)
-    usual = ServerOptimizer(config, np.array([0.0, 6.0]))
+    usual = ServerOptimizer(config, np.array([0.0, 9.0]))
     for number in (1, 2, 3):
         step = np.array([0.1 * number, 0.0])
         usual.apply(AggregatedUpdate(number, step, ("a",)))
-        centred.apply(AggregatedUpdate(number + 2, step, ("a",)))
+        centred.apply(AggregatedUpdate(number + 3, step, ("a",)))
         assert np.array_equal(centred.vector, usual.vector)
         assert np.array_equal(centred.released, usual.released)

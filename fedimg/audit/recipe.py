@@ -14,6 +14,7 @@ import torch
 from fedimg import training
 from fedimg.crypto.keys import SigningKey
 from fedimg.models import Network
+from fedimg.models.centring import stage_ends
 from fedimg.models.losses import cross_entropy
 from fedimg.privacy import accounting
 from fedimg.privacy.engines import PatientLoss
@@ -59,9 +60,12 @@ class Recipe:
 
     def _trained(self, l2_clip_norm: float, round_of: Callable[[Part], torch.Tensor]) -> Vector:
         params = torch.tensor(self.network.initial, dtype=torch.float32)
+        waiting, first_rounds = torch.zeros_like(params), self.network.centring_rounds
         for number in range(1, self.rounds + 1):
             part = training.part_of_round(self.network, number, params, self.training, l2_clip_norm)
-            params = part.into(params, round_of(part))
+            waiting = waiting + part.into(params, round_of(part)) - params
+            if number > first_rounds or number in stage_ends(first_rounds):
+                params, waiting = params + waiting, torch.zeros_like(params)
         return params.double().numpy()
 
     def _open_round(self, dataset: SiteDataset, entropy: Entropy, part: Part) -> torch.Tensor:

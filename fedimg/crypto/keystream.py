@@ -5,13 +5,16 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 KEY_BYTES = 32
-_PIECE = 1 << 30  # bytes that the library takes at a time
+_ZEROS = bytes(1 << 20)
 
 
-def keystream(key: bytes, n: int) -> bytes:
-    """`n` bytes from block 0 on, under a nonce of zeros: a key serves for one stream only.
+def keystream(key: bytes, out: memoryview) -> None:
+    """Overwrite `out`, of single bytes, with the stream from block 0 on, under a nonce of zeros.
 
-    Whoever does not know the uniformly drawn `key` (32 bytes) cannot tell them from uniform ones.
+    A key serves for one stream only. Whoever does not know the uniformly drawn `key` (32 bytes) cannot tell
+    the stream from uniform bytes.
     """
     encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
-    return b"".join(encryptor.update(bytes(min(_PIECE, n - start))) for start in range(0, n, _PIECE))
+    for start in range(0, len(out), len(_ZEROS)):
+        piece = out[start : start + len(_ZEROS)]
+        encryptor.update_into(_ZEROS[: len(piece)], piece)

@@ -7,10 +7,11 @@ due to F. Tramèr and D. Boneh, "Differentially Private Learning Needs Better Fe
 ICLR 2021, arXiv 2011.11660, section 3; a mean that is estimated within a ball, and again within a smaller one,
 to S. Biswas et al., "CoinPress", NeurIPS 2020, arXiv 2006.06618.
 
-The centre c minimises the patients' mean of ½‖x̄ − c‖², x̄ a patient's mean features. Round t of the k that learn
-it releases the mean of x̄ − c, clipped to a radius and noised, and c moves along it by a step such that after
-k rounds it is the mean of what the rounds said, each weighed by the inverse of its noise's variance. To sampling,
-clipping, noise and ledger it is a training round like any other.
+The centre c minimises the patients' mean of ½‖x̄ − c‖², x̄ a patient's mean features. A round that learns it releases
+the mean of x̄ − c, clipped to a radius and noised. Over one half of those rounds c stands still, and then moves by the
+mean of what they said: were it to move after every round, the first noise would carry it further than the clipped rounds
+behind could bring it back. The second half weighs what it says by the inverse of its variance beside the
+first's. To sampling, clipping, noise and ledger each is a training round like any other.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class CentredLinear(nn.Linear):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A centring round: patients count within `radius` of the centre, which moves by `step` times their mean."""
+    """A centring round: patients count within `radius` of the centre, which will move by `step` times their mean."""
 
     radius: float
     step: float
@@ -50,10 +51,15 @@ def stage(number: int, rounds: int, features: int) -> Stage:
 
     The first half looks within √F, beyond which no features lie that were normalised in groups.
     """
-    first = (rounds + 1) // 2
-    weights = [1.0 if t <= first else _NEARER**-2 for t in range(1, number + 1)]
-    radius = math.sqrt(features) * (1.0 if number <= first else _NEARER)
-    return Stage(radius, weights[-1] / math.fsum(weights))
+    first, radius = (rounds + 1) // 2, math.sqrt(features)
+    if number <= first:
+        return Stage(radius, 1 / first)
+    return Stage(radius * _NEARER, 1 / (first * _NEARER**2 + rounds - first))
+
+
+def stage_ends(rounds: int) -> tuple[int, ...]:
+    """After which of `rounds` centring rounds the centre moves, by all that was said since it last did."""
+    return tuple(sorted({(rounds + 1) // 2, rounds} - {0}))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,14 @@ _SHORT = 1 << 12
 
 
 class Entropy(Protocol):
-    """A source of uniform bytes. `insecure` is True where the bytes can be predicted."""
+    """A source of uniform bytes. `insecure` is True where they can be predicted; `fill` overwrites a buffer."""
 
     @property
     def insecure(self) -> bool: ...
 
     def bytes(self, n: int) -> bytes: ...
+
+    def fill(self, out: memoryview) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,17 @@ class OsEntropy:
     insecure: bool = field(default=False, init=False)
 
     def bytes(self, n: int) -> bytes:
-        return os.urandom(n) if n <= _SHORT else keystream(os.urandom(KEY_BYTES), n)
+        if n <= _SHORT:
+            return os.urandom(n)
+        out = bytearray(n)
+        self.fill(memoryview(out))
+        return bytes(out)
+
+    def fill(self, out: memoryview) -> None:
+        if len(out) <= _SHORT:
+            out[:] = os.urandom(len(out))
+        else:
+            keystream(os.urandom(KEY_BYTES), out)
 
 
 class InsecureSeededEntropy:
@@ -57,6 +69,9 @@ class InsecureSeededEntropy:
         block = self._key + self._calls.to_bytes(8, "big")
         self._calls += 1
         return hashlib.shake_256(block).digest(n)
+
+    def fill(self, out: memoryview) -> None:
+        out[:] = self.bytes(len(out))
 
 
 def source_of(insecure_seed: int | None, *labels: str) -> Entropy:

@@ -10,6 +10,7 @@ significant bits for differential privacy").
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -34,25 +35,37 @@ _BLOCK = 1 << 18
 def gaussian(size: int, std: float, entropy: Entropy) -> Vector:
     """(size,) independent draws of N(0, std²) in float64, by the Box–Muller transform.
 
-    The radius uses all 64 bits of its uniform, u = (k + ½)/2⁶⁴, so the tail reaches 9.4 standard
-    deviations (missing mass 10⁻²⁰); the angle, 2π·k/2⁶⁴ with a signed k, is rounded to float64. Both of a
-    pair's outputs are used once. torch computes the functions, several at once; it draws nothing.
+    With 64-bit words k from -2⁶³ on, the radius is that of u = |k + ½|/2⁶³, so the tail reaches 9.4 standard
+    deviations (missing mass 10⁻²⁰); the angle, 2π·k/2⁶⁴, is rounded to float64. Both of a pair's outputs
+    are used once. torch computes the functions, several at once; it draws nothing.
     """
     if not (math.isfinite(std) and std >= 0):
         raise ConfigError("a finite noise standard deviation ≥ 0", f"{std}", "check the privacy settings")
-    pairs = (size + 1) // 2
-    words = entropy.bytes(16 * pairs)
-    radius, angle = torch.empty((2, pairs), dtype=torch.float64)
-    drawn = torch.empty((2, pairs), dtype=torch.float64)
-    radius.numpy()[:] = np.frombuffer(words, "<u8", pairs)
-    angle.numpy()[:] = np.frombuffer(words, "<i8", pairs, 8 * pairs)
-    # u rounds to exactly 1 with probability 2⁻⁵⁴; log(1) = 0 is then the right limit, never log(0)
-    radius.add_(0.5).mul_(2.0**-64).log_().mul_(-2.0).sqrt_().mul_(std)
-    angle.mul_(2.0 * math.pi * 2.0**-64)
-    torch.cos(angle, out=drawn[0])
-    torch.sin(angle, out=drawn[1])
-    values: Vector = drawn.mul_(radius).view(-1)[:size].numpy()
+    values = np.empty(size)
+    for part, drawn in _blocks(size, std, entropy):
+        values[part] = drawn.numpy()
     return values
+
+
+def _blocks(size: int, std: float, entropy: Entropy) -> Iterator[tuple[slice, torch.Tensor]]:
+    """`gaussian`, block by block in the same memory: fresh memory for each would cost more than the functions."""
+    most = (min(size, _BLOCK) + 1) // 2
+    words, drawn = torch.empty((2 * most,), dtype=torch.int64), torch.empty((2 * most,), dtype=torch.float64)
+    space = torch.empty((2 * most,), dtype=torch.float64)
+    memory = memoryview(words.numpy().data).cast("B")
+    for start in range(0, size, _BLOCK):
+        number = min(_BLOCK, size - start)
+        pairs = (number + 1) // 2
+        entropy.fill(memory[: 16 * pairs])
+        radius, angle = space[: 2 * pairs].copy_(words[: 2 * pairs]).view(2, pairs)
+        # u rounds to exactly 1 with probability 2⁻⁵³; log(1) = 0 is then the right limit, never log(0)
+        radius.add_(0.5).abs_().mul_(2.0**-63).log_().mul_(-2.0).sqrt_().mul_(std)
+        angle.mul_(2.0 * math.pi * 2.0**-64)
+        values = drawn[: 2 * pairs].view(2, pairs)
+        torch.cos(angle, out=values[0])
+        torch.sin(angle, out=values[1])
+        values.mul_(radius)
+        yield slice(start, start + number), drawn[:number]
 
 
 def grid_step(std: float) -> float:
@@ -85,11 +98,9 @@ def add_noise(
     if noise != "gaussian":
         return _on_integers(total, noise_multiplier, entropy, noise), std
     step, noised = grid_step(std), np.empty_like(total.vector)
-    for start in range(0, noised.size, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        drawn = gaussian(noised[part].size, std, entropy)
-        drawn += total.vector[part]
-        noised[part] = torch.from_numpy(drawn).div_(step).round_().mul_(step).numpy()
+    clean, out = torch.from_numpy(total.vector), torch.from_numpy(noised)
+    for part, drawn in _blocks(noised.size, std, entropy):
+        torch.mul(drawn.add_(clean[part]).div_(step).round_(), step, out=out[part])
     return noised, std
 
 

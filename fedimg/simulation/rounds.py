@@ -15,6 +15,7 @@ from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
+from fedimg.models.centring import stage_ends
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.server_round import Exchange, SeparateTraining, Server, SummedTraining
@@ -69,7 +70,7 @@ def make_server(
         terms.run_id,
         terms.digest,
         network,
-        server_round.make_optimizer(config.aggregation, network.initial, network.centring_rounds),
+        server_round.make_optimizer(config.aggregation, network.initial, stage_ends(network.centring_rounds)),
         config.aggregation,
         weights,
         public,

@@ -12,19 +12,37 @@ from hypothesis import strategies as st
 
 from fedimg.errors import ConfigError
 from fedimg.models import ModelConfig, build_model
-from fedimg.models.centring import CentredLinear, CentrePart, HeadPart, half_square, stage
+from fedimg.models.centring import CentredLinear, CentrePart, HeadPart, half_square, stage, stage_ends
 
 
 @given(rounds=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_the_steps_make_the_mean_of_what_the_rounds_said_each_by_its_radius(rounds, seed):
     """Noise is in proportion to the radius, so the inverse of its variance is 1/R²."""
     said = np.random.default_rng(seed).normal(size=rounds)
-    centre = 5.0
+    centre, waiting = 5.0, 0.0
     for number, value in enumerate(said, start=1):
-        now = stage(number, rounds, 49)
-        centre += now.step * (value - centre)
+        waiting += stage(number, rounds, 49).step * (value - centre)
+        if number in stage_ends(rounds):
+            centre, waiting = centre + waiting, 0.0
+    assert waiting == 0.0
     weights = [stage(number, rounds, 49).radius ** -2 for number in range(1, rounds + 1)]
     assert centre == pytest.approx(np.average(said, weights=weights), abs=1e-9)
+
+
+def test_noise_that_is_many_times_the_radius_is_averaged_and_not_run_after():
+    """Clipped ways back would be too short for a centre that had moved with the first round's noise."""
+    rng, features, rounds = np.random.default_rng(0), 400, 200
+    mean = np.full(features, 0.5)
+    centre, waiting = np.zeros(features), np.zeros(features)
+    for number in range(1, rounds + 1):
+        now = stage(number, rounds, features)
+        way = mean - centre
+        way *= min(1.0, now.radius / np.linalg.norm(way))
+        waiting += now.step * (way + rng.normal(size=features) * 4 * now.radius / math.sqrt(features))
+        if number in stage_ends(rounds):
+            centre, waiting = centre + waiting, np.zeros(features)
+    best = 4.0 / math.sqrt(sum(stage(n, rounds, 1).radius ** -2 for n in range(1, rounds + 1)))
+    assert np.std(centre - mean) == pytest.approx(best, rel=0.1)
 
 
 def test_the_second_half_of_the_rounds_looks_nearer():

@@ -50,14 +50,16 @@ def test_a_round_moves_its_own_part_and_no_other(number):
     assert torch.allclose(whole - flat, torch.from_numpy(update).float(), atol=1e-6)
 
 
-def test_without_privacy_the_centre_is_the_mean_after_every_centring_round():
+def test_without_privacy_the_centre_is_the_mean_after_either_half_of_the_centring_rounds():
     network, flat = made()
-    dataset = patients(network)
+    dataset, waiting = patients(network), torch.zeros(len(flat))
     for number in range(1, 5):
         part = part_of_round(network, number, flat, LocalTraining(class_weights=(1.0, 9.0)), 0.1)
         after = train_open_part(part, dataset, InsecureSeededEntropy(0, "open"), cross_entropy)
-        flat = part.into(flat, after)
-        assert torch.allclose(after, dataset.images.mean(dim=0), atol=1e-4)
+        waiting += part.into(flat, after) - flat
+        if number in (2, 4):
+            flat, waiting = flat + waiting, torch.zeros(len(flat))
+            assert torch.allclose(flat[part.where], dataset.images.mean(dim=0), atol=1e-4)
 
 
 def test_the_head_behind_the_centre_is_the_whole_network():
