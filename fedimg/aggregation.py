@@ -172,6 +172,10 @@ class ServerOptimizer:
         self._parameters.copy_(state["parameters"])
         self._average.copy_(state["average"])
         if self._first_rounds:
+            if "waiting" not in state:
+                raise MessageError(
+                    "a checkpoint of a model that learns a centre", "another", "start a new run"
+                )
             self._waiting.copy_(state["waiting"])
         entries = {
             k.removeprefix("optimizer."): v.clone() for k, v in state.items() if k.startswith("optimizer.")

@@ -1,7 +1,7 @@
-"""Before a site's first round its installation has to pass the battery, on generated data.
+"""Before the first round the installation that adds the noise has to pass the battery, on generated data.
 
-Once a process for each way through the code: eight simulated sites, or a thousand virtual clients, share
-one run. The verdict is kept in the site's home for as long as the run's own files, and stands in its record.
+That is a site's, or with `client_level` the coordinator's, whose own releases are then looked at. Once a process for each way through the code: eight simulated sites, or a thousand virtual clients, share
+one run. The verdict is kept in the home of the site, or of the coordinator, for as long as the run's own files, and stands in its record.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 
 from fedimg.audit import battery
 from fedimg.audit.shipped import ShippedMechanism
+from fedimg.audit.shipped_clients import ClientMechanism
 from fedimg.durable import write_durably
 from fedimg.errors import DataError, PolicyRefused
+from fedimg.privacy.client_level import MODE
 from fedimg.privacy.request import PrivacyRequest
 
 
@@ -25,16 +27,18 @@ def before_first_round(home: Path, run_id: str, request: PrivacyRequest) -> None
     """Refuse a run whose mechanism fails. A run that has begun is not asked again. No patient's data are read.
 
     Raises:
-        PolicyRefused: with the checks that failed, for the site's own operator.
+        PolicyRefused: with the checks that failed, for the installation's own operator.
     """
     if kept(home, run_id) is not None:
         return
-    report = _report(_way_through_the_code(request))
+    of_clients = request.mode == MODE
+    report = _report(_way_through_the_code(request), of_clients)
     if report.verdict != "pass":
         raise PolicyRefused(
             "an installation that passes the conformance battery",
             f"failed: {', '.join(report.failed) or 'nothing could be checked'}",
-            "run `fedimg audit battery`; nothing is trained here until it passes",
+            f"run `fedimg audit battery{' --releases clients' if of_clients else ''}`; nothing is trained here until "
+            "it passes",
         )
     file = _file(home, run_id)
     file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -74,10 +78,10 @@ def _way_through_the_code(request: PrivacyRequest) -> PrivacyRequest:
 
 
 @lru_cache(maxsize=16)
-def _report(request: PrivacyRequest) -> battery.Report:
+def _report(request: PrivacyRequest, of_clients: bool) -> battery.Report:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # many small steps: threads only wait for each other
-    mechanism = ShippedMechanism(request)
+    mechanism = (ClientMechanism if of_clients else ShippedMechanism)(request)
     try:
         return battery.run(mechanism)
     finally:

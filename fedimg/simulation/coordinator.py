@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
+from fedimg.audit import conformance
 from fedimg.client_round import Site, Terms
 from fedimg.errors import ConfigError
 from fedimg.home import SiteHome
@@ -51,7 +53,9 @@ def releases(root: Path | None, terms: Terms) -> ClientReleases | None:
     file = root / "plans" / f"{terms.run_id}.json"
     policy = SitePolicy.load(home.policy)
     policy.check(terms.privacy, terms.model.name)
-    plan = kept_plan.reserved(file, terms.run_id, terms.privacy, terms.digest, policy, ledger)
+    battery = policy.require_battery and terms.insecure_seed is None
+    first = partial(conformance.before_first_round, root, terms.run_id, terms.privacy) if battery else None
+    plan = kept_plan.reserved(file, terms.run_id, terms.privacy, terms.digest, policy, ledger, first)
     return ClientReleases(plan, ledger, lambda number, task: terms.entropy(NAME, f"round-{number}", task))
 
 

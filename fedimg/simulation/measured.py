@@ -11,6 +11,7 @@ from fedimg.config import Config
 from fedimg.privacy.noise import OsEntropy
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.report.data import EmpiricalRow
+from fedimg.simulation.coordinator import NAME
 from fedimg.values import Interval
 
 _NAMES = ("noise multiplier σ", "sampling rate q", "clipped length ÷ C")
@@ -51,12 +52,15 @@ def row(name: str, found: EmpiricalEpsilon) -> EmpiricalRow:
 
 
 def battery(passed: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """One sentence for the report on what the sites' installations passed before round 1; "" where none was asked."""
+    """One sentence for the report on what those who add noise passed before round 1; "" where none was asked."""
     found = {name: one for name, one in passed.items() if one is not None}
     if not found:
         return ""
     checks = max(int(one["checks"]) - len(one["not_checkable"]) for one in found.values())
+    whose = f"installation of {len(found)} of {len(passed)} sites"
+    if set(found) == {NAME}:  # no site has that name
+        whose = "coordinator's installation"
     return (
-        f"Before its first round the installation of {len(found)} of {len(passed)} sites passed the conformance "
+        f"Before its first round the {whose} passed the conformance "
         f"battery: {checks} exact tests of sensitivity, noise, sampling, ledger and upload, on generated data."
     )

@@ -3,6 +3,7 @@
 import pytest
 
 from fedimg.audit import battery, conformance
+from fedimg.audit.shipped_clients import ClientMechanism
 from fedimg.errors import PolicyRefused
 from fedimg.privacy.request import PrivacyRequest
 
@@ -17,7 +18,7 @@ def answers(monkeypatch):
     conformance._report.cache_clear()
 
     def run(mechanism):
-        asked.append(mechanism.request)
+        asked.append(mechanism)
         return reports[-1]
 
     monkeypatch.setattr(battery, "run", run)
@@ -34,7 +35,20 @@ def test_sites_of_one_process_share_a_run_whatever_their_numbers(answers, tmp_pa
     assert len(asked) == 1
     (tmp_path / "strict").mkdir()
     conformance.before_first_round(tmp_path / "strict", "run", PrivacyRequest(noise="strict"))
-    assert [request.noise for request in asked] == ["gaussian", "strict"]
+    assert [mechanism.request.noise for mechanism in asked] == ["gaussian", "strict"]
+
+
+def test_a_coordinator_has_its_own_releases_looked_at(answers, tmp_path):
+    conformance.before_first_round(tmp_path, "run", PrivacyRequest(mode="client_level", evaluations=0))
+    assert [type(mechanism) for mechanism in answers[0]] == [ClientMechanism]
+    answers[1].append(FAILED)
+    conformance.before_first_round(
+        tmp_path, "run", PrivacyRequest(mode="client_level", evaluations=0)
+    )  # it has begun
+    with pytest.raises(PolicyRefused, match=r"audit battery --releases clients`"):
+        conformance.before_first_round(
+            tmp_path, "another", PrivacyRequest(mode="client_level", evaluations=0, noise="strict")
+        )
 
 
 def test_the_verdict_is_kept_with_the_run(answers, tmp_path):

@@ -69,6 +69,7 @@ def test_a_run_charges_the_coordinator_and_names_no_client(run):
     assert (record["unit"], done.summary["privacy"]["unit"]) == ("client", "client")
     assert done.summary["privacy"]["private"] is True
     assert 7.9 < done.summary["sites"]["coordinator"]["epsilon"] <= 8
+    assert done.summary["privacy"]["battery"]["coordinator"]["verdict"] == "pass"
     assert "The server is trusted" in done.summary["trust"]
     assert "auroc" in done.summary["test"]
     for name in ("summary.json", "metrics.jsonl", "report.html"):
@@ -86,6 +87,7 @@ def test_a_run_charges_the_coordinator_and_names_no_client(run):
         "Clients, as declared",
         "Budget by ledger",
         "coordinator",
+        "installation passed the conformance battery",
     ):
         assert said in page
     for client in (done.path / "sites").glob("site-*"):  # they keep neither a ledger nor an un-noised update
