@@ -258,7 +258,10 @@ def test_class_weights_of_another_length_are_refused_before_any_data(small_run):
 def test_sites_pass_the_battery_before_their_first_round_and_the_report_says_so(small_run):
     done = small_run("audit.battery=true", "rounds=1")
     passed = done.summary["privacy"]["battery"]
-    assert {name: found["verdict"] for name, found in passed.items()} == {"hospital-1": "pass", "hospital-2": "pass"}
+    assert {name: found["verdict"] for name, found in passed.items()} == {
+        "hospital-1": "pass",
+        "hospital-2": "pass",
+    }
     assert all(found["checks"] > 30 for found in passed.values())
     said = "the installation of 2 of 2 sites passed the conformance battery"
     assert said in (done.path / "report.html").read_text()

@@ -98,20 +98,20 @@ def noise_rows(mechanism: Mechanism) -> Rows:
     size = NOISE.size
     session = mechanism.open(NOISE, zeros(40, size), "a")
     rows = Rows(session.claim)
-    rows.take(session, size, "a", 0, [1, 3, 1, 1, 1, 1, 1, 3])
+    rows.take(session, size, "a", 0, [1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 3])
     try:
         session = session.restart()
     except NotCheckable:
         pass
     else:
-        rows.take(session, size, "a", 1, [1, 1, 1, 1, 1, 1])
+        rows.take(session, size, "a", 1, [1, 1, 1, 1, 1, 1, 1, 1, 1])
     session.close()
     session = mechanism.open(NOISE, zeros(2, size), "b")
-    rows.take(session, size, "b", 0, [1, 3, 1, 1, 1, 1])
+    rows.take(session, size, "b", 0, [1, 3, 1, 1, 1, 1, 1, 1])
     session.close()
     try:
         session = mechanism.open(NOISE, (), "c")
-        rows.take(session, size, "c", 0, [1, 3, 1, 1, 1, 1])
+        rows.take(session, size, "c", 0, [1, 3, 1, 1, 1, 1, 1, 1])
         session.close()
     except NotCheckable:
         raise
