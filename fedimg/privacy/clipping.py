@@ -55,14 +55,15 @@ def clipped_sum(
         would be an answer about that patient.
     """
     _check_norm(l2_clip_norm)
-    total = _zeros(flat.numel(), flat.device, integers=integers)
+    total, fresh = _zeros(flat.numel(), flat.device, integers=integers), True
     for images, labels in batch.to(flat.device).by_count():
         engine = gradients.settled(flat, images)
         step = engine.patients_at_once(flat, images, rows=integers)
         for start in range(0, len(images), step):
             part = slice(start, start + step)
             add = _add_bookkept if _by_layers(engine, l2_clip_norm) and not integers else _add_rows
-            add(total, _Step(engine, flat, l2_clip_norm, failed), images[part], labels[part])
+            add(total, _Step(engine, flat, l2_clip_norm, failed, fresh), images[part], labels[part])
+            fresh = False
     return _as_sum(total, l2_clip_norm)
 
 
@@ -72,6 +73,7 @@ class _Step:
     flat: torch.Tensor
     l2_clip_norm: float
     failed: Callable[[Exception], None]
+    fresh: bool  # the total is still zero
 
 
 def _by_layers(engine: PatientGradients, l2_clip_norm: float) -> bool:
@@ -101,7 +103,12 @@ def _add_bookkept(total: torch.Tensor, step: _Step, images: torch.Tensor, labels
         finite = layer.without(doubtful) if len(doubtful) else layer
         with full_precision(step.flat.device):
             part = finite.weighted(weights)
-        total[layer.offset : layer.offset + len(part)] += part
+        place = total[layer.offset : layer.offset + len(part)]
+        # layers do not overlap; adding float32 to float64 takes two passes more than writing it there
+        if step.fresh:
+            place.copy_(part)
+        else:
+            place.add_(part)
     for u in doubtful.tolist():
         _add_rows(total, alone, images[u : u + 1], labels[u : u + 1])
 
