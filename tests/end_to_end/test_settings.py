@@ -54,8 +54,8 @@ def test_how_the_recipe_came_to_be_is_told():
         settings.rows(compose(["experiment=scattering_private", "imaging=augmented", "aggregation.ema=0.9"]))
     )
     assert shown["experiment"] == "scattering_private"
-    assert shown["settings chosen on"].startswith("generated chest radiographs, chest CT")
-    assert shown["features' centre"] == "learnt in the first 20 rounds"
+    assert shown["settings chosen on"].startswith("public photographs of garments")
+    assert shown["features' centre"] == "learnt in the first 40 rounds"
     assert shown["server momentum"] == "0.9"
     assert shown["released model"] == "debiased average of the rounds' models, β = 0.9"
     assert shown["augmented copies of an image"] == "4"
