@@ -2,9 +2,9 @@
 
     python scripts/study_pneumonia.py FILE.npz [--runs 10] [--json FILE] [--pooled 8 3 1 0.5] [--sites8 8 3 1]
 
-Each run is what this command trains (for ε/√sites < 2: experiment=scattering_private_low, below 0.7 _least):
+Each run is what this command trains (experiment by ε/√sites, see `RECIPES`):
 
-    fedimg simulate data=medmnist data.path=FILE.npz experiment=scattering_private sites=1 privacy.epsilon=8 seed=0
+    fedimg simulate data=medmnist data.path=FILE.npz experiment=scattering_private_high sites=1 privacy.epsilon=8 seed=0
 
 ε is for one *image* (the set names no patients), add or remove one, at δ = 2e-5, over everything that a
 site releases in a run, retries included. The experiments' settings were chosen by `tune_private.py` on
@@ -37,7 +37,12 @@ from fedimg.sources.medmnist_sets import SETS
 from fedimg.values import SiteDataset
 
 # Down to which ε a recipe is used. K sites' own noises make a mean √K times as noisy as one site's on the same images.
-RECIPES = ((2.0, "scattering_private"), (0.7, "scattering_private_low"), (0.0, "scattering_private_least"))
+RECIPES = (
+    (5.0, "scattering_private_high"),
+    (2.0, "scattering_private"),
+    (0.7, "scattering_private_low"),
+    (0.0, "scattering_private_least"),
+)
 
 
 @dataclass(frozen=True)

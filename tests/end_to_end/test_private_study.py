@@ -53,7 +53,7 @@ def test_a_study_trains_what_simulate_trains(scripts, generated, sites, tmp_path
         "device=cpu",
     ]
     study = scripts["study_pneumonia"]
-    config = study.configured(generated, 8.0, sites, 3, overrides)
+    config = study.configured(generated, 3.0, sites, 3, overrides)
     data = study.load(generated, config)
     run = scripts["private_runs"].train(
         config, scripts["private_runs"].divided(data.train, config), data.stated, data.test
@@ -65,7 +65,7 @@ def test_a_study_trains_what_simulate_trains(scripts, generated, sites, tmp_path
             "experiment=scattering_private",
             "evaluation.bootstrap=0",
             f"sites={sites}",
-            "privacy.epsilon=8",
+            "privacy.epsilon=3",
             "seed=3",
             *overrides,
         ]
