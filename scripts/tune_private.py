@@ -5,7 +5,7 @@
 FOLDER holds the four files of Fashion-MNIST (`photographs`). It takes about 20 minutes a regime and repetition
 on one core. The script tries learning rates, a larger clip norm, numbers of centring rounds, schedules, momentum and
 averages, each time with the best of before, and goes by the mean AUROC over questions, runs and the ε of a
-regime: one recipe for ε ≥ 5, one for 2 to 5, one for 0.7 to 2 and one for less. No medical image has a part in it. Every run
+regime: one recipe for ε ≥ 2, one for 0.7 to 2 and one for less. No medical image has a part in it. Every run
 goes through the sites' and the server's own steps (`private_runs`), at δ = 2e-5, one site.
 """
 
@@ -30,7 +30,6 @@ from fedimg.models import build_model
 from fedimg.values import SiteDataset
 
 REGIMES = {
-    "scattering_private_high": (8.0,),
     "scattering_private": (8.0, 3.0),
     "scattering_private_low": (1.5, 0.8),
     "scattering_private_least": (0.5, 0.35),
