@@ -7,7 +7,7 @@ tells two kinds of garment apart is little beside what differs among garments of
 classes of `generated_studies` apart is most of what varies there, so that even a small budget finds it.)
 
 Source: Xiao, Rasul and Vollgraf 2017, "Fashion-MNIST", MIT licence, github.com/zalandoresearch/fashion-mnist;
-the four files `*-ubyte.gz` in one folder (Debian's package dataset-fashion-mnist has the same).
+the four files `*-ubyte.gz` in one folder.
 """
 
 from __future__ import annotations

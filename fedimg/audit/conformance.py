@@ -1,7 +1,8 @@
 """Before the first round the installation that adds the noise has to pass the battery, on generated data.
 
-That is a site's, or with `client_level` the coordinator's, whose own releases are then looked at. Once a process for each way through the code: eight simulated sites, or a thousand virtual clients, share
-one run. The verdict is kept in the home of the site, or of the coordinator, for as long as the run's own files, and stands in its record.
+That is a site's, or with `client_level` the coordinator's, whose own releases are then looked at. Once a process
+for each way through the code: eight simulated sites share one run. The verdict is kept in the home of the site, or of
+the coordinator, for as long as the run's own files, and stands in its record.
 """
 
 from __future__ import annotations
