@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from fedimg import training
+from fedimg.aggregation import AggregationConfig, ServerOptimizer
 from fedimg.crypto.keys import SigningKey
 from fedimg.models import Network
 from fedimg.models.centring import stage_ends
@@ -24,7 +25,7 @@ from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest, ReleaseSession
 from fedimg.training import LocalTraining
 from fedimg.training.local import Loss
 from fedimg.training.parts import Part
-from fedimg.values import SiteDataset, Vector
+from fedimg.values import AggregatedUpdate, SiteDataset, Vector
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ class Recipe:
             return self._trained(self.plan.l2_clip_norm, round_of)
 
     def _trained(self, l2_clip_norm: float, round_of: Callable[[Part], torch.Tensor]) -> Vector:
-        params = torch.tensor(self.network.initial, dtype=torch.float32)
-        waiting, first_rounds = torch.zeros_like(params), self.network.centring_rounds
+        stages = stage_ends(self.network.centring_rounds)
+        server = ServerOptimizer(AggregationConfig(), self.network.initial, stages)
         for number in range(1, self.rounds + 1):
+            params = torch.from_numpy(server.vector)
             part = training.part_of_round(self.network, number, params, self.training, l2_clip_norm)
-            waiting = waiting + part.into(params, round_of(part)) - params
-            if number > first_rounds or number in stage_ends(first_rounds):
-                params, waiting = params + waiting, torch.zeros_like(params)
-        return params.double().numpy()
+            moved = (round_of(part) - part.start).double().numpy()
+            server.apply(AggregatedUpdate(number, part.among(moved, params.numel()), ()))
+        return server.vector
 
     def _open_round(self, dataset: SiteDataset, entropy: Entropy, part: Part) -> torch.Tensor:
         return training.train_open_part(part, dataset, entropy, self.loss)

@@ -35,8 +35,6 @@ class OsEntropy:
     insecure: bool = field(default=False, init=False)
 
     def bytes(self, n: int) -> bytes:
-        if n <= _SHORT:
-            return os.urandom(n)
         out = bytearray(n)
         self.fill(memoryview(out))
         return bytes(out)

@@ -45,12 +45,6 @@ class Part:
         whole[self.where] = update
         return whole
 
-    def into(self, whole: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
-        """(P,) with the part (P',) in its place: a copy."""
-        after = whole.clone()
-        after[self.where] = trained
-        return after
-
 
 def part_of_round(
     network: Network, number: int, params: torch.Tensor, config: LocalTraining, l2_clip_norm: float
