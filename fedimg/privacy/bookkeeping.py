@@ -9,111 +9,16 @@ vector, so any network that is a function of it can be taken. An operator withou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
-from fedimg.privacy.layer_gradients import Geometry, LayerGradient, Written, of_weight
+from fedimg.privacy.layer_gradients import Geometry, LayerGradient, of_weight
+from fedimg.privacy.tape import NoRuleError, Rule, Rules, Tape
 
-
-class NoRuleError(RuntimeError):
-    """The network uses its parameters in a way for which book-keeping has no rule."""
-
-
-Rule = Callable[..., torch.Tensor]
-
-
-class Tape(TorchFunctionMode):
-    """Within: notes each operator that meets a view of `flat`, for `number` images, `images` a patient.
-
-    After a backward pass `layers` has one entry for each parameter that the output depends on.
-    """
-
-    def __init__(self, flat: torch.Tensor, number: int, images: int) -> None:
-        super().__init__()
-        self.layers: list[LayerGradient] = []
-        self.number, self.images = number, images
-        self._storage, self._start = flat.untyped_storage().data_ptr(), flat.storage_offset()
-        self._seen: set[int] = set()
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        keywords = dict(kwargs or {})
-        if keywords.get("inplace"):
-            keywords["inplace"] = False
-        if func is F.relu_:
-            func = F.relu
-        if not any(self._meets(value) for value in (*args, *keywords.values())):
-            return func(*args, **keywords)
-        rule = _RULES.get(func)
-        if rule is not None:
-            return rule(self, *args, **keywords)
-        result = func(*args, **keywords)
-        if any(isinstance(leaf, torch.Tensor) and not self._meets(leaf) for leaf in tree_leaves(result)):
-            raise NoRuleError(f"{getattr(func, '__name__', 'an operator')} on a parameter")
-        return result
-
-    def _meets(self, value: Any) -> bool:
-        if isinstance(value, torch.Tensor):
-            return value.untyped_storage().data_ptr() == self._storage
-        return isinstance(value, (tuple, list)) and any(self._meets(part) for part in value)
-
-    def offset(self, parameter: torch.Tensor) -> int:
-        """Where a parameter starts in the flat vector; it must be used once, and whole."""
-        start = int(parameter.storage_offset() - self._start)
-        if not self._meets(parameter) or not parameter.is_contiguous() or start in self._seen:
-            raise NoRuleError("a parameter that is used twice, or not as it lies")
-        self._seen.add(start)
-        return start
-
-    def watch(
-        self,
-        inputs: torch.Tensor,
-        output: torch.Tensor,
-        note: Callable[[torch.Tensor], Iterable[LayerGradient]],
-    ) -> torch.Tensor:
-        """Have `note` called with the gradient of `output`; `inputs` must be as they were then."""
-        if inputs.shape[0] != self.number or output.shape[0] != self.number:
-            raise NoRuleError("a layer whose first axis is not that of the images")
-        version = inputs._version  # noqa: SLF001 - autograd's own guard against in-place changes
-
-        def came_back(gradient: torch.Tensor) -> None:
-            if inputs._version != version:  # noqa: SLF001
-                raise NoRuleError("a layer's input that was changed in place")
-            with torch.no_grad():
-                self.layers.extend(note(gradient))
-
-        if not output.requires_grad:
-            output.requires_grad_()
-        output.register_hook(came_back)
-        return output
-
-    def bias(self, bias: torch.Tensor | None) -> Callable[[torch.Tensor], list[LayerGradient]]:
-        """Of (N, O, *spatial) gradients, the bias's rows."""
-        if bias is None:
-            return lambda _gradient: []
-        start = self.offset(bias)
-
-        def note(gradient: torch.Tensor) -> list[LayerGradient]:
-            total = gradient.flatten(2).sum(dim=2) if gradient.dim() > 2 else gradient
-            return [self.written(start, total)]
-
-        return note
-
-    def written(self, start: int, per_image: torch.Tensor) -> Written:
-        """Rows (N, size) of images, added up to rows of patients."""
-        if self.images > 1:
-            per_image = per_image.view(-1, self.images, per_image.shape[1]).sum(dim=1)
-        return Written(start, per_image)
+__all__ = ["NoRuleError", "record", "rows", "squared_norms"]
 
 
 def record(
@@ -131,7 +36,7 @@ def record(
         NoRuleError: decided by the network's code alone.
     """
     parameters, flattened = flat.detach(), images.flatten(0, 1)
-    tape = Tape(parameters, len(flattened), images.shape[1])
+    tape = Tape(parameters, len(flattened), images.shape[1], _RULES)
     with torch.enable_grad():
         with tape:
             total = loss(parameters, flattened)
@@ -258,22 +163,23 @@ def _group_norm(
 ) -> torch.Tensor:
     if weight is None or bias is None:
         raise NoRuleError("group normalisation with half of its parameters")
-    start, note_bias = tape.offset(weight), tape.bias(bias)
     number, channels = input.shape[:2]
+    tape.check(input)
+    # All images as one with their channels beside each other, and a copy of the parameters for each: what comes back
+    # to the copies is every image's own share, which the operator's backward has added up on its way anyway.
+    own_weight, own_bias = tape.copies(weight), tape.copies(bias)
     whole = input.contiguous()
-    output, mean, rstd = torch.native_group_norm(
-        whole, weight, bias, number, channels, whole[0, 0].numel(), num_groups, eps
+    output, _mean, _rstd = torch.native_group_norm(
+        whole.view(1, number * channels, -1),
+        own_weight,
+        own_bias,
+        1,
+        number * channels,
+        whole[0, 0].numel(),
+        number * num_groups,
+        eps,
     )
-
-    kept, mean, rstd = whole.detach(), mean.detach(), rstd.detach()
-
-    def note(gradient: torch.Tensor) -> list[LayerGradient]:
-        along = (gradient * kept).flatten(2).sum(dim=2).view(number, num_groups, -1)
-        total = gradient.flatten(2).sum(dim=2)
-        scale = (along - total.view_as(along) * mean.unsqueeze(2)) * rstd.unsqueeze(2)
-        return [tape.written(start, scale.flatten(1)), *note_bias(total)]
-
-    return tape.watch(input, output, note)
+    return output.view_as(whole)
 
 
 def _prelu(tape: Tape, input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:  # noqa: A002
@@ -286,7 +192,7 @@ def _prelu(tape: Tape, input: torch.Tensor, weight: torch.Tensor) -> torch.Tenso
     return tape.watch(input, F.prelu(input, weight), note)
 
 
-_RULES: dict[Callable[..., Any], Rule] = {
+_RULES: Rules = {
     F.linear: _linear,
     F.conv1d: _convolution(F.conv1d),
     F.conv2d: _convolution(F.conv2d),

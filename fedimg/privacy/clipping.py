@@ -6,6 +6,7 @@ patient-level turns ε = 6.5 into 39 at four images a patient, and into 329 at s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -58,11 +59,10 @@ def clipped_sum(
     total, fresh = _zeros(flat.numel(), flat.device, integers=integers), True
     for images, labels in batch.to(flat.device).by_count():
         engine = gradients.settled(flat, images)
-        step = engine.patients_at_once(flat, images, rows=integers)
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
+        chunks = math.ceil(len(images) / engine.patients_at_once(flat, images, rows=integers))
+        for part, known in zip(images.tensor_split(chunks), labels.tensor_split(chunks), strict=True):
             add = _add_bookkept if _by_layers(engine, l2_clip_norm) and not integers else _add_rows
-            add(total, _Step(engine, flat, l2_clip_norm, failed, fresh), images[part], labels[part])
+            add(total, _Step(engine, flat, l2_clip_norm, failed, fresh), part, known)
             fresh = False
     return _as_sum(total, l2_clip_norm)
 

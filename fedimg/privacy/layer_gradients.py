@@ -27,6 +27,8 @@ _WRITTEN = 40.0
 _PART = 1 << 14
 # A float64 multiplication in float32 ones.
 _DOUBLE = 2.5
+# Input channels up to which patches are written out: an image's own.
+_FEW = 4
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 
@@ -137,9 +139,29 @@ class Weight:
         if shape.pointwise:
             met, back = (_positions(t, shape.images) for t in (self.inputs, self.gradient))
             return torch.bmm(back, met.mT).flatten(1)
+        if self._few_channels:
+            met, back = (_positions(t, shape.images) for t in (self._patches(), self.gradient))
+            return torch.bmm(back, met.mT).flatten(1)
         # one group of channels a patient, one batch entry an image
         inputs, gradient = (_beside(t, shape.images) for t in (self.inputs, self.gradient))
         return self._kernel(inputs, gradient, patients).view(patients, -1)
+
+    @property
+    def _few_channels(self) -> bool:
+        """Whether writing out what the filter met costs little beside a grouped convolution's order of values."""
+        shape = self.geometry
+        plain = set(shape.dilation) == {1} and shape.groups == 1 and not shape.transposed
+        return plain and shape.weight[1] <= _FEW
+
+    def _patches(self) -> torch.Tensor:
+        """(N, C·taps, positions): what the filter met at each position."""
+        shape, axes = self.geometry, len(self.geometry.stride)
+        patches = F.pad(self.inputs, [margin for p in reversed(shape.padding) for margin in (p, p)])
+        for axis in range(axes):
+            patches = patches.unfold(2 + axis, shape.weight[2 + axis], shape.stride[axis])
+        first = range(2, 2 + axes)
+        by_tap = patches.permute(0, 1, *(axis + axes for axis in first), *first)
+        return by_tap.reshape(len(patches), -1, math.prod(self.gradient.shape[2:]))
 
     def weighted(self, weights: torch.Tensor) -> torch.Tensor:
         shape = self.geometry
