@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 KEY_BYTES = 32
@@ -18,3 +20,13 @@ def keystream(key: bytes, out: memoryview) -> None:
     for start in range(0, len(out), len(_ZEROS)):
         piece = out[start : start + len(_ZEROS)]
         encryptor.update_into(_ZEROS[: len(piece)], piece)
+
+
+def keystream_blocks(key: bytes, length: int, block: int = 1 << 17) -> Iterator[memoryview]:
+    """The first `length` bytes of the same stream, `block` (a multiple of 8) at a time and in the same memory."""
+    encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+    memory = memoryview(bytearray(min(block, length)))
+    for start in range(0, length, block):
+        piece = memory[: length - start]
+        encryptor.update_into(_ZEROS[: len(piece)], piece)
+        yield piece

@@ -42,3 +42,11 @@ def test_pieces_go_on_where_the_last_one_ended(monkeypatch):
 def test_a_key_of_another_length_is_refused(key):
     with pytest.raises(ValueError, match="key size"):
         keystream(key, 8)
+
+
+def test_block_by_block_it_is_the_same_stream():
+    whole = keystream(bytes(range(32)), 1000)
+    for block in (8, 64, 1000, 4096):
+        parts = [bytes(part) for part in module.keystream_blocks(bytes(range(32)), 1000, block)]
+        assert b"".join(parts) == whole
+    assert list(module.keystream_blocks(bytes(32), 0)) == []

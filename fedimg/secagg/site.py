@@ -1,0 +1,250 @@
+"""One hospital's side of one secure sum: five steps, each once, in order.
+
+    advertise_keys   →  fresh keys, signed with the site's identity
+    share_keys       keys of all          →  shares of its two secrets, sealed for each neighbour
+    masked_input     who shared           →  its vector under all its masks
+    confirm          who survived         →  its signature over everything it was shown
+    unmask           ≥ t signatures       →  shares: of survivors' seeds, of the others' mask keys
+
+Algorithm: Bonawitz et al. 2017, figure 4, with a coordinator that may lie. Beyond it: what a site confirms
+covers the keys and the sharing lists as well, a survivor counts only with its own signature over its masked
+input, and seeds are committed to, so that a wrong share shows. All secrets are in memory only and dropped with the
+last step, or with the first thing that is wrong: a site that has refused says nothing more in this sum.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from fedimg.crypto.agreement import AgreementKey, derive, open_once, seal_once
+from fedimg.crypto.keys import SigningKey, verify
+from fedimg.crypto.secret_sharing import SECRET_BYTES, SHARE_BYTES, split
+from fedimg.errors import MessageError, PolicyRefused
+from fedimg.secagg import statements
+from fedimg.secagg.encoding import Words, word_type
+from fedimg.secagg.masking import add_mask
+from fedimg.secagg.messages import (
+    CONFIRMATIONS,
+    COORDINATOR,
+    KEYS,
+    MASK_KEY,
+    OPENED,
+    SEED,
+    SHARES,
+    SURVIVORS,
+    pack_input,
+)
+from fedimg.secagg.plan import SumPlan
+
+
+class SumSite:
+    """A site in one sum.
+
+    Args:
+        plan: agreed by its digest before the run.
+        label: of this sum; a run has no two sums of one label.
+        name, identity: whose key stands in the plan.
+    """
+
+    def __init__(self, plan: SumPlan, label: str, name: str, identity: SigningKey) -> None:
+        if plan.identities.get(name) != identity.public_bytes:
+            raise PolicyRefused(
+                "this site's own key in the plan of the secure sum",
+                "another or none",
+                "provision the site again",
+            )
+        self._plan, self._identity = plan, identity
+        self._context, self._index = plan.context(label), plan.names.index(name)
+        self._neighbours = frozenset(plan.neighbours_of(self._index))
+        self._cipher, self._mask = AgreementKey.fresh(), AgreementKey.fresh()
+        self._seed: bytes = secrets.token_bytes(SECRET_BYTES)
+        self._keys: dict[int, tuple[bytes, bytes]] = {}  # cipher and mask public keys
+        self._sharing: list[int] = []
+        self._shares: dict[int, tuple[bytes, bytes]] = {}  # of each neighbour's mask key and seed
+        self._input: tuple[bytes, bytes] | None = None  # digest and signature
+        self._survivors: list[int] = []
+        self._shown: list[bytes] = []  # what the coordinator sent, step by step
+        self._answers: list[bytes] = []
+        self._over = False
+
+    def advertise_keys(self) -> bytes:
+        """Two public keys and a commitment, signed."""
+        return self._step(0, b"", lambda _request: self._advertise())
+
+    def share_keys(self, keys: bytes) -> bytes:
+        """Judge everybody's keys, and share out the own secrets."""
+        return self._step(1, keys, self._share)
+
+    def masked_input(self, sharing: bytes, words: Callable[[], Words]) -> bytes:
+        """The own vector, masked.
+
+        Args:
+            sharing: who shared, and the shares for this site.
+            words: called once, when the list was found in order: (P,) words, only read.
+        """
+        return self._step(2, sharing, lambda request: self._masked(request, words))
+
+    def confirm(self, survivors: bytes) -> bytes:
+        """Sign the list of survivors, and with it all that was shown before."""
+        return self._step(3, survivors, self._confirm)
+
+    def unmask(self, confirmations: bytes) -> bytes:
+        """Open shares, once t sites have signed one and the same list."""
+        answer = self._step(4, confirmations, self._unmask)
+        self._erase()
+        return answer
+
+    def _step(self, number: int, request: bytes, do: Callable[[bytes], bytes]) -> bytes:
+        """The answer to a step's request; to the same request again the same answer."""
+        if number < len(self._answers) and self._shown[number] == request:
+            return self._answers[number]
+        if self._over or number != len(self._answers):
+            self._refused()
+            raise MessageError(
+                "each step of a secure sum once and in order",
+                "one that was taken, skipped or refused",
+                "the sum is over",
+            )
+        try:
+            answer = do(request)
+        except BaseException:
+            self._refused()
+            raise
+        self._shown.append(request)
+        self._answers.append(answer)
+        return answer
+
+    def _refused(self) -> None:
+        self._over = True
+        self._answers.clear()
+        self._erase()
+
+    def _erase(self) -> None:
+        """Forget what opens anything; the answers stay for a retransmission."""
+        self._over = True
+        self._seed, self._cipher, self._mask = b"", None, None  # type: ignore[assignment] # over: never used again
+        self._shares.clear()
+
+    def _advertise(self) -> bytes:
+        commitment = derive(self._seed, statements.commitment_purpose(self._context, self._index))
+        own = (self._cipher.public_bytes, self._mask.public_bytes, commitment)
+        signature = self._identity.sign(statements.keys_statement(self._context, self._index, *own))
+        return KEYS.pack(self._context, self._index, [(self._index, *own, signature)])
+
+    def _share(self, request: bytes) -> bytes:
+        rows = KEYS.unpack(self._context, COORDINATOR, request, self._plan.sites)
+        self._require_enough(len(rows), "keys")
+        for index, cipher, mask, commitment, signature in rows:
+            statement = statements.keys_statement(self._context, index, cipher, mask, commitment)
+            if index >= self._plan.sites or not verify(self._identity_of(index), signature, statement):
+                raise _lied("keys signed by the sites of the roster", "others")
+            self._keys[index] = (cipher, mask)
+        if self._keys.get(self._index) != (self._cipher.public_bytes, self._mask.public_bytes):
+            raise _lied("this site's own keys among them", "others in its name, or none")
+        publics = [key for pair in self._keys.values() for key in pair]
+        if len(set(publics)) != len(publics):
+            raise _lied("keys that are all different", "one twice")
+        holders = [index + 1 for index in sorted(self._circle)]
+        threshold = self._plan.shares_needed
+        if len(holders) < threshold:
+            raise _lied(f"at least {threshold} sites to share with", f"{len(holders)}")
+        of_key = split(self._mask.private_bytes, threshold, holders)
+        of_seed = split(self._seed, threshold, holders)
+        self._shares[self._index] = (of_key[self._index + 1], of_seed[self._index + 1])
+        sealed = []
+        for other in sorted(self._circle - {self._index}):
+            purpose = statements.share_purpose(self._context, self._index, other)
+            key = self._cipher.agree(self._keys[other][0], purpose)
+            sealed.append((other, seal_once(key, of_key[other + 1] + of_seed[other + 1], purpose)))
+        return SHARES.pack(self._context, self._index, sealed)
+
+    def _masked(self, request: bytes, words: Callable[[], Words]) -> bytes:
+        rows = SHARES.unpack(self._context, COORDINATOR, request, self._plan.sites)
+        self._sharing = [index for index, _ in rows]
+        self._require_enough(len(rows), "sharing sites")
+        if not set(self._sharing) <= self._keys.keys() or self._index not in self._sharing:
+            raise _lied("sharing sites among those whose keys were shown, this one with them", "others")
+        for index, sealed in rows:
+            if index in self._circle and index != self._index:
+                self._take_shares(index, sealed)
+        there = sorted(self._circle & set(self._sharing))
+        if len(there) < self._plan.shares_needed:
+            raise _lied(
+                f"at least {self._plan.shares_needed} sites that shared with this one", f"{len(there)}"
+            )
+        masked = words().astype(word_type(self._plan.word_bits), copy=True)
+        if masked.shape != (self._plan.size,):
+            raise PolicyRefused(f"{self._plan.size} words", f"shape {masked.shape}", "correct the plan")
+        add_mask(masked, derive(self._seed, statements.self_purpose(self._context, self._index)))
+        for other in there:
+            if other != self._index:
+                key = self._mask.agree(
+                    self._keys[other][1], statements.pair_purpose(self._context, self._index, other)
+                )
+                add_mask(masked, key, negative=other < self._index)
+        digest = statements.input_digest(masked.data)
+        signature = self._identity.sign(statements.input_statement(self._context, self._index, digest))
+        self._input = (digest, signature)
+        return pack_input(self._context, self._index, signature, masked)
+
+    def _take_shares(self, sender: int, sealed: bytes) -> None:
+        """Shares that do not open are that sender's fault: others' shares must do, or the sum is void."""
+        purpose = statements.share_purpose(self._context, sender, self._index)
+        try:
+            opened = open_once(self._cipher.agree(self._keys[sender][0], purpose), sealed, purpose)
+        except MessageError:
+            return
+        self._shares[sender] = (opened[:SHARE_BYTES], opened[SHARE_BYTES:])
+
+    def _confirm(self, request: bytes) -> bytes:
+        rows = SURVIVORS.unpack(self._context, COORDINATOR, request, self._plan.sites)
+        self._survivors = [index for index, _, _ in rows]
+        self._require_enough(len(rows), "survivors")
+        if not set(self._survivors) <= set(self._sharing):
+            raise _lied("survivors among the sites that shared", "others")
+        for index, digest, signature in rows:
+            statement = statements.input_statement(self._context, index, digest)
+            if not verify(self._identity_of(index), signature, statement):
+                raise _lied("every survivor's own signature over its masked input", "another")
+            if index == self._index and (digest, signature) != self._input:
+                raise _lied("this site's own masked input", "another in its name")
+        if self._index not in self._survivors:
+            raise _lied("this site among the survivors, as it answered", "a list without it")
+        signature = self._identity.sign(self._view(request))
+        return CONFIRMATIONS.pack(self._context, self._index, [(self._index, signature)])
+
+    def _view(self, survivors: bytes) -> bytes:
+        sharing = b"".join(index.to_bytes(2, "little") for index in self._sharing)
+        return statements.view_statement(self._context, self._shown[1], sharing, survivors)
+
+    def _unmask(self, request: bytes) -> bytes:
+        rows = CONFIRMATIONS.unpack(self._context, COORDINATOR, request, self._plan.sites)
+        self._require_enough(len(rows), "confirmations")
+        view = self._view(self._shown[3])
+        for index, signature in rows:
+            if index not in self._survivors or not verify(self._identity_of(index), signature, view):
+                raise _lied("signatures of survivors over the list that this site was shown", "others")
+        survivors = set(self._survivors)
+        opened = [
+            (index, SEED if index in survivors else MASK_KEY, shares[index in survivors])
+            for index, shares in sorted(self._shares.items())
+            if index in self._sharing
+        ]
+        return OPENED.pack(self._context, self._index, opened)
+
+    @property
+    def _circle(self) -> frozenset[int]:
+        """The neighbours whose keys were shown, and the site itself."""
+        return (self._neighbours & self._keys.keys()) | {self._index}
+
+    def _identity_of(self, index: int) -> bytes:
+        return self._plan.identities[self._plan.names[index]] if index < self._plan.sites else b""
+
+    def _require_enough(self, found: int, what: str) -> None:
+        if found < self._plan.threshold:
+            raise _lied(f"{what} of at least {self._plan.threshold} sites", f"{found}")
+
+
+def _lied(expected: str, found: str) -> MessageError:
+    return MessageError(expected, found, "this site takes no further part in the secure sum")
