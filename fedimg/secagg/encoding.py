@@ -64,8 +64,11 @@ class Encoding:
 
     def encode(self, vector: Vector) -> Words:
         """(P,) reals → words: rounded to the nearest step and clamped; what is not a number becomes zero."""
-        steps = np.nan_to_num(np.rint(vector / self.step), nan=0.0, posinf=self.most, neginf=-self.most)
-        return self.words(np.clip(steps, -self.most, self.most).astype(np.int64))
+        steps = np.multiply(vector, 1.0 / self.step)  # exact: a power of two
+        np.rint(steps, out=steps)
+        np.clip(steps, -self.most, self.most, out=steps)
+        steps[np.isnan(steps)] = 0.0
+        return steps.astype(np.int64).astype(word_type(self.word_bits))
 
     def words(self, steps: Integers) -> Words:
         """(P,) whole steps → words, clamped."""

@@ -69,7 +69,8 @@ _INPUT, _SIGNATURE = b"MASK", 64
 
 def pack_input(context: bytes, sender: int, signature: bytes, words: Words) -> bytes:
     """A masked input: its signature, then its words."""
-    return _HEADER.pack(MAGIC, VERSION, _INPUT, context, sender, words.size) + signature + words.tobytes()
+    header = _HEADER.pack(MAGIC, VERSION, _INPUT, context, sender, words.size)
+    return b"".join((header, signature, words.data))
 
 
 def unpack_input(context: bytes, sender: int, data: bytes, size: int, word_bits: int) -> tuple[bytes, Words]:

@@ -81,7 +81,8 @@ class SumSite:
 
         Args:
             sharing: who shared, and the shares for this site.
-            words: called once, when the list was found in order: (P,) words, only read.
+            words: called once, when the list was found in order: (P,) words of the plan's size, which are
+                overwritten by the masked ones.
         """
         return self._step(2, sharing, lambda request: self._masked(request, words))
 
@@ -173,9 +174,13 @@ class SumSite:
             raise _lied(
                 f"at least {self._plan.shares_needed} sites that shared with this one", f"{len(there)}"
             )
-        masked = words().astype(word_type(self._plan.word_bits), copy=True)
-        if masked.shape != (self._plan.size,):
-            raise PolicyRefused(f"{self._plan.size} words", f"shape {masked.shape}", "correct the plan")
+        masked = words()
+        if masked.shape != (self._plan.size,) or masked.dtype != word_type(self._plan.word_bits):
+            raise PolicyRefused(
+                f"{self._plan.size} words of {self._plan.word_bits} bits",
+                f"shape {masked.shape} of {masked.dtype}",
+                "correct the plan of the secure sum",
+            )
         add_mask(masked, derive(self._seed, statements.self_purpose(self._context, self._index)))
         for other in there:
             if other != self._index:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedimg.errors import PolicyRefused
 from fedimg.secagg.coordinator import VoidSumError
 from fedimg.secagg.graph import sparse
 
@@ -100,3 +101,22 @@ def test_the_same_request_again_has_the_same_answer(hall):
     three.words = lambda name: (calls.append(name), words(name))[1]
     assert np.array_equal(three.run(wire=twice).total, three.expected(three.plan.names))
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("changed", ["size", "bits"])
+def test_words_that_are_not_the_plans_are_never_masked(hall, changed):
+    three = hall(3)
+    wrong = np.zeros(4, "<u4") if changed == "size" else np.zeros(3, "<u8")
+    three.words = lambda _name: wrong
+    with pytest.raises(PolicyRefused, match="3 words of 32 bits; found shape"):
+        three.run()
+
+
+def test_the_words_are_gone_once_they_are_masked(hall):
+    three = hall(3, size=64)
+    kept = {name: three.words(name) for name in three.sites}
+    before = {name: words.copy() for name, words in kept.items()}
+    three.words = kept.__getitem__
+    opened = three.run()
+    assert np.array_equal(opened.total, three.expected(three.plan.names))
+    assert not any(np.array_equal(kept[name], before[name]) for name in kept)
