@@ -6,6 +6,7 @@
     train     global model      → NoisedUpdate                       (privacy boundary)
     evaluate  global model      → NoisedUpdate of score histograms
     answer    bytes             → bytes, or nothing
+    add       its update        → masked words of a secure sum      (visibility boundary)
 
 The same steps run in simulation, on Flower's Ray engine and in deployment; an
 engine only carries `answer`'s bytes. What a site cannot or will not do is said to
@@ -23,7 +24,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedimg import evaluation, intake, site_data, training
+from fedimg import evaluation, intake, run_sums, site_data, site_terms, training
 from fedimg.audit import conformance
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
@@ -37,7 +38,9 @@ from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.plan import PatientLoss, PrivacyPlan, ReleaseSession
-from fedimg.privacy.policy import SitePolicy
+from fedimg.run_sums import RunSums
+from fedimg.secagg.request import SumRequest, is_request
+from fedimg.secagg.sessions import Contribution, SiteSums
 from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.terms import Terms
 from fedimg.training.rehearsal import Rehearsal
@@ -52,7 +55,7 @@ from fedimg.values import (
     Vector,
 )
 
-__all__ = ["Loaded", "Site", "Terms", "admit", "answer", "evaluate", "join", "load", "train"]
+__all__ = ["Loaded", "Site", "Terms", "add", "admit", "answer", "evaluate", "join", "load", "train"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Site:
 
     `plan` is None where the site itself releases nothing: with `privacy=none`, and with `client_level`, where
     the coordinator's ledger is charged; then `ledger` and `roll` too where the home has no ledger. `held` is
-    None where the images are read again each time, because there are too many sites in one process.
+    None where the images are read again each time, because there are too many sites in one process. `sums` and
+    `sessions` are set where the run's terms ask for secure sums.
     """
 
     name: str
@@ -75,6 +79,8 @@ class Site:
     device: torch.device
     receipts: str
     roll: Roll | None = None
+    sums: RunSums | None = None
+    sessions: SiteSums | None = None
 
     @property
     def data(self) -> Loaded:
@@ -117,10 +123,11 @@ def join(
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
     """
-    _check_terms(home, terms)
-    policy = _policy(home, terms)
+    site_terms.check_test_mode(home, terms)
+    policy = site_terms.allowing(home, terms)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
+    sums = run_sums.agreed(home, name, terms, policy, network.number_of_parameters)
     # where there are data it was done before, for this run or one that it is compared with
     if data is None and not rehearsed:
         Rehearsal(
@@ -150,7 +157,8 @@ def join(
         note_held_back(home.root, "loading", data.held_back)
     receipts = intake.commitment(home, terms.run_id)
     roll = roll_of(home, terms.run_id, data, plan, ledger)
-    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts, roll)
+    sessions = None if sums is None else SiteSums(name, home.signing_key, home.root / "sums" / terms.run_id)
+    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts, roll, sums, sessions)
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
@@ -210,9 +218,12 @@ def answer(site: Site, data: bytes) -> bytes | None:
     """
     step = "receiving instructions"
     try:
+        if site.sums is not None or is_request(data):
+            step = "a secure sum"
+            return add(site, SumRequest.from_bytes(data))
         instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
         step = f"round {instructions.round}, {instructions.task}"
-        _check(site, instructions)
+        site_terms.check_instructions(site.home, site.terms, site.plan, instructions)
         step_of = train if instructions.task == "train" else evaluate
         if site.terms.privacy.mode == client_level.MODE:
             return step_of(site, instructions).to_bytes()
@@ -228,14 +239,26 @@ def answer(site: Site, data: bytes) -> bytes | None:
     return released
 
 
-def _check_terms(home: SiteHome, terms: Terms) -> None:
-    """What no policy may allow."""
-    if (terms.insecure_seed is not None) != home.insecure:
-        raise PolicyRefused(
-            "seeded noise and seeded keys together, at simulated sites only",
-            "terms with seeded noise" if terms.insecure_seed is not None else "a home with a seeded key",
-            "set insecure_test_mode alike for the run and its state folder; real sites never take part",
-        )
+def add(site: Site, request: SumRequest) -> bytes:
+    """Station 6: one step of a secure sum; at the third the site's update or histogram goes in, masked.
+
+    Nothing of it is kept for a second try: a site that was restarted sits the sum out.
+    """
+    sums = site.sums
+    if sums is None or site.sessions is None:
+        raise PolicyRefused("secure sums in the terms that this site joined", "none", "nothing was released")
+
+    def words() -> Contribution:
+        instructions = RoundInstructions.from_bytes(request.instructions, site.network.number_of_parameters)
+        site_terms.check_instructions(site.home, site.terms, site.plan, instructions)
+        if (instructions.round, instructions.task) != (request.round, request.task):
+            raise MessageError("instructions for this sum", "for another", "nothing was released")
+        update = (train if request.task == "train" else evaluate)(site, instructions)
+        releases = update.releases if isinstance(update, NoisedUpdate) else ()
+        return sums.words(site.name, request.task, update.vector), releases
+
+    plan = sums.plan(request.task)
+    return site.sessions.answer(plan, request.label, request.step, request.message, words)
 
 
 def _unnoised(
@@ -255,25 +278,6 @@ def _session(site: Site, round_number: int, task: str, loss: PatientLoss | None 
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
     there = partial(site.roll.present, TRAIN) if site.roll is not None else None
     return ReleaseSession(site.plan, site.ledger, entropy, loss, there)
-
-
-def _policy(home: SiteHome, terms: Terms) -> SitePolicy:
-    """The site's rules as they stand at this moment, and they allow the terms."""
-    policy, extensions = SitePolicy.load(home.policy), terms.extensions
-    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=extensions)
-    return policy
-
-
-def _check(site: Site, instructions: RoundInstructions) -> None:
-    terms, policy = site.terms, _policy(site.home, site.terms)
-    if site.plan is not None:
-        policy.check_noise(site.plan.noise_multiplier)
-    if instructions.run_id != terms.run_id or instructions.plan_digest != terms.digest:
-        remedy = "ask the coordinator; nothing was released"
-        raise PolicyRefused("the terms that this site joined", "others", remedy)
-    if not 1 <= instructions.round <= terms.rounds:
-        found, remedy = f"round {instructions.round}", "the declared rounds are used up"
-        raise MessageError(f"a round from 1 to {terms.rounds}", found, remedy)
 
 
 def _difference(after: torch.Tensor, before: torch.Tensor) -> Vector:

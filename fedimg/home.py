@@ -5,6 +5,7 @@ home/              of a site that trains; never in a checkout
   site.key         secret behind the pseudonyms (0600)     signing.key   Ed25519 (0600)
   policy.yaml      the site's own rules                    ledger.sqlite privacy spent
   receipts.jsonl   one line per input                      labels.jsonl  labels by instance
+  roster.json      the federation's sites, as pinned      sums/         secure sums that were begun
   released/        what training may read                  quarantine/   temporary files, nothing else
   ledger-keys.jsonl  by what the ledger knows each released patient (0600), in no receipt
   report.html      counts and pictures, confidential       operator.log  refusals and faults
@@ -99,10 +100,13 @@ class SiteHome(ReleaseFolder):
 
     @property
     def anchor(self) -> Path | None:
-        """None at a simulated site: it is made and thrown away with its run."""
         if self.simulated:
-            return None
+            return None  # made and thrown away with its run
         return anchor_path(self.identity) if self.identity else super().anchor
+
+    @property
+    def roster(self) -> Path:
+        return self.root / "roster.json"
 
     @property
     def labels(self) -> Path:
@@ -127,7 +131,6 @@ class SiteHome(ReleaseFolder):
 
         `insecure_seed` derives the site key from a text instead, for the insecure test mode, in which
         two runs are compared bit by bit; only a simulated site takes it.
-
         Keys of a making that was interrupted before its end are taken up: nothing was done with them.
         Raises DataError where a home exists already, or the folder holds anything else.
         """

@@ -12,9 +12,9 @@ too few answers is an error, never a silent repetition of the last model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,10 @@ from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.extensions import find
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.run_sums import RunSums
+from fedimg.secagg.coordinator import OpenedSum
+from fedimg.secagg.exchanges import secure_sum
+from fedimg.secagg.request import SumRequest
 from fedimg.values import (
     AggregatedUpdate,
     ClippedUpdate,
@@ -40,6 +44,7 @@ from fedimg.values import (
     Vector,
 )
 
+Task = Literal["train", "evaluate"]
 Update = TypeVar("Update", NoisedUpdate | OpenUpdate, ClippedUpdate)
 Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
 """Carries each named site's instructions to it and brings back its answer; None is an absence."""
@@ -49,9 +54,6 @@ SummedTraining = Callable[[Vector, tuple[str, ...], int], tuple[Vector, float]]
 
 SeparateTraining = Callable[[Vector, tuple[str, ...], int], Iterable[Vector]]
 """(parameters, clients, round) → each client's clipped update: the same for `client_level`."""
-
-# Answers in memory at once with `client_level`, so that memory does not grow with the cohort.
-_AT_ONCE = 64
 
 
 class Optimizer(Protocol):
@@ -83,7 +85,8 @@ class Server:
     `weights` are the sites' declared numbers of patients (or ones). `private` says which type of
     update is acceptable: a federation that promised privacy refuses an un-noised update. `heads`: of the
     sites' ledgers; an answer of a ledger that was put back is refused. `clients` is set with
-    `client_level`: the coordinator's own releases, which its ledger pays for.
+    `client_level`: the coordinator's own releases, which its ledger pays for. `sums` is set where updates
+    are added up securely: then the coordinator sees no single one.
     """
 
     run_id: str
@@ -97,6 +100,7 @@ class Server:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     heads: KeptHeads | None = None
     clients: ClientReleases | None = None
+    sums: RunSums | None = None
 
 
 @dataclass(frozen=True)
@@ -109,23 +113,19 @@ class RoundResult:
     refused: Mapping[str, str]
 
 
-def instruct(server: Server, round_number: int, task: str, vector: Vector) -> bytes:
+def instruct(server: Server, round_number: int, task: Task, vector: Vector) -> bytes:
     """The one message that every site gets this round."""
-    if task not in ("train", "evaluate"):
-        raise FederationError("task train or evaluate", "another task", "this is a programming error")
-    return RoundInstructions(
-        server.run_id, round_number, "train" if task == "train" else "evaluate", server.terms_digest, vector
-    ).to_bytes()
+    return RoundInstructions(server.run_id, round_number, task, server.terms_digest, vector).to_bytes()
 
 
 def receive(
     server: Server, answers: Mapping[str, bytes | None], round_number: int, kind: str, size: int
 ) -> tuple[list[NoisedUpdate | OpenUpdate], RoundResult]:
     """Check every answer before use; one that is not what was agreed is left out, and named."""
-    return _checked(server, NoisedUpdate if server.private else OpenUpdate, answers, round_number, kind, size)
+    return checked(server, NoisedUpdate if server.private else OpenUpdate, answers, round_number, kind, size)
 
 
-def _checked(
+def checked(
     server: Server,
     expected: type[Update],
     answers: Mapping[str, bytes | None],
@@ -157,11 +157,13 @@ def _checked(
 
 
 def train_round(server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange) -> RoundResult:
-    """One round of training: send, receive, take the mean, step.
+    """One round of training: send, receive, take the mean, step. With secure sums the coordinator receives the sum.
 
     Raises:
-        FederationError: fewer than `min_sites` usable answers.
+        FederationError: fewer than `min_sites` usable answers. VoidSumError: too few for a secure sum.
     """
+    if server.sums is not None:
+        return _train_round_summed_securely(server, server.sums, round_number, names, exchange)
     message = instruct(server, round_number, "train", server.optimizer.vector)
     answers = exchange(dict.fromkeys(names, message))
     size = server.network.number_of_parameters
@@ -178,6 +180,33 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
     return result
 
 
+def _train_round_summed_securely(
+    server: Server, sums: RunSums, round_number: int, names: tuple[str, ...], exchange: Exchange
+) -> RoundResult:
+    opened, result = _opened(server, sums, ("train", round_number), names, exchange, server.optimizer.vector)
+    mean = sums.mean(opened.total.astype(np.float64), opened.survivors)
+    server.optimizer.apply(AggregatedUpdate(round_number, mean, opened.survivors))
+    return result
+
+
+def _opened(
+    server: Server,
+    sums: RunSums,
+    which: tuple[Task, int],
+    names: tuple[str, ...],
+    exchange: Exchange,
+    vector: Vector,
+) -> tuple[OpenedSum, RoundResult]:
+    """The sum over whoever survives the five exchanges, and who did not. Raises VoidSumError."""
+    task, round_number = which
+    request = SumRequest(round_number, task, 0, b"", instruct(server, round_number, task, vector))
+    accept = server.heads.accept if server.heads is not None else lambda _name, _releases: None
+    found = secure_sum(sums.plan(task), request, names, exchange, accept)
+    survivors = found.opened.survivors
+    missing = tuple(sorted(set(names) - set(survivors)))
+    return found.opened, RoundResult(round_number, survivors, missing, found.refused)
+
+
 def train_round_summed(
     server: Server, round_number: int, names: tuple[str, ...], train: SummedTraining
 ) -> RoundResult:
@@ -189,62 +218,6 @@ def train_round_summed(
         raise FederationError("a positive sum of weights", "zero", "declare each site's number of patients")
     server.optimizer.apply(AggregatedUpdate(round_number, total / weight, names))
     return RoundResult(round_number, names, (), {})
-
-
-def train_round_clients(
-    server: Server,
-    round_number: int,
-    names: tuple[str, ...],
-    exchange: Exchange,
-    train: SeparateTraining | None = None,
-) -> RoundResult:
-    """One round of DP-FedAvg: charge, sample among `names`, clip what is answered again, noise, step.
-
-    Whoever is asked and does not answer as agreed contributes zero, and the divisor is the declared one.
-    Raises BudgetExhausted, LedgerError: the coordinator's; the model is unchanged.
-    """
-    releases, vector = _releases(server), server.optimizer.vector
-    size = server.network.number_of_parameters
-
-    def updates(cohort: tuple[str, ...]) -> Iterable[Vector]:
-        if train is not None:
-            return train(vector, cohort, round_number)
-        message = instruct(server, round_number, "train", vector)
-        return _clipped_answers(server, message, cohort, exchange, (round_number, "update", size))
-
-    noised = releases.training_sum(round_number, names, size, updates)
-    server.optimizer.apply(AggregatedUpdate(round_number, noised.vector / releases.divisor, ()))
-    return RoundResult(round_number, (), (), {})
-
-
-def _clipped_answers(
-    server: Server, message: bytes, names: tuple[str, ...], exchange: Exchange, agreed: tuple[int, str, int]
-) -> Iterator[Vector]:
-    for start in range(0, len(names), _AT_ONCE):
-        asked = names[start : start + _AT_ONCE]
-        answers = exchange(dict.fromkeys(asked, message))
-        found, _ = _checked(server, ClippedUpdate, {name: answers.get(name) for name in asked}, *agreed)
-        yield from (update.vector for update in found)
-
-
-def _releases(server: Server) -> ClientReleases:
-    if server.clients is None:
-        raise FederationError("a coordinator with a ledger", "none", "set privacy=client_level")
-    return server.clients
-
-
-def evaluate_clients(
-    server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange, shape: tuple[int, int]
-) -> SiteScores:
-    """One declared evaluation with `client_level`: each client one histogram of norm ≤ 1, the sum noised once."""
-    message = instruct(server, round_number, "evaluate", server.optimizer.released)
-    agreed = (round_number, "histogram", shape[0] * shape[1])
-
-    def histograms(everyone: tuple[str, ...]) -> Iterable[Vector]:
-        return _clipped_answers(server, message, everyone, exchange, agreed)
-
-    noised = _releases(server).evaluation_sum(round_number, names, agreed[2], histograms)
-    return SiteScores(round_number, noised.vector.reshape(shape), noised.noise_std)
 
 
 def evaluate_public(server: Server, *, bootstrap: int, seed: int) -> EvaluationReport | None:
@@ -269,6 +242,12 @@ def evaluate_at_sites(
     noise_std: float,
 ) -> SiteScores | None:
     """One declared evaluation release: noised score histograms (classes, bins), summed over sites."""
+    if server.sums is not None:
+        opened, _ = _opened(
+            server, server.sums, ("evaluate", round_number), names, exchange, server.optimizer.released
+        )
+        total = opened.total.astype(np.float64) * server.sums.encoding("evaluate").step
+        return SiteScores(round_number, total.reshape(shape), noise_std * len(opened.survivors) ** 0.5)
     message = instruct(server, round_number, "evaluate", server.optimizer.released)
     answers = exchange(dict.fromkeys(names, message))
     updates, _ = receive(

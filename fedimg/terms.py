@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from fedimg.errors import ConfigError
 from fedimg.imaging.config import ImagingConfig
@@ -12,6 +12,7 @@ from fedimg.models import ModelConfig, extension_digests
 from fedimg.models.losses import loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
+from fedimg.secagg.config import SecaggConfig
 from fedimg.training import LocalTraining
 
 
@@ -34,6 +35,7 @@ class Terms:
     bins: int
     seed: int
     insecure_seed: int | None = None
+    secagg: SecaggConfig = field(default_factory=SecaggConfig)
 
     def __post_init__(self) -> None:
         check_task(self.model)

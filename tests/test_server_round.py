@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedimg import server_round
+from fedimg import server_clients, server_round
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
 from fedimg.errors import FederationError
 from fedimg.privacy.client_level import ClientReleases, clipped_update
@@ -74,7 +74,7 @@ def test_without_noise_and_clipping_it_is_fedavg_on_the_same_cohort():
     sent = updates(0.01)
     for rate, seed in ((1.0, None), (0.3, 5)):
         ours, asked = server(rate=rate, clip=1e3, seed=seed), []
-        server_round.train_round_clients(ours, 1, NAMES, answering(sent, asked=asked))
+        server_clients.train_round_clients(ours, 1, NAMES, answering(sent, asked=asked))
         cohort = [name for group in asked for name in group]
         plain = server(rate=rate, seed=seed)
         plain.private, plain.clients = False, None
@@ -96,8 +96,8 @@ def test_an_engines_own_clients_give_the_same_round_as_messages():
         return (clipped_update(sent[name], 0.5) for name in cohort)
 
     by_message, by_engine = server(rate=0.4, clip=0.5, seed=1), server(rate=0.4, clip=0.5, seed=1)
-    server_round.train_round_clients(by_message, 1, NAMES, answering(sent))
-    server_round.train_round_clients(by_engine, 1, NAMES, answering({}), own)
+    server_clients.train_round_clients(by_message, 1, NAMES, answering(sent))
+    server_clients.train_round_clients(by_engine, 1, NAMES, answering({}), own)
     assert np.abs(by_message.optimizer.vector - by_engine.optimizer.vector).max() < 1e-7
     assert np.abs(by_engine.optimizer.vector).max() > 1e-4
 
@@ -111,7 +111,7 @@ def test_a_client_that_does_not_clip_is_clipped(vector, which):
         moved[key] = server(declared=10, clip=0.2, seed=1)
         sent = honest if key == "honest" else honest | {NAMES[which]: np.array(vector)}
         sent = {n: v for n, v in sent.items() if key == "dishonest" or n != NAMES[which]}
-        server_round.train_round_clients(moved[key], 1, NAMES[:10], answering(sent))
+        server_clients.train_round_clients(moved[key], 1, NAMES[:10], answering(sent))
     difference = moved["dishonest"].optimizer.vector - moved["honest"].optimizer.vector
     assert np.linalg.norm(difference) <= 0.2 / 10 * (1 + 1e-9) + 1e-12
 
@@ -130,21 +130,21 @@ def test_wrong_answers_and_absences_count_for_nothing_and_are_not_named():
         return found | {"stranger": found[NAMES[5]]}
 
     ours = server(clip=1e3, declared=6)
-    result = server_round.train_round_clients(ours, 1, NAMES[:6], exchange)
+    result = server_clients.train_round_clients(ours, 1, NAMES[:6], exchange)
     assert np.abs(ours.optimizer.vector - sent[NAMES[5]] / 6).max() < 1e-6
     assert (result.sites, result.missing, result.refused) == ((), (), {})
 
 
 def test_a_round_that_nobody_answers_is_a_round_like_any_other():
     ours = server(noise=1.0)
-    server_round.train_round_clients(ours, 1, NAMES, answering({}))
+    server_clients.train_round_clients(ours, 1, NAMES, answering({}))
     assert ours.clients.ledger.made == ["train"]
     assert np.abs(ours.optimizer.vector).max() > 0
 
 
 def test_few_answers_are_in_memory_at_once():
     asked = []
-    server_round.train_round_clients(server(), 1, NAMES, answering(updates(), asked=asked))
+    server_clients.train_round_clients(server(), 1, NAMES, answering(updates(), asked=asked))
     assert [len(group) for group in asked] == [64, 64, 22]
     assert tuple(name for group in asked for name in group) == NAMES
 
@@ -152,7 +152,7 @@ def test_few_answers_are_in_memory_at_once():
 def test_an_evaluation_is_one_release_with_its_own_noise():
     cells = {name: np.eye(P)[k % P] for k, name in enumerate(NAMES)}
     ours = server(noise=1e-9)
-    scores = server_round.evaluate_clients(ours, 2, NAMES, answering(cells, "histogram"), (2, 2))
+    scores = server_clients.evaluate_clients(ours, 2, NAMES, answering(cells, "histogram"), (2, 2))
     assert np.abs(scores.histogram - np.array([[38, 38], [37, 37]])).max() < 1e-5
     assert (scores.round, scores.noise_std) == (2, 1e-9)
     assert ours.clients.ledger.made == ["evaluate"]
@@ -162,4 +162,4 @@ def test_a_coordinator_without_a_ledger_refuses():
     ours = server()
     ours.clients = None
     with pytest.raises(FederationError, match="expected a coordinator with a ledger; found none"):
-        server_round.train_round_clients(ours, 1, NAMES, answering({}))
+        server_clients.train_round_clients(ours, 1, NAMES, answering({}))

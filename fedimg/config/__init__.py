@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedimg.config.composition import compose, dump, load, sweep
-    from fedimg.config.schema import Config, EngineConfig, EvaluationConfig, SecaggConfig
+    from fedimg.config.schema import Config, EngineConfig, EvaluationConfig
 
 __all__ = [
     "Config",
     "EngineConfig",
     "EvaluationConfig",
-    "SecaggConfig",
     "compose",
     "dump",
     "load",

@@ -17,6 +17,8 @@ from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
 from fedimg.privacy.request import PrivacyRequest
+from fedimg.secagg.config import SecaggConfig
+from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
 from fedimg.terms import check_task
 from fedimg.training import LocalTraining
@@ -86,13 +88,6 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class SecaggConfig:
-    """Secure aggregation of the updates; "none" sends each site's noised update in the open."""
-
-    name: Literal["none"] = "none"
-
-
-@dataclass(frozen=True)
 class Config:
     """One run.
 
@@ -144,6 +139,8 @@ class Config:
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
         check_task(self.model)
+        if self.secagg.name != "none":
+            _check_secagg(self)
         if self.model.centring_rounds:
             _check_centring(self)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
@@ -151,6 +148,25 @@ class Config:
                 "a model for volumes with imaging.dimensions=3",
                 "model=scattering, which takes images of two dimensions",
                 "choose model=cnn, or imaging=default",
+            )
+
+
+def _check_secagg(config: Config) -> None:
+    """What adds updates up by itself, or sees them one by one on purpose, has no secure sum."""
+    where = {
+        "privacy=client_level": config.privacy.mode == "client_level",
+        "engine.fused=true": config.engine.fused,
+        "engine=ray": config.engine.name == "ray",
+        f"aggregation.cohort={config.aggregation.cohort}": config.aggregation.cohort > 0,
+        f"sites={config.sites}": config.sites < LEAST_SITES,
+    }
+    for name, there in where.items():
+        if there:
+            raise ConfigError(
+                f"secure sums of three sites or more, all asked in every round, engine=inprocess, "
+                f"privacy=per_site or none; secagg={config.secagg.name} was asked for",
+                name,
+                "change it, or set secagg=none",
             )
 
 

@@ -39,8 +39,8 @@ class SitePolicy:
         allowed_models: names of networks; "*" alone allows all built-in ones.
         deid_profiles: de-identification profiles that may feed a training.
         allowed_extensions: digests ("sha256:…") of entry points that may run here.
-        min_sites_in_sum: the least number of sites whose updates a secure sum must add up; it binds runs with
-            `privacy=distributed`.
+        min_sites_in_sum: the least number of sites whose updates a secure sum must add up.
+        require_secure_sum: whether a run may see this site's updates only in a secure sum.
     """
 
     declared_patients: int
@@ -57,6 +57,7 @@ class SitePolicy:
     deid_profiles: tuple[str, ...] = ("train",)
     allowed_extensions: tuple[str, ...] = ()
     min_sites_in_sum: int = 3
+    require_secure_sum: bool = False
 
     def __post_init__(self) -> None:
         if self.declared_patients < 1:

@@ -48,6 +48,7 @@ class PrivacySummary:
         scratch_ledger: the ledgers were made for this run and know of no other.
         max_sites_per_patient: declared, never checked: pseudonyms differ between sites.
         secagg: name of the secure aggregation, or "none".
+        quorum: (K, t, c) of its sums: sites, how many must survive, how many may collude.
         colluders: distributed mode: how many other sites the promise withstands.
         unit: "patient", or "image" where the source knows of no patients; "client" with client_level.
         clients: the declared number of clients, with client_level.
@@ -62,6 +63,7 @@ class PrivacySummary:
     scratch_ledger: bool = False
     max_sites_per_patient: int = 1
     secagg: str = "none"
+    quorum: tuple[int, int, int] | None = None
     colluders: int = 0
     unit: Unit = "patient"
     left: Mapping[str, int] = field(default_factory=dict)

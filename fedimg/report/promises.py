@@ -229,6 +229,17 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
                 + protected,
             )
         )
+    if privacy.quorum is not None:
+        sites, threshold, colluders = privacy.quorum
+        said.append(
+            Notice(
+                "note",
+                "Secure aggregation",
+                f"The server saw sums of the sites' updates, never one site's own: of {sites} sites at least "
+                f"{threshold} were in each. That holds against a server that lies and up to {colluders} of the sites "
+                "helping it. A sum with fewer survivors was not opened.",
+            )
+        )
     for site, last in sorted(privacy.left.items()):
         spent = (
             " What it released until then is in the model and counts in ε; the table gives what was set aside "

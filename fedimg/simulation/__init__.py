@@ -23,6 +23,7 @@ from fedimg.errors import DataError, FedimgError
 from fedimg.operator_log import tell_operator
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.processes import refuse_while_starting
+from fedimg.run_sums import RunSums
 from fedimg.simulation import (
     asking,
     closing,
@@ -104,6 +105,8 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     declared = {site.name: float(federation.declared[site.name]) for site in sites}
     server = rounds.make_server(config, terms, network, declared, public, releases)
     server.heads = heads
+    if federation.roster is not None:
+        server.sums = RunSums(terms, federation.roster, network.number_of_parameters)
     names = tuple(site.name for site in sites)
     plans = coordinator.plans_of(releases, sites)
     stds = [plan.evaluation_noise_multiplier for plan in plans.values()]
@@ -151,6 +154,7 @@ def terms_of(config: Config, run_id: str) -> Terms:
         bins=config.evaluation.bins,
         seed=config.seed,
         insecure_seed=config.seed if config.insecure_test_mode else None,
+        secagg=config.secagg,
     )
 
 

@@ -9,6 +9,7 @@ from fedimg.privacy.client_level import MODE
 from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
 from fedimg.record.card import site_privacy
 from fedimg.report import Mode, PrivacySummary, Unit
+from fedimg.secagg.plan import usual_threshold
 from fedimg.simulation.virtual import Federation
 
 
@@ -17,6 +18,7 @@ def privacy_summary(
     plans: Mapping[str, PrivacyPlan],
     unit: Unit,
     left: Mapping[str, int],
+    quorum: tuple[int, int, int] | None = None,
 ) -> PrivacySummary:
     """The mode and every site's numbers, from the plans that the ledgers reserved."""
     rows = []
@@ -30,11 +32,20 @@ def privacy_summary(
         scratch_ledger=config.state is None,
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
+        quorum=quorum,
         unit=unit,
         left=left,
         composed=_composed(config, plans),
         clients=next(iter(plans.values())).declared_patients if unit == "client" and plans else 0,
     )
+
+
+def quorum_of(config: Config, federation: Federation) -> tuple[int, int, int] | None:
+    """(K, t, c) of the run's secure sums."""
+    if federation.roster is None:
+        return None
+    sites = len(federation.roster.identities)
+    return sites, config.secagg.threshold or usual_threshold(sites), config.secagg.colluders
 
 
 def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, float] | None:

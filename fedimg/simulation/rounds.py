@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 
-from fedimg import server_round
+from fedimg import server_clients, server_round
 from fedimg.client_round import Terms
 from fedimg.config import Config
+from fedimg.errors import FederationError
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
 from fedimg.models.centring import stage_ends
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.plan import PrivacyPlan
+from fedimg.secagg.coordinator import VoidSumError
 from fedimg.server_round import Exchange, SeparateTraining, Server, SummedTraining
 from fedimg.simulation.folder import RunFolder
 from fedimg.values import EvaluationReport, SiteDataset, Vector
@@ -139,9 +141,9 @@ def run_rounds(
             shape = (terms.model.classes, terms.bins)
             asked = server, number, names, carrier.exchange, shape
             if server.clients is not None:
-                scores: SiteScores | None = server_round.evaluate_clients(*asked)
+                scores: SiteScores | None = server_clients.evaluate_clients(*asked)
             else:
-                scores = server_round.evaluate_at_sites(*asked, noise_std)
+                scores = _at_sites(asked, noise_std)
             history.at_sites = scores or history.at_sites
         if plans:
             row["epsilon"] = _spent(plans, number, sum(1 for asked_in in ask_sites if asked_in <= number))
@@ -149,6 +151,7 @@ def run_rounds(
         if folder is not None:
             folder.append_metrics(row)
             folder.save_checkpoint(number, _state(server, history))
+        _go_on(history.rows, config)
         if progress is not None:
             progress("rounds", number, terms.rounds)
     history.final = server_round.evaluate_public(
@@ -163,14 +166,39 @@ def _train(
 ) -> dict[str, Any]:
     """One round, and who was in it; nobody is named with `client_level`, where whom it sampled is a secret."""
     if server.clients is not None:
-        server_round.train_round_clients(server, number, names, carrier.exchange, carrier.separate)
+        server_clients.train_round_clients(server, number, names, carrier.exchange, carrier.separate)
         return {}
     asked = cohort(names, config.aggregation.cohort, number, terms)
     if carrier.summed is not None:
         result = server_round.train_round_summed(server, number, asked, carrier.summed)
     else:
-        result = server_round.train_round(server, number, asked, carrier.exchange)
+        try:
+            result = server_round.train_round(server, number, asked, carrier.exchange)
+        except VoidSumError as void:
+            return {"sites": [], "missing": list(asked), "void": str(void)}
     return {"sites": list(result.sites), "missing": list(result.missing)}
+
+
+def _go_on(rows: Sequence[Mapping[str, Any]], config: Config) -> None:
+    """A void round leaves the model as it was and is not repeated, charged though it is; many in a row end the run."""
+    most = config.secagg.void_rounds
+    last = rows[-most:]
+    if len(last) == most and all("void" in row for row in last):
+        raise FederationError(
+            f"a sum that could be opened in one of {most} rounds",
+            f"none; the last one: {last[-1]['void']}",
+            "bring enough sites back, then resume the run",
+        )
+
+
+def _at_sites(
+    asked: tuple[Server, int, tuple[str, ...], Exchange, tuple[int, int]], noise_std: float
+) -> SiteScores | None:
+    """None where no site answered, or too few for a secure sum; what they spent is spent."""
+    try:
+        return server_round.evaluate_at_sites(*asked, noise_std)
+    except VoidSumError:
+        return None
 
 
 def _state(server: Server, history: History) -> dict[str, torch.Tensor]:

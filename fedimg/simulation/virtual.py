@@ -29,7 +29,8 @@ from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.privacy.ledger import Head
 from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
-from fedimg.simulation import asking, coordinator, remarks
+from fedimg.secagg.roster import Roster
+from fedimg.simulation import asking, coordinator, provisioning, remarks
 from fedimg.simulation.folder import RunFolder
 from fedimg.site_data import Loaded
 from fedimg.sources import SourceManifest
@@ -63,6 +64,7 @@ class Federation:
         public_data: whether every source is generated or declared public.
         generated: the inputs of generated data, for the report's pictures.
         coordinator: the home of the coordinator's own ledger, with `client_level`.
+        roster: of secure sums, as every site has pinned it.
     """
 
     setups: tuple[SiteSetup, ...]
@@ -75,6 +77,7 @@ class Federation:
     public_home: Path | None
     generated: Mapping[str, Sequence[SourceItem]]
     coordinator: Path | None = None
+    roster: Roster | None = None
 
 
 def open_site(
@@ -138,6 +141,7 @@ def fill(
         public_home,
         {name: manifests[name].items for name in names if config.data.name == "cohort"},
         own,
+        provisioning.provisioned(states, names, config),
     )
 
 

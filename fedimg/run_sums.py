@@ -1,0 +1,104 @@
+"""The secure sums of one run, as both sides derive them from the terms and the pinned roster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fedimg.errors import PolicyRefused
+from fedimg.home import SiteHome
+from fedimg.privacy.policy import SitePolicy
+from fedimg.secagg.encoding import Encoding, Words
+from fedimg.secagg.graph import sparse
+from fedimg.secagg.plan import SumPlan, usual_threshold
+from fedimg.secagg.roster import Roster
+from fedimg.terms import Terms
+from fedimg.values import Vector
+
+# Counts of patients in a histogram, and their noise, are far below; its words have 64 bits.
+_MOST_COUNT = 2.0**30
+
+
+@dataclass(frozen=True)
+class RunSums:
+    """Plans, encodings and weights; everything public, and equal at every site that has pinned the same roster.
+
+    `parameters` is the length of an update.
+    """
+
+    terms: Terms
+    roster: Roster
+    parameters: int
+    _plans: dict[str, SumPlan] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def threshold(self) -> int:
+        return self.terms.secagg.threshold or usual_threshold(len(self.roster.identities))
+
+    @cached_property
+    def _graph(self) -> tuple[int, int]:
+        return sparse(len(self.roster.identities), self.threshold, self.terms.secagg.colluders)
+
+    def plan(self, task: str) -> SumPlan:
+        """Of sums of updates ("train"), or of histograms ("evaluate"). Raises ConfigError."""
+        if task not in self._plans:
+            degree, shares = self._graph
+            cells = self.terms.model.classes * self.terms.bins
+            self._plans[task] = SumPlan(
+                self.terms.run_id,
+                self.roster.identities,
+                self.threshold,
+                self.terms.secagg.colluders,
+                self.parameters if task == "train" else cells,
+                self.encoding(task).word_bits,
+                f"{self.terms.digest} {task} {sorted(self.roster.weights.items())}",
+                degree,
+                shares,
+            )
+        return self._plans[task]
+
+    def encoding(self, task: str) -> Encoding:
+        sites = len(self.roster.identities)
+        if task == "evaluate":
+            return Encoding.finest(_MOST_COUNT, sites, 64)
+        return Encoding.finest(self.terms.secagg.clamp, sites)
+
+    def words(self, name: str, task: str, vector: Vector) -> Words:
+        """What a site puts into a sum: its update times its public share, or its histogram."""
+        share = self.roster.share(name) if task == "train" else 1.0
+        return self.encoding(task).encode(np.asarray(vector, dtype=np.float64) * share)
+
+    def mean(self, total: Vector, survivors: tuple[str, ...]) -> Vector:
+        """The weighted mean of the survivors' updates, from their opened sum in steps."""
+        mass = sum(self.roster.share(name) for name in survivors)
+        return np.asarray(total * self.encoding("train").step / mass)
+
+
+def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, parameters: int) -> RunSums | None:
+    """What a site agrees to, before any sum; None where the terms ask for none.
+
+    Raises PolicyRefused, ConfigError.
+    """
+    if terms.secagg.name == "none":
+        if policy.require_secure_sum:
+            raise PolicyRefused(
+                "secure sums (this site's policy, require_secure_sum)", "secagg=none", "set secagg=pairwise"
+            )
+        return None
+    roster = Roster.load(home.roster)
+    if roster.identities.get(name) != home.signing_key.public_bytes:
+        raise PolicyRefused(
+            "this site's own name and key in its roster", "others", "provision the site again"
+        )
+    sums = RunSums(terms, roster, parameters)
+    if sums.threshold < policy.min_sites_in_sum:
+        raise PolicyRefused(
+            f"a sum of at least {policy.min_sites_in_sum} sites (this site's policy, min_sites_in_sum)",
+            f"secagg.threshold={sums.threshold}",
+            "raise secagg.threshold",
+        )
+    for task in ("train", "evaluate"):
+        sums.plan(task)  # the numbers fit together, or this says what does not
+    return sums

@@ -1,0 +1,34 @@
+"""What a run asks for of its secure sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedimg.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SecaggConfig:
+    """Secure aggregation of the sites' updates and histograms.
+
+    Attributes:
+        name: "none": the coordinator sees every site's released update. "pairwise": it sees their sum only.
+        threshold: t, how many sites must survive a round for its sum to be opened; None: ⌊2K/3⌋ + 1.
+        colluders: c, how many sites may help a coordinator that lies without anything but a sum being seen.
+        clamp: the largest magnitude that a coordinate of one site's update can have in a sum; larger ones are
+            clamped. With K sites a step of the grid is about K · clamp · 2⁻³¹.
+        void_rounds: so many rounds after each other may be void before the run stops.
+    """
+
+    name: Literal["none", "pairwise"] = "none"
+    threshold: int | None = None
+    colluders: int = 1
+    clamp: float = 4.0
+    void_rounds: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clamp <= 2.0**20:
+            raise ConfigError("secagg.clamp: a number in (0, 2^20]", f"{self.clamp}", "set secagg.clamp")
+        if self.colluders < 1 or self.void_rounds < 1:
+            raise ConfigError("secagg.colluders and void_rounds ≥ 1", "less", "correct secagg")
