@@ -43,7 +43,7 @@ from fedimg.secagg.plan import SumPlan
 Answer = TypeVar("Answer")
 Answers = Mapping[str, bytes | None]
 # Choices of shares that are tried where some are wrong.
-_MOST_TRIED = 1000
+_MOST_TRIED = 200
 
 
 class VoidSumError(FederationError):
@@ -152,6 +152,12 @@ class SumCoordinator:
         statement = statements.keys_statement(self._context, *rows[0][:4])
         if not verify(self._plan.identities[self._plan.names[index]], rows[0][4], statement):
             raise _wrong("keys signed by the site")
+        # one site's unusable keys, shown to all, would make all the others refuse
+        own, taken = rows[0][1:3], {key for keys in self._keys.values() for key in keys[:2]}
+        if len(set(own)) < len(own) or taken & set(own):
+            raise _wrong("keys that no other site has")
+        for public in own:
+            AgreementKey.fresh().agree(public, b"")
         return rows[0]
 
     def _shares(self, index: int, data: bytes) -> list[Row]:

@@ -394,3 +394,25 @@ def test_an_input_signed_by_another_is_discarded(hall):
 
     assert np.array_equal(five.run(wire=wire).total, five.expected(five.plan.names[1:]))
     assert "a masked input signed by the site" in five.coordinator.refused[bad]
+
+
+@pytest.mark.parametrize("kind", ["copied", "of small order", "twice the same"])
+def test_one_sites_unusable_keys_cost_that_site_only(hall, kind):
+    """Honest sites would refuse a list with such keys, so the coordinator leaves the site out."""
+    five = hall(SITES)
+    bad, context, seen = five.plan.names[4], five.coordinator._context, []
+
+    def wire(step, name, answer):
+        if step != 0:
+            return answer
+        (row,) = KEYS.unpack(context, five.plan.names.index(name), answer, 1)
+        seen.append(row)
+        if name != bad:
+            return answer
+        mask = {"copied": seen[0][2], "of small order": bytes(32), "twice the same": row[1]}[kind]
+        changed = (4, row[1], mask, row[3])
+        signature = five.identities[bad].sign(statements.keys_statement(context, *changed))
+        return KEYS.pack(context, 4, [(*changed, signature)])
+
+    assert np.array_equal(five.run(wire=wire).total, five.expected(five.plan.names[:4]))
+    assert set(five.coordinator.refused) == {bad}
