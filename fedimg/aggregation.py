@@ -32,7 +32,8 @@ class AggregationConfig:
     average of the global models w₁ … w_t, Σ β^(t−i) w_i / Σ β^(t−i): post-processing, which spends no
     privacy and takes out noise. Training goes on from w_t itself. A round with fewer than `min_sites` answers is refused. `cohort`
     sites, drawn anew each round, are asked; 0 asks all.
-    `tau` is FedAdam's degree of adaptivity.
+    `tau` is FedAdam's degree of adaptivity. `robust` takes median, trimmed_mean, krum or bulyan of the updates in
+    place of their mean, against `liars` sites that send what they like; then no site has a weight.
     """
 
     name: str = "fedavg"
@@ -45,12 +46,15 @@ class AggregationConfig:
     weights: Literal["declared", "uniform"] = "declared"
     min_sites: int = 1
     cohort: int = 0
+    robust: Literal["none", "median", "trimmed_mean", "krum", "bulyan"] = "none"
+    liars: int = 1
 
     def __post_init__(self) -> None:
         _require(0 < self.learning_rate < math.inf, "learning_rate", "a positive number", self.learning_rate)
         for name in ("momentum", "beta1", "beta2", "ema"):
             _require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
         _require(0 < self.tau < math.inf, "tau", "a positive number", self.tau)
+        _require(self.liars >= 1, "liars", "an integer ≥ 1", self.liars)
         for name in ("min_sites", "cohort"):
             _require(getattr(self, name) >= 0, name, "an integer ≥ 0", getattr(self, name))
 

@@ -13,7 +13,7 @@ too few answers is an error, never a silent repetition of the last model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.extensions import find
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.robust import robust
 from fedimg.run_sums import RunSums
 from fedimg.secagg.coordinator import OpenedSum
 from fedimg.secagg.exchanges import secure_sum
@@ -176,7 +177,11 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
             f"{len(updates)} of {len(names)}",
             "read the operator's log of each missing site, then resume the run",
         )
-    server.optimizer.apply(weighted_mean(updates, server.weights, size))
+    mean = weighted_mean(updates, server.weights, size)
+    if server.config.robust != "none":
+        rows = np.stack([update.vector for update in sorted(updates, key=lambda update: update.site)])
+        mean = replace(mean, vector=robust(rows, server.config.robust, server.config.liars))
+    server.optimizer.apply(mean)
     return result
 
 

@@ -17,6 +17,7 @@ from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
 from fedimg.privacy.request import PrivacyRequest
+from fedimg.robust import least_sites
 from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
@@ -141,6 +142,8 @@ class Config:
         check_task(self.model)
         if self.secagg.name != "none":
             _check_secagg(self)
+        if self.aggregation.robust != "none":
+            _check_robust(self)
         if self.model.centring_rounds:
             _check_centring(self)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
@@ -148,6 +151,26 @@ class Config:
                 "a model for volumes with imaging.dimensions=3",
                 "model=scattering, which takes images of two dimensions",
                 "choose model=cnn, or imaging=default",
+            )
+
+
+def _check_robust(config: Config) -> None:
+    """Rules that look at single updates need them, and enough of them."""
+    rule, asked = config.aggregation.robust, config.aggregation.cohort or config.sites
+    least = least_sites(rule, config.aggregation.liars)
+    where = {
+        "privacy=client_level": config.privacy.mode == "client_level",
+        "engine.fused=true": config.engine.fused,
+        f"secagg={config.secagg.name}": config.secagg.name != "none",
+        f"{asked} sites in a round": asked < least and config.data.partition != "manifest",
+    }
+    for name, there in where.items():
+        if there:
+            raise ConfigError(
+                f"updates that the coordinator sees one by one, of at least {least} sites, for "
+                f"aggregation.robust={rule} against {config.aggregation.liars}",
+                name,
+                "change it, or set aggregation.robust=none",
             )
 
 

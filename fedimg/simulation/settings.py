@@ -16,6 +16,7 @@ def rows(config: Config, unit: str = "patient") -> tuple[tuple[str, str], ...]:
         ("rounds", str(config.rounds)),
         ("aggregation", f"{a.name}, learning rate {a.learning_rate:g}"),
         *_at_the_server(config),
+        *([("in place of the mean", f"{a.robust}, against {a.liars}")] if a.robust != "none" else []),
         ("secure aggregation", config.secagg.name),
         ("engine", f"{engine.name}, fused" if engine.fused else engine.name),
         *([("experiment", config.experiment)] if config.experiment else []),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedimg.config import compose
+from fedimg.errors import ConfigError
 from fedimg.simulation import settings
 from fedimg.training import train_private
 from fedimg.values import NoisedSum
@@ -69,3 +70,17 @@ def test_how_the_recipe_came_to_be_is_told():
             "augmented copies of an image",
         }
     )
+
+
+def test_robust_aggregation_runs_and_is_refused_where_updates_are_not_seen_one_by_one(small_run, config):
+    run = small_run("sites=3", "rounds=2", "aggregation.robust=median")
+    assert run.summary["test"]["auroc"] >= 0
+    assert "median, against 1" in (run.path / "report.html").read_text()
+    for wrong in (
+        ("secagg=pairwise",),
+        ("privacy=client_level",),
+        ("privacy=none", "engine.fused=true"),
+        ("sites=2",),
+    ):
+        with pytest.raises(ConfigError, match="updates that the coordinator sees one by one"):
+            config("sites=3", "aggregation.robust=median", *wrong)
