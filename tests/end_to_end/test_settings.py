@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedimg.config import compose
-from fedimg.errors import ConfigError
+from fedimg.errors import ConfigError, FederationError
 from fedimg.simulation import settings
 from fedimg.training import train_private
 from fedimg.values import NoisedSum
@@ -80,7 +80,8 @@ def test_robust_aggregation_runs_and_is_refused_where_updates_are_not_seen_one_b
         ("secagg=pairwise",),
         ("privacy=client_level",),
         ("privacy=none", "engine.fused=true"),
-        ("sites=2",),
     ):
         with pytest.raises(ConfigError, match="updates that the coordinator sees one by one"):
             config("sites=3", "aggregation.robust=median", *wrong)
+    with pytest.raises(FederationError, match="updates of at least 3 sites for aggregation.robust=median"):
+        small_run("sites=2", "rounds=2", "aggregation.robust=median")
