@@ -49,6 +49,7 @@ class PrivacySummary:
         max_sites_per_patient: declared, never checked: pseudonyms differ between sites.
         secagg: name of the secure aggregation, or "none".
         quorum: (K, t, c) of its sums: sites, how many must survive, how many may collude.
+        server_may_lie: whether that holds against a server that follows no rule; on a sparse graph it does not.
         colluders: distributed mode: how many other sites the promise withstands.
         unit: "patient", or "image" where the source knows of no patients; "client" with client_level.
         clients: the declared number of clients, with client_level.
@@ -64,6 +65,7 @@ class PrivacySummary:
     max_sites_per_patient: int = 1
     secagg: str = "none"
     quorum: tuple[int, int, int] | None = None
+    server_may_lie: bool = True
     colluders: int = 0
     unit: Unit = "patient"
     left: Mapping[str, int] = field(default_factory=dict)

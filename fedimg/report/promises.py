@@ -236,7 +236,8 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
                 "note",
                 "Secure aggregation",
                 f"The server saw sums of the sites' updates, never one site's own: of {sites} sites at least "
-                f"{threshold} were in each. That holds against a server that lies and up to {colluders} of the sites "
+                f"{threshold} were in each. That holds against a server that "
+                f"{'lies' if privacy.server_may_lie else 'follows the protocol'}, and up to {colluders} of the sites "
                 "helping it. A sum with fewer survivors was not opened.",
             )
         )

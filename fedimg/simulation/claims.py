@@ -9,6 +9,7 @@ from fedimg.privacy.client_level import MODE
 from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
 from fedimg.record.card import site_privacy
 from fedimg.report import Mode, PrivacySummary, Unit
+from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import usual_threshold
 from fedimg.simulation.virtual import Federation
 
@@ -33,6 +34,7 @@ def privacy_summary(
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
         quorum=quorum,
+        server_may_lie=quorum is None or quorum[0] <= COMPLETE_UP_TO,
         unit=unit,
         left=left,
         composed=_composed(config, plans),

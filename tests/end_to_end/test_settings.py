@@ -83,5 +83,5 @@ def test_robust_aggregation_runs_and_is_refused_where_updates_are_not_seen_one_b
     ):
         with pytest.raises(ConfigError, match="updates that the coordinator sees one by one"):
             config("sites=3", "aggregation.robust=median", *wrong)
-    with pytest.raises(FederationError, match="updates of at least 3 sites for aggregation.robust=median"):
+    with pytest.raises(FederationError, match=r"updates of at least 3 sites for aggregation\.robust=median"):
         small_run("sites=2", "rounds=2", "aggregation.robust=median")

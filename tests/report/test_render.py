@@ -218,6 +218,20 @@ def test_missing_secure_aggregation_is_said_aloud(complete, mode, secagg, senten
         assert sentence in said
 
 
+@pytest.mark.parametrize(
+    ("may_lie", "sentence"), [(True, "a server that lies, and"), (False, "follows the protocol, and")]
+)
+def test_secure_sums_say_what_was_seen_and_against_whom(complete, may_lie, sentence):
+    said = words(
+        render(
+            complete(privacy=privacy("per_site", secagg="pairwise", quorum=(8, 6, 1), server_may_lie=may_lie))
+        )
+    )
+    assert "of 8 sites at least 6 were in each" in said
+    assert sentence in said
+    assert said.index("of 8 sites") < said.index("auroc")
+
+
 def test_a_simulation_says_so_first_and_a_deployment_does_not(complete):
     said = words(render(complete()))
     assert said.index("simulated federation") < said.index("auroc")
