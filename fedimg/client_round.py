@@ -39,7 +39,7 @@ from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.plan import PatientLoss, PrivacyPlan, ReleaseSession
 from fedimg.run_sums import RunSums
-from fedimg.secagg.request import SumRequest, is_request
+from fedimg.secagg.request import INPUT_STEP, SumRequest, is_request
 from fedimg.secagg.sessions import Contribution, SiteSums
 from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.terms import Terms
@@ -242,23 +242,28 @@ def answer(site: Site, data: bytes) -> bytes | None:
 def add(site: Site, request: SumRequest) -> bytes:
     """Station 6: one step of a secure sum; at the third the site's update or histogram goes in, masked.
 
-    Nothing of it is kept for a second try: a site that was restarted sits the sum out.
+    Nothing of it is kept for a second try: a site that was restarted sits the sum out. The instructions are
+    judged before anything is made of them, and are part of what sites confirm to each other.
     """
-    sums = site.sums
-    if sums is None or site.sessions is None:
+    sums, sessions = site.sums, site.sessions
+    if sums is None or sessions is None:
         raise PolicyRefused("secure sums in the terms that this site joined", "none", "nothing was released")
-
-    def words() -> Contribution:
+    sums.allowed(site_terms.allowing(site.home, site.terms))
+    site_terms.check_round(site.terms, request.task, request.round)
+    instructions = None
+    if request.step == INPUT_STEP:
         instructions = RoundInstructions.from_bytes(request.instructions, site.network.number_of_parameters)
         site_terms.check_instructions(site.home, site.terms, site.plan, instructions)
         if (instructions.round, instructions.task) != (request.round, request.task):
             raise MessageError("instructions for this sum", "for another", "nothing was released")
+
+    def contribution() -> Contribution:
+        assert instructions is not None  # noqa: S101 - for the type: only the third step comes here
         update = (train if request.task == "train" else evaluate)(site, instructions)
         releases = update.releases if isinstance(update, NoisedUpdate) else ()
         return sums.words(site.name, request.task, update.vector), releases
 
-    plan = sums.plan(request.task)
-    return site.sessions.answer(plan, request.label, request.step, request.message, words)
+    return sessions.answer(sums.plan(request.task), request, contribution)
 
 
 def _unnoised(

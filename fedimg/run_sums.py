@@ -10,7 +10,7 @@ import numpy as np
 from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.privacy.policy import SitePolicy
-from fedimg.secagg.encoding import Encoding, Words
+from fedimg.secagg.encoding import Encoding, OpenedSum, Words
 from fedimg.secagg.graph import sparse
 from fedimg.secagg.plan import SumPlan, usual_threshold
 from fedimg.secagg.roster import Roster
@@ -41,6 +41,21 @@ class RunSums:
     def _graph(self) -> tuple[int, int]:
         return sparse(len(self.roster.identities), self.threshold, self.terms.secagg.colluders)
 
+    def allowed(self, policy: SitePolicy) -> None:
+        """Raises PolicyRefused where a site's rules, as they stand now, do not allow these sums."""
+        if self.threshold < policy.min_sites_in_sum:
+            raise PolicyRefused(
+                f"a sum of at least {policy.min_sites_in_sum} sites (this site's policy, min_sites_in_sum)",
+                f"secagg.threshold={self.threshold}",
+                "raise secagg.threshold",
+            )
+        if self._graph[0] and not policy.allow_sparse_sum:
+            raise PolicyRefused(
+                "keys exchanged among everybody (this site's policy, allow_sparse_sum)",
+                f"{self._graph[0]} neighbours of {len(self.roster.identities)} sites",
+                "allow it, which trusts the coordinator to follow the protocol, or take part with fewer sites",
+            )
+
     def plan(self, task: str) -> SumPlan:
         """Of sums of updates ("train"), or of histograms ("evaluate"). Raises ConfigError."""
         if task not in self._plans:
@@ -70,10 +85,16 @@ class RunSums:
         share = self.roster.share(name) if task == "train" else 1.0
         return self.encoding(task).encode(np.asarray(vector, dtype=np.float64) * share)
 
-    def mean(self, total: Vector, survivors: tuple[str, ...]) -> Vector:
-        """The weighted mean of the survivors' updates, from their opened sum in steps."""
-        mass = sum(self.roster.share(name) for name in survivors)
-        return np.asarray(total * self.encoding("train").step / mass)
+    def mean(self, opened: OpenedSum) -> Vector:
+        """The weighted mean of the survivors' updates."""
+        mass = sum(self.roster.share(name) for name in opened.survivors)
+        return self.total("train", opened) / mass
+
+    def total(self, task: str, opened: OpenedSum) -> Vector:
+        """The sum in reals. What honest sites cannot have put in, because they clamp, is clamped."""
+        encoding = self.encoding(task)
+        most = len(opened.survivors) * encoding.most
+        return np.clip(opened.total, -most, most).astype(np.float64) * encoding.step
 
 
 def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, parameters: int) -> RunSums | None:
@@ -93,12 +114,7 @@ def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, paramete
             "this site's own name and key in its roster", "others", "provision the site again"
         )
     sums = RunSums(terms, roster, parameters)
-    if sums.threshold < policy.min_sites_in_sum:
-        raise PolicyRefused(
-            f"a sum of at least {policy.min_sites_in_sum} sites (this site's policy, min_sites_in_sum)",
-            f"secagg.threshold={sums.threshold}",
-            "raise secagg.threshold",
-        )
+    sums.allowed(policy)
     for task in ("train", "evaluate"):
         sums.plan(task)  # the numbers fit together, or this says what does not
     return sums

@@ -31,7 +31,7 @@ from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.robust import robust
 from fedimg.run_sums import RunSums
-from fedimg.secagg.coordinator import OpenedSum
+from fedimg.secagg.encoding import OpenedSum
 from fedimg.secagg.exchanges import secure_sum
 from fedimg.secagg.request import SumRequest
 from fedimg.values import (
@@ -189,8 +189,7 @@ def _train_round_summed_securely(
     server: Server, sums: RunSums, round_number: int, names: tuple[str, ...], exchange: Exchange
 ) -> RoundResult:
     opened, result = _opened(server, sums, ("train", round_number), names, exchange, server.optimizer.vector)
-    mean = sums.mean(opened.total.astype(np.float64), opened.survivors)
-    server.optimizer.apply(AggregatedUpdate(round_number, mean, opened.survivors))
+    server.optimizer.apply(AggregatedUpdate(round_number, sums.mean(opened), opened.survivors))
     return result
 
 
@@ -251,7 +250,7 @@ def evaluate_at_sites(
         opened, _ = _opened(
             server, server.sums, ("evaluate", round_number), names, exchange, server.optimizer.released
         )
-        total = opened.total.astype(np.float64) * server.sums.encoding("evaluate").step
+        total = server.sums.total("evaluate", opened)
         return SiteScores(round_number, total.reshape(shape), noise_std * len(opened.survivors) ** 0.5)
     message = instruct(server, round_number, "evaluate", server.optimizer.released)
     answers = exchange(dict.fromkeys(names, message))

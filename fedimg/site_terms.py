@@ -37,6 +37,15 @@ def check_instructions(
     if instructions.run_id != terms.run_id or instructions.plan_digest != terms.digest:
         remedy = "ask the coordinator; nothing was released"
         raise PolicyRefused("the terms that this site joined", "others", remedy)
-    if not 1 <= instructions.round <= terms.rounds:
-        found, remedy = f"round {instructions.round}", "the declared rounds are used up"
+    check_round(terms, instructions.task, instructions.round)
+
+
+def check_round(terms: Terms, task: str, number: int) -> None:
+    """Refuse a round that was not declared, or an evaluation in a round that has none. Raises MessageError."""
+    if not 1 <= number <= terms.rounds:
+        found, remedy = f"round {number}", "the declared rounds are used up"
         raise MessageError(f"a round from 1 to {terms.rounds}", found, remedy)
+    if task == "evaluate" and number not in terms.evaluation_rounds:
+        raise MessageError(
+            "an evaluation in a round that declares one", f"round {number}", "nothing was released"
+        )

@@ -47,6 +47,12 @@ class Terms:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def evaluation_rounds(self) -> frozenset[int]:
+        """The declared evaluation releases at the sites, evenly spread; the last round is always one of them."""
+        evaluations = self.privacy.evaluations
+        return frozenset(-(-self.rounds * number // evaluations) for number in range(1, evaluations + 1))
+
+    @property
     def extensions(self) -> dict[str, str]:
         """Name → digest of every extension that these terms would run at a site."""
         return extension_digests(self.model) | loss_digests(self.training.loss)

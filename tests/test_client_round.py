@@ -224,7 +224,7 @@ def test_a_site_with_nobody_left_sends_noise_like_any_other(home, kind):
     train = NoisedUpdate.from_bytes(
         client_round.answer(site, question(site)), site.network.number_of_parameters
     )
-    scores = NoisedUpdate.from_bytes(client_round.answer(site, question(site, 1, "evaluate")), 16)
+    scores = NoisedUpdate.from_bytes(client_round.answer(site, question(site, 2, "evaluate")), 16)
     assert len(train.releases) == len(scores.releases) == 1
     assert np.isfinite(train.vector).all()
     # a step along a noised sum ÷ (q · n̄): σC/(q n̄) a coordinate at rate 0.1, within 5 % at some 1000 of them

@@ -17,6 +17,7 @@ from fedimg.privacy.policy import SitePolicy
 from fedimg.run_sums import RunSums, agreed
 from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.coordinator import VoidSumError
+from fedimg.secagg.encoding import OpenedSum
 from fedimg.secagg.exchanges import secure_sum
 from fedimg.secagg.request import SumRequest, pack_answer, unpack_answer
 from fedimg.secagg.roster import Roster
@@ -67,6 +68,19 @@ def test_policies_and_rosters_refuse(home):
     with pytest.raises(PolicyRefused, match="require_secure_sum"):
         agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig()), strict, SIZE)
     assert agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig("pairwise", threshold=4)), strict, SIZE)
+    many = {f"site-{i}": SigningKey(bytes([i % 256, 1 + i // 256]) * 16).public_bytes for i in range(60)}
+    many["site-0"] = home.signing_key.public_bytes
+    Roster(many, dict.fromkeys(many, 1.0)).save(home.root / "many.json")
+    large = replace(home, root=home.root)
+    home.roster.rename(home.root / "few.json")
+    (home.root / "many.json").rename(home.roster)
+    with pytest.raises(PolicyRefused, match="allow_sparse_sum"):
+        agreed(large, "site-0", TERMS, POLICY, SIZE)
+    assert (
+        agreed(large, "site-0", TERMS, replace(POLICY, allow_sparse_sum=True), SIZE).plan("train").degree
+        == 40
+    )
+    (home.root / "few.json").rename(home.roster)
     with pytest.raises(PolicyRefused, match="this site's own name and key in its roster"):
         agreed(home, "site-1", TERMS, POLICY, SIZE)
     for content in ("", "[]", "{}x", '{"a": {"identity": "00"}}', '{"a": {"identity": "zz", "weight": 1}}'):
@@ -110,7 +124,7 @@ def test_the_mean_is_weighted_as_the_roster_says(weights, updates, survivors):
     # each word is rounded by half a step, and the mean divides by the sum of shares
     mass = sum(roster.share(name) for name in survivors)
     bound = len(survivors) * sums.encoding("train").step / mass
-    assert np.abs(sums.mean(total.astype(np.float64), tuple(sorted(survivors))) - wanted).max() <= bound
+    assert np.abs(sums.mean(OpenedSum(total, tuple(sorted(survivors)))) - wanted).max() <= bound
 
 
 class Sites:
@@ -137,9 +151,7 @@ class Sites:
                 return self.sums.words(name, request.task, np.full(SIZE, 1.0)), (f"release of {name}",)
 
             try:
-                answers[name] = self.sessions[name].answer(
-                    self.sums.plan(request.task), request.label, request.step, request.message, words
-                )
+                answers[name] = self.sessions[name].answer(self.sums.plan(request.task), request, words)
             except MessageError:
                 answers[name] = None
         return answers
@@ -153,7 +165,7 @@ def test_a_sum_over_the_wire_and_the_releases_behind_it(tmp_path):
     sites, seen = Sites(tmp_path), {}
     found = sites.sum(1, seen.__setitem__)
     assert found.opened.survivors == tuple(KEYS)
-    assert np.allclose(sites.sums.mean(found.opened.total.astype(float), tuple(KEYS)), 1.0)
+    assert np.allclose(sites.sums.mean(found.opened), 1.0)
     assert seen == {name: (f"release of {name}",) for name in KEYS}
     assert len(sites.made) == 4
 
@@ -166,6 +178,36 @@ def test_an_answer_whose_ledger_was_put_back_is_left_out(tmp_path):
     found = Sites(tmp_path).sum(1, accept)
     assert found.opened.survivors == ("site-0", "site-1", "site-3")
     assert set(found.refused) == {"site-2"}
+
+
+def test_what_no_honest_site_can_have_put_in_is_clamped():
+    sums = RunSums(TERMS, ROSTER, 2)
+    wild = OpenedSum(np.array([2**31 - 1, -5]), tuple(KEYS))
+    assert sums.total("train", wild)[0] == 4 * sums.encoding("train").most * sums.encoding("train").step
+    assert sums.total("train", wild)[1] == -5 * sums.encoding("train").step
+
+
+def test_rounds_only_go_up_and_a_label_between_changes_nothing(tmp_path):
+    sites = Sites(tmp_path)
+    assert sites.sum(3).opened.survivors == tuple(KEYS)
+    for number in (3, 2, 1):
+        sites.sessions = {name: sites.open(name) for name in KEYS}
+        with pytest.raises(VoidSumError):
+            sites.sum(number)
+    assert sites.sum(4).opened.survivors == tuple(KEYS)
+
+
+def test_of_two_processes_of_one_site_one_makes_the_input(tmp_path):
+    """Both have keys for the same sum: whoever comes second finds the disk's note."""
+    plan, made = RunSums(TERMS, ROSTER, SIZE).plan("train"), []
+    one, other = Sites(tmp_path), Sites(tmp_path)
+    request = SumRequest(1, "train", 0, b"")
+    for sites in (one, other):
+        sites.sessions["site-0"].answer(plan, request, lambda: made.append(1))
+    assert one.sum(1).opened.survivors == tuple(KEYS)
+    with pytest.raises(VoidSumError):
+        other.sum(1)
+    assert other.made == []
 
 
 def test_a_label_is_summed_once_even_by_a_site_that_was_restarted(tmp_path):

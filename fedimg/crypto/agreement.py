@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fedimg.errors import MessageError
 
 KEY_BYTES, TAG_BYTES = 32, 16
+_FIELD = (1 << 255) - 19
 
 
 class AgreementKey:
@@ -44,8 +45,10 @@ class AgreementKey:
     def agree(self, public: bytes, purpose: bytes) -> bytes:
         """32 bytes that only the holders of the two private keys can compute, bound to `purpose`.
 
-        Raises MessageError for bytes that are no public key, or a point of small order.
+        Raises MessageError for bytes that are no public key in its one encoding, or a point of small order.
         """
+        if int.from_bytes(public, "little") >= _FIELD:  # a second encoding of another key
+            public = b""
         try:
             shared = self._key.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:

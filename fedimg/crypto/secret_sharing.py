@@ -70,6 +70,99 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     return secret.to_bytes(SECRET_BYTES, "big")
 
 
+def corrected(shares: Mapping[int, bytes], threshold: int) -> tuple[bytes, frozenset[int]]:
+    """The secret, and the holders of wrong shares, of whom there may be ⌊(n − t)/2⌋ among n.
+
+    Welch and Berlekamp 1986 (US patent 4633470, long expired): with E zero at the wrong holders and Q = E·f,
+    Q(x) = y·E(x) holds at every share (x, y), right or wrong; it is linear in the coefficients of E and Q, and f = Q/E.
+    More wrong shares give another secret, or none: the caller checks.
+
+    Raises:
+        MessageError: too few shares, or no polynomial that enough of them lie on.
+    """
+    points = {
+        holder: int.from_bytes(share, "big") for holder, share in shares.items() if len(share) == SHARE_BYTES
+    }
+    points = {holder: value for holder, value in points.items() if value < PRIME and holder >= 1}
+    secret = (
+        combine({holder: shares[holder] for holder in points}, threshold)
+        if _lie_on_one(points, threshold)
+        else None
+    )
+    if secret is not None:
+        return secret, frozenset(shares.keys() - points.keys())
+    errors = (len(points) - threshold) // 2
+    if errors < 1:
+        raise _refuse(f"{len(points)} shares that do not belong together")
+    rows = []
+    for x, y in points.items():
+        powers = [pow(x, k, PRIME) for k in range(threshold + errors)]
+        # E is monic: its highest term goes to the right
+        rows.append([*(-y * p % PRIME for p in powers[:errors]), *powers, y * pow(x, errors, PRIME) % PRIME])
+    solution = _solved(rows, errors + threshold + errors)
+    locator, product = [*solution[:errors], 1], solution[errors:]
+    polynomial, remainder = _divided(product, locator)
+    right = {x for x, y in points.items() if _value(polynomial, x) == y}
+    if any(remainder) or len(right) < len(points) - errors or polynomial[0] >> 256:
+        raise _refuse("shares of no secret")
+    return polynomial[0].to_bytes(SECRET_BYTES, "big"), frozenset(shares.keys() - right)
+
+
+def _lie_on_one(points: Mapping[int, int], threshold: int) -> bool:
+    """Whether all points lie on the polynomial through the first t of them."""
+    if len(points) < threshold:
+        raise _refuse(f"{len(points)} shares")
+    first = dict(sorted(points.items())[:threshold])
+    return all(_interpolated(first, x) == y for x, y in points.items() if x not in first)
+
+
+def _interpolated(points: Mapping[int, int], at: int) -> int:
+    total = 0
+    for x, y in points.items():
+        above, below = 1, 1
+        for other in points:
+            if other != x:
+                above, below = above * (at - other) % PRIME, below * (x - other) % PRIME
+        total += y * above * pow(below, -1, PRIME)
+    return total % PRIME
+
+
+def _solved(rows: list[list[int]], unknowns: int) -> list[int]:
+    """Some solution of the linear system; its free unknowns are zero. Raises MessageError where there is none."""
+    pivots: list[int] = []
+    for column in range(unknowns):
+        place = next((i for i in range(len(pivots), len(rows)) if rows[i][column]), None)
+        if place is None:
+            continue
+        top = len(pivots)
+        rows[top], rows[place] = rows[place], rows[top]
+        inverse = pow(rows[top][column], -1, PRIME)
+        rows[top] = [value * inverse % PRIME for value in rows[top]]
+        for i, row in enumerate(rows):
+            if i != top and row[column]:
+                factor = row[column]
+                rows[i] = [(a - factor * b) % PRIME for a, b in zip(row, rows[top], strict=True)]
+        pivots.append(column)
+    if any(row[-1] for row in rows[len(pivots) :]):
+        raise _refuse("shares of no secret")
+    solution = [0] * unknowns
+    for row, column in zip(rows, pivots, strict=False):
+        solution[column] = row[-1]
+    return solution
+
+
+def _divided(dividend: list[int], monic: list[int]) -> tuple[list[int], list[int]]:
+    """Quotient and remainder, coefficients from the constant on."""
+    rest, degree = list(dividend), len(monic) - 1
+    quotient = [0] * max(1, len(rest) - degree)
+    for place in range(len(rest) - 1, degree - 1, -1):
+        factor = rest[place]
+        quotient[place - degree] = factor
+        for k, coefficient in enumerate(monic):
+            rest[place - degree + k] = (rest[place - degree + k] - factor * coefficient) % PRIME
+    return quotient, rest[:degree]
+
+
 def _value(coefficients: list[int], at: int) -> int:
     total = 0
     for coefficient in reversed(coefficients):

@@ -40,6 +40,8 @@ class SitePolicy:
         deid_profiles: de-identification profiles that may feed a training.
         allowed_extensions: digests ("sha256:…") of entry points that may run here.
         min_sites_in_sum: the least number of sites whose updates a secure sum must add up.
+        allow_sparse_sum: whether more than 50 sites may exchange keys with some others each only, which holds
+            against a coordinator that follows the protocol.
         require_secure_sum: whether a run may see this site's updates only in a secure sum.
     """
 
@@ -57,6 +59,7 @@ class SitePolicy:
     deid_profiles: tuple[str, ...] = ("train",)
     allowed_extensions: tuple[str, ...] = ()
     min_sites_in_sum: int = 3
+    allow_sparse_sum: bool = False
     require_secure_sum: bool = False
 
     def __post_init__(self) -> None:

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from fedimg.crypto.agreement import AgreementKey, derive
 from fedimg.crypto.keys import verify
-from fedimg.crypto.secret_sharing import combine
+from fedimg.crypto.secret_sharing import corrected
 from fedimg.errors import FederationError, MessageError
 from fedimg.secagg import statements
-from fedimg.secagg.encoding import Integers, centred, word_type
+from fedimg.secagg.encoding import OpenedSum, centred, word_type
 from fedimg.secagg.masking import add_mask
 from fedimg.secagg.messages import (
     CONFIRMATIONS,
@@ -42,7 +41,7 @@ from fedimg.secagg.plan import SumPlan
 
 Answer = TypeVar("Answer")
 Answers = Mapping[str, bytes | None]
-# Choices of shares that are tried where some are wrong.
+# Choices of shares that are tried where too few are over to correct wrong ones.
 _MOST_TRIED = 200
 
 
@@ -50,25 +49,22 @@ class VoidSumError(FederationError):
     """Too few sites were left, or their shares did not open: nothing was."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedSum:
-    """Σ over `survivors` of what they put in, (P,) integers."""
-
-    total: Integers
-    survivors: tuple[str, ...]
-
-
 class SumCoordinator:
-    """One sum, step by step; each takes what the sites answered and gives what they are to be sent next."""
+    """One sum, step by step; each takes what the sites answered and gives what they are to be sent next.
 
-    def __init__(self, plan: SumPlan, label: str) -> None:
-        self._plan, self._context = plan, plan.context(label)
+    `bound` is what all sites are asked for (`SumSite.masked_input`).
+    """
+
+    def __init__(self, plan: SumPlan, label: str, bound: bytes = b"") -> None:
+        self._plan, self._context, self._bound = plan, plan.context(label), bound
         self._keys: dict[int, tuple[bytes, bytes, bytes]] = {}  # cipher, mask, commitment
         self._sealed: dict[int, dict[int, bytes]] = {}  # by receiver, then sender
         self._sharing: list[int] = []
         self._inputs: dict[int, tuple[bytes, bytes]] = {}  # digest, signature
         self._total = np.zeros(plan.size, dtype=word_type(plan.word_bits))
         self._messages: dict[str, bytes] = {}
+        self._taken: set[bytes] = set()  # public keys
+        self._liars: frozenset[int] = frozenset()  # holders who opened a wrong share
         self.refused: dict[str, str] = {}
 
     def keys(self, answers: Answers) -> dict[str, bytes]:
@@ -153,11 +149,12 @@ class SumCoordinator:
         if not verify(self._plan.identities[self._plan.names[index]], rows[0][4], statement):
             raise _wrong("keys signed by the site")
         # one site's unusable keys, shown to all, would make all the others refuse
-        own, taken = rows[0][1:3], {key for keys in self._keys.values() for key in keys[:2]}
-        if len(set(own)) < len(own) or taken & set(own):
+        own = set(rows[0][1:3])
+        if len(own) < 2 or self._taken & own:
             raise _wrong("keys that no other site has")
         for public in own:
             AgreementKey.fresh().agree(public, b"")
+        self._taken |= own
         return rows[0]
 
     def _shares(self, index: int, data: bytes) -> list[Row]:
@@ -180,7 +177,7 @@ class SumCoordinator:
         rows = CONFIRMATIONS.unpack(self._context, index, data, 1)
         sharing = b"".join(other.to_bytes(2, "little") for other in self._sharing)
         view = statements.view_statement(
-            self._context, self._messages["keys"], sharing, self._messages["survivors"]
+            self._context, self._messages["keys"], sharing, self._bound, self._messages["survivors"]
         )
         identity = self._plan.identities[self._plan.names[index]]
         if len(rows) != 1 or rows[0][0] != index or not verify(identity, rows[0][1], view):
@@ -205,23 +202,38 @@ class SumCoordinator:
                 return derive(secret, statements.commitment_purpose(self._context, index)) == commitment
             return AgreementKey(secret).public_bytes == mask
 
-        choices = itertools.combinations(sorted(shares), needed)
-        for chosen in itertools.islice(choices, _MOST_TRIED):
+        trusted = {holder: share for holder, share in shares.items() if holder not in self._liars}
+        for candidates in (trusted, shares):
             try:
-                secret = combine({holder: shares[holder] for holder in chosen}, needed)
+                secret, wrong = corrected(candidates, needed)
             except MessageError:
                 continue
             if right(secret):
+                self._liars |= wrong
                 return secret
+        # fewer are over than can be corrected, but the check above tells a right choice
+        for chosen in itertools.islice(itertools.combinations(sorted(shares), needed), _MOST_TRIED):
+            part = {holder: shares[holder] for holder in chosen}
+            try:
+                secret, _none = corrected(part, needed)
+            except MessageError:
+                continue
+            if right(secret):
+                self._liars |= shares.keys() - part.keys()
+                return secret
+        name = self._plan.names[index]
         raise VoidSumError(
-            f"{needed} right shares of each secret", f"{len(shares)} that do not open one", "repeat the round"
+            f"{needed} right shares of the secrets of {name}",
+            f"{len(shares)} that do not open one",
+            f"leave {name} out if it happens again: it may have shared out what opens to nothing",
         )
 
     def _take_pairs_off(self, dropped: int, key: AgreementKey) -> None:
         """Survivors put in their masks with a site whose vector never came."""
         for other in self._plan.neighbours_of(dropped):
             if other in self._inputs:
-                mask = key.agree(self._keys[other][1], statements.pair_purpose(self._context, dropped, other))
+                purpose = statements.pair_purpose(self._context, dropped, other, self._bound)
+                mask = key.agree(self._keys[other][1], purpose)
                 # the survivor took it off where the dropped one comes before it, and added it otherwise
                 add_mask(self._total, mask, negative=other < dropped)
 

@@ -64,9 +64,10 @@ class Encoding:
 
     def encode(self, vector: Vector) -> Words:
         """(P,) reals → words: rounded to the nearest step and clamped; what is not a number becomes zero."""
-        steps = np.multiply(vector, 1.0 / self.step)  # exact: a power of two
+        bound = self.most * self.step
+        steps = np.clip(vector, -bound, bound)
+        np.multiply(steps, 1.0 / self.step, out=steps)  # exact: a power of two
         np.rint(steps, out=steps)
-        np.clip(steps, -self.most, self.most, out=steps)
         steps[np.isnan(steps)] = 0.0
         return steps.astype(np.int64).astype(word_type(self.word_bits))
 
@@ -77,6 +78,14 @@ class Encoding:
     def decode(self, words: Words) -> Vector:
         """(P,) words of a sum → reals."""
         return centred(words).astype(np.float64) * self.step
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSum:
+    """Σ over `survivors` of what they put in, (P,) integers."""
+
+    total: Integers
+    survivors: tuple[str, ...]
 
 
 def word_type(word_bits: int) -> np.dtype[Any]:

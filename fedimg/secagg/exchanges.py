@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fedimg.errors import MessageError
-from fedimg.secagg.coordinator import OpenedSum, SumCoordinator
+from fedimg.secagg.coordinator import SumCoordinator
+from fedimg.secagg.encoding import OpenedSum
 from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.request import INPUT_STEP, SumRequest, unpack_answer
 
@@ -38,7 +39,7 @@ def secure_sum(
     Raises:
         VoidSumError: fewer than t sites were left at some step; nothing was opened.
     """
-    coordinator = SumCoordinator(plan, request.label)
+    coordinator = SumCoordinator(plan, request.label, request.instructions)
     steps = (coordinator.keys, coordinator.sharing, coordinator.survivors, coordinator.confirmed)
     messages: Mapping[str, bytes] = dict.fromkeys((name for name in names if name in plan.identities), b"")
     refused: dict[str, str] = {}

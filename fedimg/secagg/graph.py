@@ -67,7 +67,7 @@ def sparse(sites: int, threshold: int, colluders: int) -> tuple[int, int]:
     raise ConfigError(
         "few enough colluders, and enough survivors, for a sparse graph",
         f"{colluders} colluders of {sites} sites with a threshold of {threshold}",
-        "raise secagg.threshold, lower secagg.colluders, or set secagg.degree=0",
+        "raise secagg.threshold, or lower secagg.colluders",
     )
 
 

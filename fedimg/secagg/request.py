@@ -17,8 +17,8 @@ _ANSWER = struct.Struct("<4sI")
 _ANSWER_MAGIC = b"FSAN"
 TASKS = ("train", "evaluate")
 INPUT_STEP, STEPS = 2, 5
-# Ledger entries that an answer may name.
-_MOST_NAMES = 1 << 16
+# Bytes of the names of ledger entries in an answer: some ten thousand.
+_MOST_NAMES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ def is_request(data: bytes) -> bool:
 def pack_answer(message: bytes, releases: tuple[str, ...] = ()) -> bytes:
     """A site's answer, and the names of the ledger entries that paid for it."""
     names = json.dumps(list(releases)).encode() if releases else b""
+    if len(names) > _MOST_NAMES:
+        raise _refuse("more releases than an answer may name: ask for fewer local steps")
     return b"".join((_ANSWER.pack(_ANSWER_MAGIC, len(names)), names, message))
 
 

@@ -1,18 +1,19 @@
-"""A site's secure sums, one at a time, and never two masked inputs for one label."""
+"""A site's secure sums, one at a time, and never two masked inputs for one round of a task."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.durable import write_durably
+from fedimg.durable import sync_folder
 from fedimg.errors import MessageError
 from fedimg.secagg.encoding import Words
 from fedimg.secagg.plan import SumPlan
-from fedimg.secagg.request import INPUT_STEP, pack_answer
+from fedimg.secagg.request import INPUT_STEP, SumRequest, pack_answer
 from fedimg.secagg.site import SumSite
 
 Contribution = tuple[Words, tuple[str, ...]]
@@ -23,9 +24,9 @@ Contribution = tuple[Words, tuple[str, ...]]
 class SiteSums:
     """The sums that one site takes part in during one run.
 
-    Keys are in memory only: a site that was restarted sits the sum out. What it must not forget is on the
-    disk: for which sums it has begun to make its input. Two inputs for one label would differ by
-    un-masked data, and two sums of one round by a single site's.
+    Keys are in memory only: a site that was restarted within a sum has none for it. What it must not forget is on the
+    disk: for which rounds of which task it has begun to make its input. Two inputs for one round would differ by
+    un-masked data, and two sums of one round by a single site's. Rounds only go up.
 
     Attributes:
         folder: of one run at one site.
@@ -37,38 +38,57 @@ class SiteSums:
     _label: str = ""
     _current: SumSite | None = field(default=None, repr=False)
     _releases: tuple[str, ...] = ()
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
-    def answer(
-        self, plan: SumPlan, label: str, step: int, message: bytes, words: Callable[[], Contribution]
-    ) -> bytes:
-        """The site's answer to one step. Raises MessageError, PolicyRefused, and what `words` raises."""
-        if step == 0 and label != self._label:
-            if self._begun(label).exists():
-                raise MessageError(
-                    "a sum that this site has not had a part in", "one that it has", "it sits this one out"
-                )
-            self._current, self._label = SumSite(plan, label, self.name, self.identity), label
-        if self._current is None or label != self._label:
+    def answer(self, plan: SumPlan, request: SumRequest, contribution: Callable[[], Contribution]) -> bytes:
+        """The site's answer to one step. Raises MessageError, PolicyRefused, and what `contribution` raises."""
+        with self._lock:
+            return self._answer(plan, request, contribution)
+
+    def _answer(self, plan: SumPlan, request: SumRequest, contribution: Callable[[], Contribution]) -> bytes:
+        if request.step == 0 and request.label != self._label:
+            self._refuse_begun(request)
+            self._current = SumSite(plan, request.label, self.name, self.identity)
+            self._label, self._releases = request.label, ()
+        if self._current is None or request.label != self._label:
             raise MessageError(
                 "the secure sum that this site has keys for", "another", "it sits this one out until the next"
             )
-        current = self._current
-        if step == 0:
+        current, message = self._current, request.message
+        if request.step == 0:
             return pack_answer(current.advertise_keys())
-        if step == INPUT_STEP:
-            masked = current.masked_input(message, lambda: self._first(label, words))
+        if request.step == INPUT_STEP:
+            masked = current.masked_input(
+                message, lambda: self._first(request, contribution), request.instructions
+            )
             return pack_answer(masked, self._releases)
-        return pack_answer({1: current.share_keys, 3: current.confirm, 4: current.unmask}[step](message))
+        steps = {1: current.share_keys, 3: current.confirm, 4: current.unmask}
+        return pack_answer(steps[request.step](message))
 
-    def _first(self, label: str, contribution: Callable[[], Contribution]) -> Words:
-        """The words, once the disk says that they are being made."""
-        begun = self._begun(label)
-        if begun.exists():
-            raise MessageError("one input for each sum", "a second", "it sits this one out")
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(begun, label + "\n")
+    def _first(self, request: SumRequest, contribution: Callable[[], Contribution]) -> Words:
+        """The words, once the disk says that they are being made; of two processes one succeeds."""
+        self._refuse_begun(request)
+        if not self.folder.is_dir():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_folder(self.folder.parent)
+            sync_folder(self.folder.parent.parent)
+        try:
+            os.close(os.open(self._begun(request), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            raise MessageError("one input for each sum", "a second", "it sits this one out") from None
+        sync_folder(self.folder)
         words, self._releases = contribution()
         return words
 
-    def _begun(self, label: str) -> Path:
-        return self.folder / f"{hashlib.sha256(label.encode()).hexdigest()[:32]}.begun"
+    def _refuse_begun(self, request: SumRequest) -> None:
+        there = self.folder.glob(f"{request.task}-*.begun") if self.folder.is_dir() else ()
+        last = max((int(path.stem.rsplit("-", 1)[1]) for path in there), default=0)
+        if request.round <= last:
+            raise MessageError(
+                f"a round after {last}, of which this site has had a part in a sum",
+                f"round {request.round}",
+                "it sits this one out",
+            )
+
+    def _begun(self, request: SumRequest) -> Path:
+        return self.folder / f"{request.task}-{request.round:010d}.begun"

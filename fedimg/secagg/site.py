@@ -66,6 +66,7 @@ class SumSite:
         self._survivors: list[int] = []
         self._shown: list[bytes] = []  # what the coordinator sent, step by step
         self._answers: list[bytes] = []
+        self._bound = b""
         self._over = False
 
     def advertise_keys(self) -> bytes:
@@ -76,14 +77,18 @@ class SumSite:
         """Judge everybody's keys, and share out the own secrets."""
         return self._step(1, keys, self._share)
 
-    def masked_input(self, sharing: bytes, words: Callable[[], Words]) -> bytes:
+    def masked_input(self, sharing: bytes, words: Callable[[], Words], bound: bytes = b"") -> bytes:
         """The own vector, masked.
 
         Args:
             sharing: who shared, and the shares for this site.
+            bound: what the vector is an answer to. Sites that were asked for different things have masks that do
+                not cancel, and do not confirm each other: else a coordinator could ask one site for its vector and
+                the others for zeros (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning").
             words: called once, when the list was found in order: (P,) words of the plan's size, which are
                 overwritten by the masked ones.
         """
+        self._bound = bound if len(self._answers) == 2 else self._bound
         return self._step(2, sharing, lambda request: self._masked(request, words))
 
     def confirm(self, survivors: bytes) -> bytes:
@@ -174,6 +179,8 @@ class SumSite:
             raise _lied(
                 f"at least {self._plan.shares_needed} sites that shared with this one", f"{len(there)}"
             )
+        # every key first: a budget is spent by `words`, and must not be for a sum that cannot be made
+        keys = {other: self._pair_key(other) for other in there if other != self._index}
         masked = words()
         if masked.shape != (self._plan.size,) or masked.dtype != word_type(self._plan.word_bits):
             raise PolicyRefused(
@@ -182,16 +189,16 @@ class SumSite:
                 "correct the plan of the secure sum",
             )
         add_mask(masked, derive(self._seed, statements.self_purpose(self._context, self._index)))
-        for other in there:
-            if other != self._index:
-                key = self._mask.agree(
-                    self._keys[other][1], statements.pair_purpose(self._context, self._index, other)
-                )
-                add_mask(masked, key, negative=other < self._index)
+        for other, key in keys.items():
+            add_mask(masked, key, negative=other < self._index)
         digest = statements.input_digest(masked.data)
         signature = self._identity.sign(statements.input_statement(self._context, self._index, digest))
         self._input = (digest, signature)
         return pack_input(self._context, self._index, signature, masked)
+
+    def _pair_key(self, other: int) -> bytes:
+        purpose = statements.pair_purpose(self._context, self._index, other, self._bound)
+        return self._mask.agree(self._keys[other][1], purpose)
 
     def _take_shares(self, sender: int, sealed: bytes) -> None:
         """Shares that do not open are that sender's fault: others' shares must do, or the sum is void."""
@@ -221,7 +228,7 @@ class SumSite:
 
     def _view(self, survivors: bytes) -> bytes:
         sharing = b"".join(index.to_bytes(2, "little") for index in self._sharing)
-        return statements.view_statement(self._context, self._shown[1], sharing, survivors)
+        return statements.view_statement(self._context, self._shown[1], sharing, self._bound, survivors)
 
     def _unmask(self, request: bytes) -> bytes:
         rows = CONFIRMATIONS.unpack(self._context, COORDINATOR, request, self._plan.sites)

@@ -22,9 +22,10 @@ def input_statement(context: bytes, index: int, digest: bytes) -> bytes:
     return framed([b"masked input", context, _place(index), digest])
 
 
-def view_statement(context: bytes, keys: bytes, sharing: bytes, survivors: bytes) -> bytes:
+def view_statement(context: bytes, keys: bytes, sharing: bytes, bound: bytes, survivors: bytes) -> bytes:
     """Everything that the coordinator must have shown to all alike, as the messages' bytes."""
-    return framed([b"view", context, *(hashlib.sha256(part).digest() for part in (keys, sharing, survivors))])
+    parts = (keys, sharing, bound, survivors)
+    return framed([b"view", context, *(hashlib.sha256(part).digest() for part in parts)])
 
 
 def share_purpose(context: bytes, sender: int, receiver: int) -> bytes:
@@ -32,9 +33,10 @@ def share_purpose(context: bytes, sender: int, receiver: int) -> bytes:
     return framed([b"shares", context, _place(sender), _place(receiver)])
 
 
-def pair_purpose(context: bytes, one: int, other: int) -> bytes:
-    """Of the mask that two sites have in common."""
-    return framed([b"pair mask", context, _place(min(one, other)), _place(max(one, other))])
+def pair_purpose(context: bytes, one: int, other: int, bound: bytes) -> bytes:
+    """Of the mask that two sites have in common, if they were asked for the same."""
+    asked = hashlib.sha256(bound).digest()
+    return framed([b"pair mask", context, _place(min(one, other)), _place(max(one, other)), asked])
 
 
 def self_purpose(context: bytes, index: int) -> bytes:

@@ -82,11 +82,6 @@ def make_server(
     )
 
 
-def evaluation_rounds(rounds: int, evaluations: int) -> frozenset[int]:
-    """The declared evaluation releases at the sites, evenly spread; the last round is always one."""
-    return frozenset(-(-rounds * number // evaluations) for number in range(1, evaluations + 1))
-
-
 def cohort(names: Sequence[str], size: int, round_number: int, terms: Terms) -> tuple[str, ...]:
     """The sites asked this round: all, or `size` drawn uniformly without replacement."""
     if size <= 0 or size >= len(names):
@@ -128,11 +123,7 @@ def run_rounds(
             }
         )
         history.rows = [row for row in folder.metrics() if row["round"] < first]
-    ask_sites = (
-        evaluation_rounds(terms.rounds, terms.privacy.evaluations)
-        if terms.privacy.evaluations
-        else frozenset()
-    )
+    ask_sites = terms.evaluation_rounds
     for number in range(first, terms.rounds + 1):
         row = {"round": number} | _train(server, number, names, carrier, config, terms)
         if number % config.evaluation.every == 0 or number == terms.rounds:

@@ -199,6 +199,7 @@ def _write_policy(
         require_battery=config.audit.battery,
         allow_non_private=True,
         allow_client_level=True,
+        allow_sparse_sum=True,
         allowed_extensions=tuple(
             (extension_digests(config.model) | loss_digests(config.training.loss)).values()
         ),

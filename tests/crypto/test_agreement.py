@@ -37,7 +37,17 @@ def test_every_purpose_has_a_key_of_its_own(one, other):
     assert (derive(SHARED, one) == derive(SHARED, other)) == (one == other)
 
 
-@pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31), b"short", b""])
+@pytest.mark.parametrize(
+    "public",
+    [
+        bytes(32),
+        b"\x01" + bytes(31),
+        A_PUBLIC[:31] + bytes([A_PUBLIC[31] | 128]),
+        b"\xff" * 32,
+        b"short",
+        b"",
+    ],
+)
 def test_points_of_small_order_and_other_bytes_are_no_public_keys(public):
     with pytest.raises(MessageError, match="an X25519 public key"):
         AgreementKey(A).agree(public, b"purpose")

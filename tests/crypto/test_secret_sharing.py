@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedimg.crypto.secret_sharing import PRIME, SHARE_BYTES, combine, split
+from fedimg.crypto.secret_sharing import PRIME, SHARE_BYTES, combine, corrected, split
 from fedimg.errors import ConfigError, MessageError
 
 SECRET = bytes(range(32))
@@ -127,3 +127,32 @@ def test_a_plan_that_cannot_be_is_refused(threshold, holders):
 def test_a_secret_has_32_bytes():
     with pytest.raises(ConfigError, match="a secret of 32 bytes"):
         split(b"short", 1, (1,))
+
+
+@settings(max_examples=60)
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 8), st.integers(0, 8), st.data())
+def test_up_to_half_of_the_shares_that_are_over_may_be_wrong(secret, threshold, more, data):
+    number = threshold + more
+    shares = split(secret, threshold, range(1, number + 1))
+    wrong = data.draw(st.sets(st.integers(1, number), max_size=more // 2))
+    changed = dict(shares)
+    for holder in wrong:
+        value = (int.from_bytes(shares[holder], "big") + data.draw(st.integers(1, PRIME - 1))) % PRIME
+        changed[holder] = value.to_bytes(SHARE_BYTES, "big")
+    assert corrected(changed, threshold) == (secret, frozenset(wrong))
+
+
+def test_more_wrong_shares_than_that_give_no_secret_or_another():
+    shares = split(SECRET, 3, range(1, 8))
+    others = split(bytes(32), 3, range(1, 8))
+    assert corrected(shares | {h: others[h] for h in (1, 2, 3, 4, 5)}, 3) == (bytes(32), frozenset({6, 7}))
+    with pytest.raises(MessageError, match="shares of one secret"):
+        corrected(shares | {h: bytes([0]) + bytes([h]) * 32 for h in (1, 2, 3)}, 3)
+    for bad in ({1: shares[1]}, {}, {1: b"x", 2: shares[2], 3: shares[3]}):
+        with pytest.raises(MessageError, match="shares of one secret"):
+            corrected(bad, 3)
+
+
+def test_what_is_no_share_at_all_is_a_wrong_one():
+    shares = split(SECRET, 3, range(1, 6)) | {5: b"short", 4: b"\xff" * SHARE_BYTES}
+    assert corrected(shares, 3) == (SECRET, frozenset({4, 5}))

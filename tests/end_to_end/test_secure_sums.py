@@ -1,6 +1,7 @@
 """Whole runs in which the coordinator sees sums only: the same model, nothing un-masked on the wire, sites missing."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from fedimg.home import SiteHome
 from fedimg.privacy import ledger as privacy_ledger
 from fedimg.secagg.request import SumRequest, is_request
 from fedimg.simulation import engines, simulate
+from fedimg.values import RoundInstructions
 
 FOUR = ("sites=4", "secagg=pairwise", "rounds=3", "data.cohort.patients_per_hospital=10")
 
@@ -168,3 +170,27 @@ def test_what_has_no_secure_sum_is_refused(config, overrides):
 def test_a_threshold_that_would_open_two_sums_is_refused_before_anything(small_run):
     with pytest.raises(ConfigError, match="a threshold from 4 to 5"):
         small_run(*FOUR, "sites=5", "secagg.threshold=3")
+
+
+def test_two_models_in_one_round_open_nothing_of_a_site(small_run, monkeypatch):
+    """The coordinator asks one site with the model and the others with numbers that swallow their step and noise."""
+    plain = engines.in_turn
+
+    def in_turn(*arguments):
+        exchange = plain(*arguments)
+
+        def bent(outgoing):
+            changed = dict(outgoing)
+            for name, data in outgoing.items():
+                request = SumRequest.from_bytes(data)
+                if request.step == 2 and name != "hospital-1":
+                    instructions = RoundInstructions.from_bytes(request.instructions, None)
+                    huge = replace(instructions, vector=np.full(instructions.vector.shape, 3e38))
+                    changed[name] = replace(request, instructions=huge.to_bytes()).to_bytes()
+            return exchange(changed)
+
+        return bent
+
+    monkeypatch.setattr(engines, "in_turn", in_turn)
+    with pytest.raises(FederationError, match="a sum that could be opened in one of 3 rounds"):
+        small_run(*FOUR)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.secagg.coordinator import OpenedSum, SumCoordinator
-from fedimg.secagg.encoding import word_type
+from fedimg.secagg.coordinator import SumCoordinator
+from fedimg.secagg.encoding import OpenedSum, word_type
 from fedimg.secagg.plan import SumPlan, usual_threshold
 from fedimg.secagg.site import SumSite
 

@@ -235,7 +235,7 @@ def test_two_lists_to_two_halves_with_colluders(hall):
     for half, message in lists.items():
         sharing = b"".join(i.to_bytes(2, "little") for i in range(7))
         view = statements.view_statement(
-            seven.coordinator._context, seven.coordinator._messages["keys"], sharing, message
+            seven.coordinator._context, seven.coordinator._messages["keys"], sharing, b"", message
         )
         signatures[half] = [(names.index(name), seven.identities[name].sign(view)) for name in rogues]
     for name in first:
@@ -359,7 +359,7 @@ def test_wrong_shares_are_found_and_left_out(hall):
             six.coordinator._context, index, [(of, role, bytes([0]) + b"\x07" * 32) for of, role, _ in rows]
         )
 
-    with pytest.raises(VoidSumError, match="4 right shares of each secret"):
+    with pytest.raises(VoidSumError, match="4 right shares of the secrets of site-0000"):
         six.run(wire=wires)
 
 
@@ -416,3 +416,44 @@ def test_one_sites_unusable_keys_cost_that_site_only(hall, kind):
 
     assert np.array_equal(five.run(wire=wire).total, five.expected(five.plan.names[:4]))
     assert set(five.coordinator.refused) == {bad}
+
+
+def test_two_models_to_one_sum(hall):
+    """One site is asked for its vector and the others for zeros: their masks do not cancel, and nobody confirms."""
+    five = hall(SITES, label="models")
+    asked = {name: b"the real model" if name == five.plan.names[0] else b"another" for name in five.sites}
+    five.coordinator._bound = b"another"
+    messages = upto(five, 2)
+    inputs = {
+        name: five.sites[name].masked_input(m, lambda name=name: five.words(name), asked[name])
+        for name, m in messages.items()
+    }
+    survivors = five.coordinator.survivors(inputs)
+    confirmed = {name: five.answer(name, 3, m) for name, m in survivors.items()}
+    messages = five.coordinator.confirmed(confirmed)
+    assert set(five.coordinator.refused) == {five.plan.names[0]}
+    # what the four open is not the sum: each has a mask with the first that stays
+    opened = five.coordinator.opened({name: five.answer(name, 4, m) for name, m in messages.items()})
+    assert not np.array_equal(opened.total, five.expected(five.plan.names))
+    assert not np.array_equal(opened.total, five.inputs[five.plan.names[0]])
+    # nor can the first be made to open anything by the others' signatures
+    with pytest.raises(MessageError, match="signatures of survivors over the list that this site was shown"):
+        five.answer(five.plan.names[0], 4, messages[five.plan.names[1]])
+
+
+@pytest.mark.parametrize(("sites", "liars"), [(13, 2), (20, 3), (50, 8)])
+def test_wrong_shares_are_corrected_up_to_half_of_what_is_over(hall, sites, liars):
+    """⌊(K − t)/2⌋ of the first sites open shares that they made up, of everybody's secrets."""
+    many = hall(sites)
+    rogues = many.plan.names[:liars]
+    assert liars == (sites - many.plan.threshold) // 2
+
+    def wire(step, name, answer):
+        if step != 4 or name not in rogues:
+            return answer
+        index = many.plan.names.index(name)
+        rows = OPENED.unpack(many.coordinator._context, index, answer, sites)
+        made_up = bytes([0]) + bytes([index + 7]) * 32
+        return OPENED.pack(many.coordinator._context, index, [(of, role, made_up) for of, role, _ in rows])
+
+    assert np.array_equal(many.run(wire=wire).total, many.expected(many.plan.names))
