@@ -127,9 +127,9 @@ def study(kills: int, rounds: int, seed: int) -> dict[str, Any]:
         same = all(np.array_equal(other.vector, unbroken.vector) for other in (again, broken))
         in_test_mode = {"kills": done, "same_model_as_unbroken": same}
         short = terms_of("short", rounds, 1, insecure=False)
-        receiver, done = run(place / "short", short, 4 * rounds, chance, span)
+        receiver, done = run(place / "short", short, min(4 * rounds, kills // 2), chance, span)
         trials.append(judged(place / "short", receiver, done, finishes=False))
-        # the short run may have used up all kills: one that goes to its end belongs to every study
+        # one that goes to its end belongs to every study
         while not vectors or sum(trial["kills"] for trial in trials) < kills:
             terms = terms_of(f"run-{len(trials)}", rounds, rounds, insecure=False)
             here = place / terms.run_id
