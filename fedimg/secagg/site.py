@@ -82,14 +82,13 @@ class SumSite:
 
         Args:
             sharing: who shared, and the shares for this site.
+            words: called once, when the list was found in order: (P,) words of the plan's size, which are
+                overwritten by the masked ones.
             bound: what the vector is an answer to. Sites that were asked for different things have masks that do
                 not cancel, and do not confirm each other: else a coordinator could ask one site for its vector and
                 the others for zeros (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning").
-            words: called once, when the list was found in order: (P,) words of the plan's size, which are
-                overwritten by the masked ones.
         """
-        self._bound = bound if len(self._answers) == 2 else self._bound
-        return self._step(2, sharing, lambda request: self._masked(request, words))
+        return self._step(2, sharing, lambda request: self._masked(request, words, bound))
 
     def confirm(self, survivors: bytes) -> bytes:
         """Sign the list of survivors, and with it all that was shown before."""
@@ -165,7 +164,8 @@ class SumSite:
             sealed.append((other, seal_once(key, of_key[other + 1] + of_seed[other + 1], purpose)))
         return SHARES.pack(self._context, self._index, sealed)
 
-    def _masked(self, request: bytes, words: Callable[[], Words]) -> bytes:
+    def _masked(self, request: bytes, words: Callable[[], Words], bound: bytes) -> bytes:
+        self._bound = bound
         rows = SHARES.unpack(self._context, COORDINATOR, request, self._plan.sites)
         self._sharing = [index for index, _ in rows]
         self._require_enough(len(rows), "sharing sites")
