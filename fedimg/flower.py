@@ -29,15 +29,17 @@ from fedimg.errors import FederationError
 
 Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
 Result = TypeVar("Result")
-_RECORD, _PAYLOAD, _PARTITION = "fedimg", "payload", "partition"
+Answer = Callable[[int, bytes, bytes], tuple[bytes | None, bytes]]
+_RECORD, _PAYLOAD, _PARTITION, _STATE = "fedimg", "payload", "partition", "state"
 
 
-def client_app(answer: Callable[[int, bytes], bytes | None]) -> ClientApp:
+def client_app(answer: Answer) -> ClientApp:
     """A Flower client whose every message is bytes in, bytes out.
 
     Args:
-        answer: (number of the virtual site, instructions) → answer, or None to decline. It must
-            not raise: Flower would put the exception's text into its log and on the wire.
+        answer: (number of the virtual site, instructions, what it kept) → (answer, or None to decline, what it
+            keeps until the next message). It must not raise: Flower would put the exception's text into its log
+            and on the wire.
     """
     app = ClientApp()
 
@@ -45,7 +47,12 @@ def client_app(answer: Callable[[int, bytes], bytes | None]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         number = int(context.node_config["partition-id"])
         data = _payload(message)
-        reply = answer(number, data) if data else None
+        kept = context.state.get(_RECORD)
+        state = kept[_STATE] if isinstance(kept, ConfigRecord) else b""
+        reply, state = (
+            answer(number, data, state if isinstance(state, bytes) else b"") if data else (None, b"")
+        )
+        context.state[_RECORD] = ConfigRecord({_STATE: state})
         content = RecordDict({_RECORD: ConfigRecord({_PAYLOAD: reply or b"", _PARTITION: number})})
         return Message(content, reply_to=message)
 
@@ -80,7 +87,7 @@ def _message(node: int, data: bytes) -> Message:
 
 def run_on_ray(
     names: tuple[str, ...],
-    answer: Callable[[int, bytes], bytes | None],
+    answer: Answer,
     conduct: Callable[[Exchange], Result],
     *,
     cpus: int,

@@ -272,3 +272,31 @@ def test_answers_come_back_as_they_were(message, names):
 def test_bytes_that_are_no_answer_are_refused(data):
     with pytest.raises(MessageError, match="a request or answer of version 1"):
         unpack_answer(data)
+
+
+@pytest.mark.parametrize("data", [b"x", b"{}", b'{"label": "train 1", "releases": [], "sum": "{}"}', b"[]"])
+def test_from_other_bytes_no_sum_is_taken_up(tmp_path, data):
+    sites = Sites(tmp_path)
+    session = sites.open("site-0")
+    assert session.carried() == b""
+    session.take_up(sites.sums.plan, data)
+    session.take_up(sites.sums.plan, b"")
+    assert session.carried() == b""
+
+
+def test_a_sum_goes_on_in_other_processes(tmp_path):
+    """Every step of every site by a session of its own, with what the one before gave it."""
+    sites, kept = Sites(tmp_path), {}
+
+    def exchange(questions):
+        for name in questions:
+            sites.sessions[name] = sites.open(name)
+            sites.sessions[name].take_up(sites.sums.plan, kept.get(name, b""))
+        answers = sites.exchange(questions)
+        kept.update({name: sites.sessions[name].carried() for name in questions})
+        return answers
+
+    request = SumRequest(1, "train", 0, b"", b"instructions")
+    found = secure_sum(sites.sums.plan("train"), request, tuple(KEYS), exchange, lambda *_which: None)
+    assert found.opened.survivors == tuple(KEYS)
+    assert np.allclose(sites.sums.mean(found.opened), 1.0)

@@ -179,14 +179,13 @@ def _check_secagg(config: Config) -> None:
     where = {
         "privacy=client_level": config.privacy.mode == "client_level",
         "engine.fused=true": config.engine.fused,
-        "engine=ray": config.engine.name == "ray",
         f"aggregation.cohort={config.aggregation.cohort}": config.aggregation.cohort > 0,
         f"sites={config.sites}": config.sites < LEAST_SITES,
     }
     for name, there in where.items():
         if there:
             raise ConfigError(
-                f"secure sums of three sites or more, all asked in every round, engine=inprocess, "
+                f"secure sums of three sites or more, all asked in every round, not fused, "
                 f"privacy=per_site or none; secagg={config.secagg.name} was asked for",
                 name,
                 "change it, or set secagg=none",

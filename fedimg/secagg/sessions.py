@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from threading import Lock
 from fedimg.crypto.keys import SigningKey
 from fedimg.durable import sync_folder
 from fedimg.errors import MessageError
+from fedimg.secagg import carried
 from fedimg.secagg.encoding import Words
 from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.request import INPUT_STEP, SumRequest, pack_answer
@@ -44,6 +46,26 @@ class SiteSums:
         """The site's answer to one step. Raises MessageError, PolicyRefused, and what `contribution` raises."""
         with self._lock:
             return self._answer(plan, request, contribution)
+
+    def carried(self) -> bytes:
+        """The open sum, for the next process of a *simulated* site; secrets are in it."""
+        if self._current is None:
+            return b""
+        open_sum = carried.dumped(self._current).decode()
+        return json.dumps({"label": self._label, "releases": self._releases, "sum": open_sum}).encode()
+
+    def take_up(self, plan_of: Callable[[str], SumPlan], data: bytes) -> None:
+        """Inverse of `carried`; `plan_of` gives the plan of a task. From other bytes nothing is taken up."""
+        if not data:
+            return
+        try:
+            value = json.loads(data)
+            label, releases = str(value["label"]), tuple(str(name) for name in value["releases"])
+            plan = plan_of(label.split(maxsplit=1)[0])
+            current = carried.loaded(value["sum"].encode(), plan, label, self.name, self.identity)
+        except (ValueError, KeyError, TypeError, AttributeError, MessageError):
+            return  # this process has no keys for the sum: the site sits it out
+        self._label, self._releases, self._current = label, releases, current
 
     def _answer(self, plan: SumPlan, request: SumRequest, contribution: Callable[[], Contribution]) -> bytes:
         if request.step == 0 and request.label != self._label:

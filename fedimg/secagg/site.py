@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from fedimg.crypto.agreement import AgreementKey, derive, open_once, seal_once
 from fedimg.crypto.keys import SigningKey, verify
@@ -38,6 +39,30 @@ from fedimg.secagg.messages import (
 from fedimg.secagg.plan import SumPlan
 
 
+@dataclass
+class SumState:
+    """What a site knows within one sum, secrets included; None and empty once they are forgotten."""
+
+    cipher: AgreementKey | None
+    mask: AgreementKey | None
+    seed: bytes
+    keys: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # cipher and mask public keys
+    sharing: list[int] = field(default_factory=list)
+    shares: dict[int, tuple[bytes, bytes]] = field(
+        default_factory=dict
+    )  # of each neighbour's mask key and seed
+    input: tuple[bytes, bytes] | None = None  # digest and signature
+    survivors: list[int] = field(default_factory=list)
+    shown: list[bytes] = field(default_factory=list)  # what the coordinator sent, step by step
+    answers: list[bytes] = field(default_factory=list)
+    bound: bytes = b""
+    over: bool = False
+
+    @classmethod
+    def fresh(cls) -> SumState:
+        return cls(AgreementKey.fresh(), AgreementKey.fresh(), secrets.token_bytes(SECRET_BYTES))
+
+
 class SumSite:
     """A site in one sum.
 
@@ -45,9 +70,12 @@ class SumSite:
         plan: agreed by its digest before the run.
         label: of this sum; a run has no two sums of one label.
         name, identity: whose key stands in the plan.
+        state: of a sum that is under way; None begins one.
     """
 
-    def __init__(self, plan: SumPlan, label: str, name: str, identity: SigningKey) -> None:
+    def __init__(
+        self, plan: SumPlan, label: str, name: str, identity: SigningKey, state: SumState | None = None
+    ) -> None:
         if plan.identities.get(name) != identity.public_bytes:
             raise PolicyRefused(
                 "this site's own key in the plan of the secure sum",
@@ -57,17 +85,7 @@ class SumSite:
         self._plan, self._identity = plan, identity
         self._context, self._index = plan.context(label), plan.names.index(name)
         self._neighbours = frozenset(plan.neighbours_of(self._index))
-        self._cipher, self._mask = AgreementKey.fresh(), AgreementKey.fresh()
-        self._seed: bytes = secrets.token_bytes(SECRET_BYTES)
-        self._keys: dict[int, tuple[bytes, bytes]] = {}  # cipher and mask public keys
-        self._sharing: list[int] = []
-        self._shares: dict[int, tuple[bytes, bytes]] = {}  # of each neighbour's mask key and seed
-        self._input: tuple[bytes, bytes] | None = None  # digest and signature
-        self._survivors: list[int] = []
-        self._shown: list[bytes] = []  # what the coordinator sent, step by step
-        self._answers: list[bytes] = []
-        self._bound = b""
-        self._over = False
+        self.state = SumState.fresh() if state is None else state
 
     def advertise_keys(self) -> bytes:
         """Two public keys and a commitment, signed."""
@@ -102,9 +120,9 @@ class SumSite:
 
     def _step(self, number: int, request: bytes, do: Callable[[bytes], bytes]) -> bytes:
         """The answer to a step's request; to the same request again the same answer."""
-        if number < len(self._answers) and self._shown[number] == request:
-            return self._answers[number]
-        if self._over or number != len(self._answers):
+        if number < len(self.state.answers) and self.state.shown[number] == request:
+            return self.state.answers[number]
+        if self.state.over or number != len(self.state.answers):
             self._refused()
             raise MessageError(
                 "each step of a secure sum once and in order",
@@ -116,24 +134,24 @@ class SumSite:
         except BaseException:
             self._refused()
             raise
-        self._shown.append(request)
-        self._answers.append(answer)
+        self.state.shown.append(request)
+        self.state.answers.append(answer)
         return answer
 
     def _refused(self) -> None:
-        self._over = True
-        self._answers.clear()
+        self.state.over = True
+        self.state.answers.clear()
         self._erase()
 
     def _erase(self) -> None:
         """Forget what opens anything; the answers stay for a retransmission."""
-        self._over = True
-        self._seed, self._cipher, self._mask = b"", None, None  # type: ignore[assignment] # over: never used again
-        self._shares.clear()
+        self.state.over = True
+        self.state.seed, self.state.cipher, self.state.mask = b"", None, None
+        self.state.shares.clear()
 
     def _advertise(self) -> bytes:
-        commitment = derive(self._seed, statements.commitment_purpose(self._context, self._index))
-        own = (self._cipher.public_bytes, self._mask.public_bytes, commitment)
+        commitment = derive(self.state.seed, statements.commitment_purpose(self._context, self._index))
+        own = (self._own(self.state.cipher).public_bytes, self._own(self.state.mask).public_bytes, commitment)
         signature = self._identity.sign(statements.keys_statement(self._context, self._index, *own))
         return KEYS.pack(self._context, self._index, [(self._index, *own, signature)])
 
@@ -144,37 +162,40 @@ class SumSite:
             statement = statements.keys_statement(self._context, index, cipher, mask, commitment)
             if index >= self._plan.sites or not verify(self._identity_of(index), signature, statement):
                 raise _lied("keys signed by the sites of the roster", "others")
-            self._keys[index] = (cipher, mask)
-        if self._keys.get(self._index) != (self._cipher.public_bytes, self._mask.public_bytes):
+            self.state.keys[index] = (cipher, mask)
+        if self.state.keys.get(self._index) != (
+            self._own(self.state.cipher).public_bytes,
+            self._own(self.state.mask).public_bytes,
+        ):
             raise _lied("this site's own keys among them", "others in its name, or none")
-        publics = [key for pair in self._keys.values() for key in pair]
+        publics = [key for pair in self.state.keys.values() for key in pair]
         if len(set(publics)) != len(publics):
             raise _lied("keys that are all different", "one twice")
         holders = [index + 1 for index in sorted(self._circle)]
         threshold = self._plan.shares_needed
         if len(holders) < threshold:
             raise _lied(f"at least {threshold} sites to share with", f"{len(holders)}")
-        of_key = split(self._mask.private_bytes, threshold, holders)
-        of_seed = split(self._seed, threshold, holders)
-        self._shares[self._index] = (of_key[self._index + 1], of_seed[self._index + 1])
+        of_key = split(self._own(self.state.mask).private_bytes, threshold, holders)
+        of_seed = split(self.state.seed, threshold, holders)
+        self.state.shares[self._index] = (of_key[self._index + 1], of_seed[self._index + 1])
         sealed = []
         for other in sorted(self._circle - {self._index}):
             purpose = statements.share_purpose(self._context, self._index, other)
-            key = self._cipher.agree(self._keys[other][0], purpose)
+            key = self._own(self.state.cipher).agree(self.state.keys[other][0], purpose)
             sealed.append((other, seal_once(key, of_key[other + 1] + of_seed[other + 1], purpose)))
         return SHARES.pack(self._context, self._index, sealed)
 
     def _masked(self, request: bytes, words: Callable[[], Words], bound: bytes) -> bytes:
-        self._bound = bound
+        self.state.bound = bound
         rows = SHARES.unpack(self._context, COORDINATOR, request, self._plan.sites)
-        self._sharing = [index for index, _ in rows]
+        self.state.sharing = [index for index, _ in rows]
         self._require_enough(len(rows), "sharing sites")
-        if not set(self._sharing) <= self._keys.keys() or self._index not in self._sharing:
+        if not set(self.state.sharing) <= self.state.keys.keys() or self._index not in self.state.sharing:
             raise _lied("sharing sites among those whose keys were shown, this one with them", "others")
         for index, sealed in rows:
             if index in self._circle and index != self._index:
                 self._take_shares(index, sealed)
-        there = sorted(self._circle & set(self._sharing))
+        there = sorted(self._circle & set(self.state.sharing))
         if len(there) < self._plan.shares_needed:
             raise _lied(
                 f"at least {self._plan.shares_needed} sites that shared with this one", f"{len(there)}"
@@ -188,67 +209,77 @@ class SumSite:
                 f"shape {masked.shape} of {masked.dtype}",
                 "correct the plan of the secure sum",
             )
-        add_mask(masked, derive(self._seed, statements.self_purpose(self._context, self._index)))
+        add_mask(masked, derive(self.state.seed, statements.self_purpose(self._context, self._index)))
         for other, key in keys.items():
             add_mask(masked, key, negative=other < self._index)
         digest = statements.input_digest(masked.data)
         signature = self._identity.sign(statements.input_statement(self._context, self._index, digest))
-        self._input = (digest, signature)
+        self.state.input = (digest, signature)
         return pack_input(self._context, self._index, signature, masked)
 
     def _pair_key(self, other: int) -> bytes:
-        purpose = statements.pair_purpose(self._context, self._index, other, self._bound)
-        return self._mask.agree(self._keys[other][1], purpose)
+        purpose = statements.pair_purpose(self._context, self._index, other, self.state.bound)
+        return self._own(self.state.mask).agree(self.state.keys[other][1], purpose)
 
     def _take_shares(self, sender: int, sealed: bytes) -> None:
         """Shares that do not open are that sender's fault: others' shares must do, or the sum is void."""
         purpose = statements.share_purpose(self._context, sender, self._index)
         try:
-            opened = open_once(self._cipher.agree(self._keys[sender][0], purpose), sealed, purpose)
+            opened = open_once(
+                self._own(self.state.cipher).agree(self.state.keys[sender][0], purpose), sealed, purpose
+            )
         except MessageError:
             return
-        self._shares[sender] = (opened[:SHARE_BYTES], opened[SHARE_BYTES:])
+        self.state.shares[sender] = (opened[:SHARE_BYTES], opened[SHARE_BYTES:])
 
     def _confirm(self, request: bytes) -> bytes:
         rows = SURVIVORS.unpack(self._context, COORDINATOR, request, self._plan.sites)
-        self._survivors = [index for index, _, _ in rows]
+        self.state.survivors = [index for index, _, _ in rows]
         self._require_enough(len(rows), "survivors")
-        if not set(self._survivors) <= set(self._sharing):
+        if not set(self.state.survivors) <= set(self.state.sharing):
             raise _lied("survivors among the sites that shared", "others")
         for index, digest, signature in rows:
             statement = statements.input_statement(self._context, index, digest)
             if not verify(self._identity_of(index), signature, statement):
                 raise _lied("every survivor's own signature over its masked input", "another")
-            if index == self._index and (digest, signature) != self._input:
+            if index == self._index and (digest, signature) != self.state.input:
                 raise _lied("this site's own masked input", "another in its name")
-        if self._index not in self._survivors:
+        if self._index not in self.state.survivors:
             raise _lied("this site among the survivors, as it answered", "a list without it")
         signature = self._identity.sign(self._view(request))
         return CONFIRMATIONS.pack(self._context, self._index, [(self._index, signature)])
 
     def _view(self, survivors: bytes) -> bytes:
-        sharing = b"".join(index.to_bytes(2, "little") for index in self._sharing)
-        return statements.view_statement(self._context, self._shown[1], sharing, self._bound, survivors)
+        sharing = b"".join(index.to_bytes(2, "little") for index in self.state.sharing)
+        return statements.view_statement(
+            self._context, self.state.shown[1], sharing, self.state.bound, survivors
+        )
 
     def _unmask(self, request: bytes) -> bytes:
         rows = CONFIRMATIONS.unpack(self._context, COORDINATOR, request, self._plan.sites)
         self._require_enough(len(rows), "confirmations")
-        view = self._view(self._shown[3])
+        view = self._view(self.state.shown[3])
         for index, signature in rows:
-            if index not in self._survivors or not verify(self._identity_of(index), signature, view):
+            if index not in self.state.survivors or not verify(self._identity_of(index), signature, view):
                 raise _lied("signatures of survivors over the list that this site was shown", "others")
-        survivors = set(self._survivors)
+        survivors = set(self.state.survivors)
         opened = [
             (index, SEED if index in survivors else MASK_KEY, shares[index in survivors])
-            for index, shares in sorted(self._shares.items())
-            if index in self._sharing
+            for index, shares in sorted(self.state.shares.items())
+            if index in self.state.sharing
         ]
         return OPENED.pack(self._context, self._index, opened)
+
+    @staticmethod
+    def _own(key: AgreementKey | None) -> AgreementKey:
+        if key is None:
+            raise MessageError("a sum that is under way", "one that is over", "the sum is over")
+        return key
 
     @property
     def _circle(self) -> frozenset[int]:
         """The neighbours whose keys were shown, and the site itself."""
-        return (self._neighbours & self._keys.keys()) | {self._index}
+        return (self._neighbours & self.state.keys.keys()) | {self._index}
 
     def _identity_of(self, index: int) -> bytes:
         return self._plan.identities[self._plan.names[index]] if index < self._plan.sites else b""

@@ -167,17 +167,22 @@ def _loaded_once(setup: SiteSetup) -> Loaded:
     return open_site(setup).data
 
 
-def _answer_in_worker(setups: Sequence[SiteSetup], number: int, data: bytes) -> bytes | None:
+def _answer_in_worker(
+    setups: Sequence[SiteSetup], number: int, data: bytes, state: bytes
+) -> tuple[bytes | None, bytes]:
     """In one of Ray's processes. A site may be asked in another process each time, so its ledger is
-    opened for each answer; its images stay in memory.
+    opened for each answer, and its open secure sum comes and goes as `state`; its images stay in memory.
     """
     try:
         site = open_site(setups[number], _loaded_once(setups[number]))
     except Exception as fault:  # noqa: BLE001 - Flower would put the text of an exception on the wire
         tell_operator(Path(setups[number].root), "joining", fault)
-        return None
+        return None, state
     try:
-        return answer(site, data)
+        if site.sums is None or site.sessions is None:
+            return answer(site, data), b""
+        site.sessions.take_up(site.sums.plan, state)
+        return answer(site, data), site.sessions.carried()
     finally:
         if site.ledger is not None:
             site.ledger.disconnect()

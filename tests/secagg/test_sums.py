@@ -92,7 +92,7 @@ def test_the_same_request_again_has_the_same_answer(hall):
     three = hall(3)
 
     def twice(step, name, answer):
-        request = three.sites[name]._shown[step]
+        request = three.sites[name].state.shown[step]
         assert three.answer(name, step, request) == answer
         return answer
 
