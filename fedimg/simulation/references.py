@@ -29,6 +29,7 @@ from fedimg.config import Config
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
 from fedimg.processes import never_started
+from fedimg.secagg.config import SecaggConfig
 from fedimg.simulation import rounds, virtual
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.rounds import Carrier
@@ -142,6 +143,7 @@ def train(reference: Reference, config: Config, terms: Terms, federation: Federa
         terms,
         run_id=f"{terms.run_id}-{reference.arrangement}-{reference.name}-{reference.mode}",
         privacy=replace(terms.privacy, mode=reference.mode, evaluations=0),
+        secagg=SecaggConfig(),  # one site, or all data at one
     )
     try:
         sites = _sites(reference, config, own, federation, run)

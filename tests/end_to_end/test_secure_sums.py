@@ -77,6 +77,11 @@ def test_flowers_ray_engine_gives_the_same_model_bit_for_bit(small_run):
     assert there.summary["void_rounds"] == []
 
 
+def test_references_are_trained_beside_a_run_with_secure_sums(small_run):
+    run = small_run(*FOUR, "rounds=1", "compare=true")
+    assert {row["arrangement"] for row in run.summary["comparison"]} >= {"federation", "site", "pooled"}
+
+
 def test_no_update_is_on_the_wire_and_the_report_says_what_was_seen(small_run, wire):
     run = small_run(*FOUR)
     # five exchanges with four sites, three rounds and one evaluation
