@@ -80,6 +80,7 @@ def test_flowers_ray_engine_gives_the_same_model_bit_for_bit(small_run):
 def test_references_are_trained_beside_a_run_with_secure_sums(small_run):
     run = small_run(*FOUR, "rounds=1", "compare=true")
     assert {row["arrangement"] for row in run.summary["comparison"]} >= {"federation", "site", "pooled"}
+    assert all(row["auroc"] is not None for row in run.summary["comparison"])
 
 
 def test_no_update_is_on_the_wire_and_the_report_says_what_was_seen(small_run, wire):
