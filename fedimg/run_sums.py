@@ -12,7 +12,7 @@ from fedimg.home import SiteHome
 from fedimg.privacy.policy import SitePolicy
 from fedimg.secagg.encoding import Encoding, OpenedSum, Words
 from fedimg.secagg.graph import sparse
-from fedimg.secagg.plan import SumPlan, usual_threshold
+from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.roster import Roster
 from fedimg.terms import Terms
 from fedimg.values import Vector
@@ -35,7 +35,7 @@ class RunSums:
 
     @property
     def threshold(self) -> int:
-        return self.terms.secagg.threshold or usual_threshold(len(self.roster.identities))
+        return self.terms.secagg.threshold_among(len(self.roster.identities))
 
     @cached_property
     def _graph(self) -> tuple[int, int]:

@@ -164,14 +164,11 @@ def _check_robust(config: Config) -> None:
         f"secagg={config.secagg.name}": config.secagg.name != "none",
         f"{asked} sites in a round": asked < least and config.data.partition != "manifest",
     }
-    for name, there in where.items():
-        if there:
-            raise ConfigError(
-                f"updates that the coordinator sees one by one, of at least {least} sites, for "
-                f"aggregation.robust={rule} against {config.aggregation.liars}",
-                name,
-                "change it, or set aggregation.robust=none",
-            )
+    expected = (
+        f"updates that the coordinator sees one by one, of at least {least} sites, for "
+        f"aggregation.robust={rule} against {config.aggregation.liars}"
+    )
+    _refuse_first(where, expected, "aggregation.robust=none")
 
 
 def _check_secagg(config: Config) -> None:
@@ -182,14 +179,18 @@ def _check_secagg(config: Config) -> None:
         f"aggregation.cohort={config.aggregation.cohort}": config.aggregation.cohort > 0,
         f"sites={config.sites}": config.sites < LEAST_SITES,
     }
+    expected = (
+        "secure sums of three sites or more, all asked in every round, not fused, "
+        f"privacy=per_site or none; secagg={config.secagg.name} was asked for"
+    )
+    _refuse_first(where, expected, "secagg=none")
+
+
+def _refuse_first(where: Mapping[str, bool], expected: str, without: str) -> None:
+    """Name the first setting of `where` that stands against what was asked for."""
     for name, there in where.items():
         if there:
-            raise ConfigError(
-                f"secure sums of three sites or more, all asked in every round, not fused, "
-                f"privacy=per_site or none; secagg={config.secagg.name} was asked for",
-                name,
-                "change it, or set secagg=none",
-            )
+            raise ConfigError(expected, name, f"change it, or set {without}")
 
 
 def _check_centring(config: Config) -> None:

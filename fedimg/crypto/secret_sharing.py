@@ -57,14 +57,7 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     values = [int.from_bytes(shares[holder], "big") for holder in chosen]
     if any(len(shares[holder]) != SHARE_BYTES for holder in chosen) or max(values) >= PRIME:
         raise _refuse("bytes that are no share")
-    total = 0
-    for holder, value in zip(chosen, values, strict=True):
-        above, below = 1, 1
-        for other in chosen:
-            if other != holder:
-                above, below = above * other % PRIME, below * (other - holder) % PRIME
-        total += value * above * pow(below, -1, PRIME)
-    secret = total % PRIME
+    secret = _interpolated(dict(zip(chosen, values, strict=True)), 0)
     if secret >> 256:
         raise _refuse("shares that belong to no secret of 32 bytes")
     return secret.to_bytes(SECRET_BYTES, "big")
@@ -84,12 +77,8 @@ def corrected(shares: Mapping[int, bytes], threshold: int) -> tuple[bytes, froze
         holder: int.from_bytes(share, "big") for holder, share in shares.items() if len(share) == SHARE_BYTES
     }
     points = {holder: value for holder, value in points.items() if value < PRIME and holder >= 1}
-    secret = (
-        combine({holder: shares[holder] for holder in points}, threshold)
-        if _lie_on_one(points, threshold)
-        else None
-    )
-    if secret is not None:
+    if _lie_on_one(points, threshold):
+        secret = combine({holder: shares[holder] for holder in points}, threshold)
         return secret, frozenset(shares.keys() - points.keys())
     errors = (len(points) - threshold) // 2
     if errors < 1:

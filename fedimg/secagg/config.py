@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedimg.errors import ConfigError
+from fedimg.secagg.plan import usual_threshold
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class SecaggConfig:
     colluders: int = 1
     clamp: float = 4.0
     void_rounds: int = 3
+
+    def threshold_among(self, sites: int) -> int:
+        """t of K sites: as set, or the usual one."""
+        return self.threshold or usual_threshold(sites)
 
     def __post_init__(self) -> None:
         if not 0 < self.clamp <= 2.0**20:

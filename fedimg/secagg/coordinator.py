@@ -56,13 +56,15 @@ class SumCoordinator:
     """
 
     def __init__(self, plan: SumPlan, label: str, bound: bytes = b"") -> None:
-        self._plan, self._context, self._bound = plan, plan.context(label), bound
+        self._plan, self._context = plan, plan.context(label)
+        self._asked = statements.asked_digest(bound)
         self._keys: dict[int, tuple[bytes, bytes, bytes]] = {}  # cipher, mask, commitment
         self._sealed: dict[int, dict[int, bytes]] = {}  # by receiver, then sender
         self._sharing: list[int] = []
         self._inputs: dict[int, tuple[bytes, bytes]] = {}  # digest, signature
         self._total = np.zeros(plan.size, dtype=word_type(plan.word_bits))
-        self._messages: dict[str, bytes] = {}
+        self._messages: dict[str, bytes] = {}  # what all are shown, by step
+        self._view = b""  # what sites confirm of it
         self._taken: set[bytes] = set()  # public keys
         self._liars: frozenset[int] = frozenset()  # holders who opened a wrong share
         self.refused: dict[str, str] = {}
@@ -107,7 +109,11 @@ class SumCoordinator:
                 self._inputs[index] = found
         self._require(len(self._inputs), "masked inputs")
         rows = [(index, *self._inputs[index]) for index in sorted(self._inputs)]
-        return self._to_all("survivors", SURVIVORS.pack(self._context, COORDINATOR, rows), self._inputs)
+        message = SURVIVORS.pack(self._context, COORDINATOR, rows)
+        self._view = statements.view_statement(
+            self._context, self._messages["keys"], self._sharing, self._asked, message
+        )
+        return self._to_all("survivors", message, self._inputs)
 
     def confirmed(self, answers: Answers) -> dict[str, bytes]:
         """Confirmations → the signatures, for each site that confirmed."""
@@ -146,7 +152,7 @@ class SumCoordinator:
         if len(rows) != 1 or rows[0][0] != index:
             raise _wrong("one site's keys")
         statement = statements.keys_statement(self._context, *rows[0][:4])
-        if not verify(self._plan.identities[self._plan.names[index]], rows[0][4], statement):
+        if not verify(self._plan.identity_of(index), rows[0][4], statement):
             raise _wrong("keys signed by the site")
         # one site's unusable keys, shown to all, would make all the others refuse
         own = set(rows[0][1:3])
@@ -168,19 +174,18 @@ class SumCoordinator:
         signature, words = unpack_input(self._context, index, data, self._plan.size, self._plan.word_bits)
         digest = statements.input_digest(words.data)
         statement = statements.input_statement(self._context, index, digest)
-        if not verify(self._plan.identities[self._plan.names[index]], signature, statement):
+        if not verify(self._plan.identity_of(index), signature, statement):
             raise _wrong("a masked input signed by the site")
         self._total += words
         return digest, signature
 
     def _one_confirmation(self, index: int, data: bytes) -> Row:
         rows = CONFIRMATIONS.unpack(self._context, index, data, 1)
-        sharing = b"".join(other.to_bytes(2, "little") for other in self._sharing)
-        view = statements.view_statement(
-            self._context, self._messages["keys"], sharing, self._bound, self._messages["survivors"]
-        )
-        identity = self._plan.identities[self._plan.names[index]]
-        if len(rows) != 1 or rows[0][0] != index or not verify(identity, rows[0][1], view):
+        if (
+            len(rows) != 1
+            or rows[0][0] != index
+            or not verify(self._plan.identity_of(index), rows[0][1], self._view)
+        ):
             raise _wrong("a signature over what all were shown")
         return rows[0]
 
@@ -232,7 +237,7 @@ class SumCoordinator:
         """Survivors put in their masks with a site whose vector never came."""
         for other in self._plan.neighbours_of(dropped):
             if other in self._inputs:
-                purpose = statements.pair_purpose(self._context, dropped, other, self._bound)
+                purpose = statements.pair_purpose(self._context, dropped, other, self._asked)
                 mask = key.agree(self._keys[other][1], purpose)
                 # the survivor took it off where the dropped one comes before it, and added it otherwise
                 add_mask(self._total, mask, negative=other < dropped)

@@ -133,6 +133,10 @@ class SumPlan:
     def _sparse(self) -> tuple[tuple[int, ...], ...]:
         return neighbours(self.sites, self.degree, self.digest)
 
+    def identity_of(self, index: int) -> bytes:
+        """A site's public key, by its place among the sorted names; b"", which verifies nothing, beyond them."""
+        return self.identities[self.names[index]] if index < self.sites else b""
+
     def neighbours_of(self, index: int) -> tuple[int, ...]:
         """The sites, by their place among the sorted names, that share masks with this one; ascending."""
         if self.degree:

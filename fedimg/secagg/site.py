@@ -48,14 +48,12 @@ class SumState:
     seed: bytes
     keys: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # cipher and mask public keys
     sharing: list[int] = field(default_factory=list)
-    shares: dict[int, tuple[bytes, bytes]] = field(
-        default_factory=dict
-    )  # of each neighbour's mask key and seed
+    shares: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # of others' mask keys and seeds
     input: tuple[bytes, bytes] | None = None  # digest and signature
     survivors: list[int] = field(default_factory=list)
     shown: list[bytes] = field(default_factory=list)  # what the coordinator sent, step by step
     answers: list[bytes] = field(default_factory=list)
-    bound: bytes = b""
+    bound: bytes = b""  # digest of what the vector answers
     over: bool = False
 
     @classmethod
@@ -160,7 +158,7 @@ class SumSite:
         self._require_enough(len(rows), "keys")
         for index, cipher, mask, commitment, signature in rows:
             statement = statements.keys_statement(self._context, index, cipher, mask, commitment)
-            if index >= self._plan.sites or not verify(self._identity_of(index), signature, statement):
+            if index >= self._plan.sites or not verify(self._plan.identity_of(index), signature, statement):
                 raise _lied("keys signed by the sites of the roster", "others")
             self.state.keys[index] = (cipher, mask)
         if self.state.keys.get(self._index) != (
@@ -186,7 +184,7 @@ class SumSite:
         return SHARES.pack(self._context, self._index, sealed)
 
     def _masked(self, request: bytes, words: Callable[[], Words], bound: bytes) -> bytes:
-        self.state.bound = bound
+        self.state.bound = statements.asked_digest(bound)
         rows = SHARES.unpack(self._context, COORDINATOR, request, self._plan.sites)
         self.state.sharing = [index for index, _ in rows]
         self._require_enough(len(rows), "sharing sites")
@@ -240,7 +238,7 @@ class SumSite:
             raise _lied("survivors among the sites that shared", "others")
         for index, digest, signature in rows:
             statement = statements.input_statement(self._context, index, digest)
-            if not verify(self._identity_of(index), signature, statement):
+            if not verify(self._plan.identity_of(index), signature, statement):
                 raise _lied("every survivor's own signature over its masked input", "another")
             if index == self._index and (digest, signature) != self.state.input:
                 raise _lied("this site's own masked input", "another in its name")
@@ -250,9 +248,8 @@ class SumSite:
         return CONFIRMATIONS.pack(self._context, self._index, [(self._index, signature)])
 
     def _view(self, survivors: bytes) -> bytes:
-        sharing = b"".join(index.to_bytes(2, "little") for index in self.state.sharing)
         return statements.view_statement(
-            self._context, self.state.shown[1], sharing, self.state.bound, survivors
+            self._context, self.state.shown[1], self.state.sharing, self.state.bound, survivors
         )
 
     def _unmask(self, request: bytes) -> bytes:
@@ -260,7 +257,9 @@ class SumSite:
         self._require_enough(len(rows), "confirmations")
         view = self._view(self.state.shown[3])
         for index, signature in rows:
-            if index not in self.state.survivors or not verify(self._identity_of(index), signature, view):
+            if index not in self.state.survivors or not verify(
+                self._plan.identity_of(index), signature, view
+            ):
                 raise _lied("signatures of survivors over the list that this site was shown", "others")
         survivors = set(self.state.survivors)
         opened = [
@@ -280,9 +279,6 @@ class SumSite:
     def _circle(self) -> frozenset[int]:
         """The neighbours whose keys were shown, and the site itself."""
         return (self._neighbours & self.state.keys.keys()) | {self._index}
-
-    def _identity_of(self, index: int) -> bytes:
-        return self._plan.identities[self._plan.names[index]] if index < self._plan.sites else b""
 
     def _require_enough(self, found: int, what: str) -> None:
         if found < self._plan.threshold:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 
 from fedimg.crypto.keys import framed
 
@@ -22,10 +23,17 @@ def input_statement(context: bytes, index: int, digest: bytes) -> bytes:
     return framed([b"masked input", context, _place(index), digest])
 
 
-def view_statement(context: bytes, keys: bytes, sharing: bytes, bound: bytes, survivors: bytes) -> bytes:
-    """Everything that the coordinator must have shown to all alike, as the messages' bytes."""
-    parts = (keys, sharing, bound, survivors)
-    return framed([b"view", context, *(hashlib.sha256(part).digest() for part in parts)])
+def asked_digest(bound: bytes) -> bytes:
+    """Of what all sites of a sum are asked for: a whole model, so it is hashed once and not for each mask."""
+    return hashlib.sha256(bound).digest()
+
+
+def view_statement(
+    context: bytes, keys: bytes, sharing: Sequence[int], asked: bytes, survivors: bytes
+) -> bytes:
+    """Everything that the coordinator must have shown to all alike: messages, who shared, and `asked_digest`."""
+    shown = (hashlib.sha256(part).digest() for part in (keys, b"".join(map(_place, sharing)), survivors))
+    return framed([b"view", context, *shown, asked])
 
 
 def share_purpose(context: bytes, sender: int, receiver: int) -> bytes:
@@ -33,9 +41,8 @@ def share_purpose(context: bytes, sender: int, receiver: int) -> bytes:
     return framed([b"shares", context, _place(sender), _place(receiver)])
 
 
-def pair_purpose(context: bytes, one: int, other: int, bound: bytes) -> bytes:
-    """Of the mask that two sites have in common, if they were asked for the same."""
-    asked = hashlib.sha256(bound).digest()
+def pair_purpose(context: bytes, one: int, other: int, asked: bytes) -> bytes:
+    """Of the mask that two sites have in common, if they were asked for the same (`asked_digest`)."""
     return framed([b"pair mask", context, _place(min(one, other)), _place(max(one, other)), asked])
 
 

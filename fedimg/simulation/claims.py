@@ -10,7 +10,6 @@ from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
 from fedimg.record.card import site_privacy
 from fedimg.report import Mode, PrivacySummary, Unit
 from fedimg.secagg.graph import COMPLETE_UP_TO
-from fedimg.secagg.plan import usual_threshold
 from fedimg.simulation.virtual import Federation
 
 
@@ -47,7 +46,7 @@ def quorum_of(config: Config, federation: Federation) -> tuple[int, int, int] | 
     if federation.roster is None:
         return None
     sites = len(federation.roster.identities)
-    return sites, config.secagg.threshold or usual_threshold(sites), config.secagg.colluders
+    return sites, config.secagg.threshold_among(sites), config.secagg.colluders
 
 
 def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, float] | None:

@@ -233,9 +233,12 @@ def test_two_lists_to_two_halves_with_colluders(hall):
     first, second = lists
     signatures: dict[tuple[str, ...], list] = {}
     for half, message in lists.items():
-        sharing = b"".join(i.to_bytes(2, "little") for i in range(7))
         view = statements.view_statement(
-            seven.coordinator._context, seven.coordinator._messages["keys"], sharing, b"", message
+            seven.coordinator._context,
+            seven.coordinator._messages["keys"],
+            range(7),
+            seven.coordinator._asked,
+            message,
         )
         signatures[half] = [(names.index(name), seven.identities[name].sign(view)) for name in rogues]
     for name in first:
@@ -422,7 +425,7 @@ def test_two_models_to_one_sum(hall):
     """One site is asked for its vector and the others for zeros: their masks do not cancel, and nobody confirms."""
     five = hall(SITES, label="models")
     asked = {name: b"the real model" if name == five.plan.names[0] else b"another" for name in five.sites}
-    five.coordinator._bound = b"another"
+    five.coordinator._asked = statements.asked_digest(b"another")
     messages = upto(five, 2)
     inputs = {
         name: five.sites[name].masked_input(m, lambda name=name: five.words(name), asked[name])
