@@ -8,6 +8,8 @@
     answer    bytes             → bytes, or nothing
     add       its update        → masked words of a secure sum      (visibility boundary)
 
+With `privacy=distributed` a sum over sites is the release: `train_share` and `evaluate_share` make what goes into it.
+
 The same steps run in simulation, on Flower's Ray engine and in deployment; an
 engine only carries `answer`'s bytes. What a site cannot or will not do is said to
 its own operator; the wire carries nothing but an absence.
@@ -25,7 +27,6 @@ import numpy as np
 import torch
 
 from fedimg import evaluation, intake, run_sums, site_data, site_terms, training
-from fedimg.audit import conformance
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, IntakeResult
@@ -33,22 +34,23 @@ from fedimg.models import Network, build_model
 from fedimg.models.losses import Loss, build_loss
 from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.outbox import Outbox
-from fedimg.privacy import client_level, kept_plan
+from fedimg.privacy import client_level
 from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.plan import PatientLoss, PrivacyPlan, ReleaseSession
+from fedimg.privacy.request import DISTRIBUTED
 from fedimg.run_sums import RunSums
 from fedimg.secagg.request import INPUT_STEP, SumRequest, is_request
 from fedimg.secagg.sessions import Contribution, SiteSums
 from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.terms import Terms
-from fedimg.training.rehearsal import Rehearsal
 from fedimg.training.variation import patient_loss, varied_once
 from fedimg.values import (
     ClippedUpdate,
     NoisedUpdate,
     OpenUpdate,
+    PartlyNoisedSum,
     RoundInstructions,
     SiteDataset,
     SourceItem,
@@ -130,28 +132,9 @@ def join(
     sums = run_sums.agreed(home, name, terms, policy, network.number_of_parameters)
     # where there are data it was done before, for this run or one that it is compared with
     if data is None and not rehearsed:
-        Rehearsal(
-            network,
-            terms.model.classes,
-            patient_loss(terms.training, terms.imaging.augmentation, loss),
-            terms.privacy,
-            terms.training,
-            terms.imaging.augmentation,
-            terms.bins,
-            device,
-            timed=terms.insecure_seed is None,
-        ).run()
-    plan, ledger = None, None
-    releases = terms.privacy.mode not in ("none", client_level.MODE)
-    # a hospital's ledger holds its withdrawals too: without it no run, private or not, knows whom to leave out
-    if releases or not home.simulated or home.ledger.exists():
-        ledger = Ledger.open(home.ledger, home.signing_key, known_head)
-    if releases and ledger is not None:
-        file = home.root / "plans" / f"{terms.run_id}.json"
-        battery = policy.require_battery and terms.insecure_seed is None
-        check = partial(conformance.before_first_round, home.root, terms.run_id, terms.privacy)
-        first = check if battery else None
-        plan = kept_plan.reserved(file, terms.run_id, terms.privacy, terms.digest, policy, ledger, first)
+        site_terms.rehearse(terms, network, loss, device)
+    shares = sums.shares if sums is not None else None
+    plan, ledger = site_terms.reserve(home, terms, policy, shares, known_head)
     if data is None:
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)
@@ -164,20 +147,26 @@ def join(
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
     """Stations 4 and 5: local training from the global model; the difference is what leaves."""
     number, terms = instructions.round, site.terms
-    start = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device)
-    part = training.part_of_round(site.network, number, start, terms.training, terms.privacy.l2_clip_norm)
+    part, size = _part(site, instructions), len(instructions.vector)
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
         data = remaining(site.data.train, site.roll, TRAIN)
         varied = varied_once(data, terms.imaging.augmentation, entropy)
         after = training.train_open_part(part, varied, entropy, site.loss)
-        return _unnoised(site, number, "update", part.among(_difference(after, part.start), len(start)))
-    loss = part.patient_loss(patient_loss(terms.training, terms.imaging.augmentation, site.loss))
-    session = _session(site, number, "train", loss)
+        return _unnoised(site, number, "update", part.among(_difference(after, part.start), size))
+    session = _session(site, number, "train", _loss_of(site, part))
     vector = training.private_update(part.network, part.start, site.data.train, session, part.config)
-    for fault in session.faults[-1:]:  # one line a round
-        tell_operator(site.home.root, "training, a patient left out", fault)
-    return NoisedUpdate(site.name, number, "update", part.among(vector, len(start)), session.releases)
+    _tell_last(site, "training, a patient left out", session.faults)
+    return NoisedUpdate(site.name, number, "update", part.among(vector, size), session.releases)
+
+
+def train_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
+    """Station 4 with `distributed`: one step's clipped gradient sum, with the site's share of the noise."""
+    part = _part(site, instructions)
+    session = _session(site, instructions.round, "train", _loss_of(site, part))
+    share = session.gradient_share(part.start, site.data.train, part.network)
+    _tell_last(site, "training, a patient left out", session.faults)
+    return share.placed(part.where, len(instructions.vector))
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
@@ -185,27 +174,32 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
 
     With `client_level` the site is one unit, and sends the mean over its patients.
     """
-    number, data, faults = instructions.round, site.data.validation, list[Exception]()
-
-    def histograms(there: SiteDataset) -> Vector:
-        scores = training.scores(site.network, instructions.vector, there, site.device, faults.append)
-        return evaluation.score_histograms(scores, there.labels.numpy(), there.first_image, site.terms.bins)
-
-    def noised() -> Vector:  # called after the charge
-        return histograms(present(data, site.roll, EVALUATE))
-
-    update: NoisedUpdate | OpenUpdate | ClippedUpdate
+    number, data = instructions.round, site.data.validation
     if site.plan is None or site.ledger is None:
-        rows = histograms(remaining(data, site.roll, EVALUATE))
+        rows = _histograms(site, instructions, remaining(data, site.roll, EVALUATE))
         units = max(1, len(rows)) if site.terms.privacy.mode == client_level.MODE else 1
-        update = _unnoised(site, number, "histogram", rows.sum(axis=0) / units)
-    else:
-        session = _session(site, number, "evaluate")
-        vector = session.histogram(noised).vector
-        update = NoisedUpdate(site.name, number, "histogram", vector, session.releases)
-    for fault in faults[-1:]:  # one line a round
-        tell_operator(site.home.root, "the evaluation, a patient left out", fault)
-    return update
+        return _unnoised(site, number, "histogram", rows.sum(axis=0) / units)
+    session = _session(site, number, "evaluate")
+    vector = session.histogram(
+        lambda: _histograms(site, instructions, present(data, site.roll, EVALUATE))
+    ).vector
+    return NoisedUpdate(site.name, number, "histogram", vector, session.releases)
+
+
+def evaluate_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
+    """Station 8 at the site with `distributed`: its histograms, with its share of the noise."""
+    data, session = site.data.validation, _session(site, instructions.round, "evaluate")
+    return session.histogram_share(
+        lambda: _histograms(site, instructions, present(data, site.roll, EVALUATE))
+    )
+
+
+def _histograms(site: Site, instructions: RoundInstructions, there: SiteDataset) -> Vector:
+    """(U, cells) of patients who may be in the release: with privacy called after the charge."""
+    faults = list[Exception]()
+    scores = training.scores(site.network, instructions.vector, there, site.device, faults.append)
+    _tell_last(site, "the evaluation, a patient left out", faults)
+    return evaluation.score_histograms(scores, there.labels.numpy(), there.first_image, site.terms.bins)
 
 
 def answer(site: Site, data: bytes) -> bytes | None:
@@ -259,9 +253,13 @@ def add(site: Site, request: SumRequest) -> bytes:
 
     def contribution() -> Contribution:
         assert instructions is not None  # noqa: S101 - for the type: only the third step comes here
-        update = (train if request.task == "train" else evaluate)(site, instructions)
+        training_step = request.task == "train"
+        if site.terms.privacy.mode == DISTRIBUTED:
+            share = (train_share if training_step else evaluate_share)(site, instructions)
+            return share, (share.release_id,)
+        update = (train if training_step else evaluate)(site, instructions)
         releases = update.releases if isinstance(update, NoisedUpdate) else ()
-        return sums.words(site.name, request.task, update.vector), releases
+        return sums.encoded(site.name, request.task, update.vector), releases
 
     return sessions.answer(sums.plan(request.task), request, contribution)
 
@@ -274,6 +272,22 @@ def _unnoised(
         return OpenUpdate(site.name, number, kind, vector)
     norm = site.terms.privacy.l2_clip_norm if kind == "update" else 1.0
     return ClippedUpdate(site.name, number, kind, client_level.clipped_update(vector, norm))
+
+
+def _part(site: Site, instructions: RoundInstructions) -> training.Part:
+    start, terms = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device), site.terms
+    norm = terms.privacy.l2_clip_norm
+    return training.part_of_round(site.network, instructions.round, start, terms.training, norm)
+
+
+def _loss_of(site: Site, part: training.Part) -> PatientLoss:
+    return part.patient_loss(patient_loss(site.terms.training, site.terms.imaging.augmentation, site.loss))
+
+
+def _tell_last(site: Site, where: str, faults: Sequence[Exception]) -> None:
+    """One line a round."""
+    for fault in faults[-1:]:
+        tell_operator(site.home.root, where, fault)
 
 
 def _session(site: Site, round_number: int, task: str, loss: PatientLoss | None = None) -> ReleaseSession:

@@ -1,7 +1,12 @@
-"""The secure sums of one run, as both sides derive them from the terms and the pinned roster."""
+"""The secure sums of one run, as both sides derive them from the terms and the pinned roster.
+
+With `distributed` a sum is the release: what sites put in is whole steps of the patients' grid, and the noise that
+the plan names is in what is opened, a share from each site.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,8 +14,12 @@ import numpy as np
 
 from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
+from fedimg.privacy.calibration import EVALUATE, PrivacyPlan, common_plan
+from fedimg.privacy.integers import integer_grid
+from fedimg.privacy.noise_shares import NoiseShares, most_steps, share_variance
 from fedimg.privacy.policy import SitePolicy
-from fedimg.secagg.encoding import Encoding, OpenedSum, Words
+from fedimg.privacy.request import DISTRIBUTED
+from fedimg.secagg.encoding import Encoded, Encoding, OpenedSum
 from fedimg.secagg.graph import sparse
 from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.roster import Roster
@@ -19,6 +28,8 @@ from fedimg.values import Vector
 
 # Counts of patients in a histogram, and their noise, are far below; its words have 64 bits.
 _MOST_COUNT = 2.0**30
+# Standard deviations of a share that an honest site's word has room for: beyond is once in 10³².
+_DEVIATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,24 @@ class RunSums:
     def _graph(self) -> tuple[int, int]:
         return sparse(len(self.roster.identities), self.threshold, self.terms.secagg.colluders)
 
+    @property
+    def shares(self) -> NoiseShares | None:
+        """How the noise is divided with `distributed`; None where each site adds its own."""
+        if self.terms.privacy.mode != DISTRIBUTED:
+            return None
+        return NoiseShares(self.threshold - self.terms.secagg.colluders, max(self.parameters, self._cells))
+
+    @property
+    def _cells(self) -> int:
+        return self.terms.model.classes * self.terms.bins
+
+    @cached_property
+    def common(self) -> PrivacyPlan | None:
+        """The plan whose noise every site adds a share of, for all sites' patients; None without shares."""
+        if self.shares is None:
+            return None
+        return common_plan(self.terms.privacy, int(sum(self.roster.weights.values())), self.shares)
+
     def allowed(self, policy: SitePolicy) -> None:
         """Raises PolicyRefused where a site's rules, as they stand now, do not allow these sums."""
         if self.threshold < policy.min_sites_in_sum:
@@ -48,6 +77,14 @@ class RunSums:
                 f"a sum of at least {policy.min_sites_in_sum} sites (this site's policy, min_sites_in_sum)",
                 f"secagg.threshold={self.threshold}",
                 "raise secagg.threshold",
+            )
+        if self.shares is not None:
+            policy.check_shared_noise(self.terms.secagg.colluders)
+        if self._graph[0] and self.shares is not None:
+            raise PolicyRefused(
+                "keys exchanged among everybody with privacy=distributed, whose noise must withstand liars",
+                f"{self._graph[0]} neighbours of {len(self.roster.identities)} sites",
+                "choose privacy=per_site, or fewer sites",
             )
         if self._graph[0] and not policy.allow_sparse_sum:
             raise PolicyRefused(
@@ -60,35 +97,54 @@ class RunSums:
         """Of sums of updates ("train"), or of histograms ("evaluate"). Raises ConfigError."""
         if task not in self._plans:
             degree, shares = self._graph
-            cells = self.terms.model.classes * self.terms.bins
             self._plans[task] = SumPlan(
                 self.terms.run_id,
                 self.roster.identities,
                 self.threshold,
                 self.terms.secagg.colluders,
-                self.parameters if task == "train" else cells,
+                self.parameters if task == "train" else self._cells,
                 self.encoding(task).word_bits,
-                f"{self.terms.digest} {task} {sorted(self.roster.weights.items())}",
+                f"{self.terms.digest} {task} {sorted(self.roster.weights.items())} {self._noise(task)}",
                 degree,
                 shares,
             )
         return self._plans[task]
 
+    def _noise(self, task: str) -> str:
+        """σ to six digits and v: sites that would add other noise do not add up."""
+        if self.common is None:
+            return "of each site's own"
+        noise, norm = _mechanism(self.common, task)
+        return f"{noise:.6g} {share_variance(noise, norm, self.common.honest_sites)}"
+
     def encoding(self, task: str) -> Encoding:
         sites = len(self.roster.identities)
+        if self.common is not None:
+            noise, norm = _mechanism(self.common, task)
+            spread = math.isqrt(share_variance(noise, norm, self.common.honest_sites)) + 1
+            most = most_steps(norm, int(max(self.roster.weights.values()))) + _DEVIATIONS * spread
+            return Encoding(integer_grid(norm), most, sites, 64)
         if task == "evaluate":
             return Encoding.finest(_MOST_COUNT, sites, 64)
         return Encoding.finest(self.terms.secagg.clamp, sites)
 
-    def words(self, name: str, task: str, vector: Vector) -> Words:
-        """What a site puts into a sum: its update times its public share, or its histogram."""
+    def encoded(self, name: str, task: str, vector: Vector) -> Encoded:
+        """What a site puts into a sum of released vectors: its update times its public share, or its histogram."""
         share = self.roster.share(name) if task == "train" else 1.0
-        return self.encoding(task).encode(np.asarray(vector, dtype=np.float64) * share)
+        return Encoded(self.encoding(task).encode(np.asarray(vector, dtype=np.float64) * share))
 
     def mean(self, opened: OpenedSum) -> Vector:
-        """The weighted mean of the survivors' updates."""
+        """The weighted mean of the survivors' updates; with `distributed` of gradients, by Σ q·n̄ over survivors."""
+        if self.common is not None:
+            patients = sum(self.roster.weights[name] for name in opened.survivors)
+            return self.total("train", opened) / (self.common.sampling_rate * patients)
         mass = sum(self.roster.share(name) for name in opened.survivors)
         return self.total("train", opened) / mass
+
+    def histogram_std(self, own: float, survivors: int) -> float:
+        """Standard deviation of the noise in a cell of an opened histogram, by that of a site's own plan."""
+        shares = 1 if self.shares is None else self.shares.honest
+        return own * math.sqrt(survivors / shares)
 
     def total(self, task: str, opened: OpenedSum) -> Vector:
         """The sum in reals. What honest sites cannot have put in, because they clamp, is clamped."""
@@ -103,6 +159,8 @@ def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, paramete
     Raises PolicyRefused, ConfigError.
     """
     if terms.secagg.name == "none":
+        if terms.privacy.mode == DISTRIBUTED:
+            raise PolicyRefused("secure sums with privacy=distributed", "secagg=none", "set secagg=pairwise")
         if policy.require_secure_sum:
             raise PolicyRefused(
                 "secure sums (this site's policy, require_secure_sum)", "secagg=none", "set secagg=pairwise"
@@ -114,7 +172,20 @@ def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, paramete
             "this site's own name and key in its roster", "others", "provision the site again"
         )
     sums = RunSums(terms, roster, parameters)
+    if sums.shares is not None and roster.weights[name] != policy.declared_patients:
+        raise PolicyRefused(
+            f"this site's declared size in its roster, {policy.declared_patients}, by which sums are divided",
+            f"{roster.weights[name]:g}",
+            "provision the site again, with aggregation.weights=declared",
+        )
     sums.allowed(policy)
-    for task in ("train", "evaluate"):
+    for task in ("train", "evaluate") if terms.privacy.evaluations else ("train",):
         sums.plan(task)  # the numbers fit together, or this says what does not
     return sums
+
+
+def _mechanism(plan: PrivacyPlan, task: str) -> tuple[float, float]:
+    """(σ, C) of the releases of a task."""
+    if task == EVALUATE:
+        return plan.evaluation_noise_multiplier, 1.0
+    return plan.noise_multiplier, plan.l2_clip_norm

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedimg import aggregation, evaluation
+from fedimg import aggregation, evaluation, training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
 from fedimg.errors import ConfigError, FederationError, MessageError
 from fedimg.evaluation.site_scores import SiteScores
@@ -189,8 +189,20 @@ def _train_round_summed_securely(
     server: Server, sums: RunSums, round_number: int, names: tuple[str, ...], exchange: Exchange
 ) -> RoundResult:
     opened, result = _opened(server, sums, ("train", round_number), names, exchange, server.optimizer.vector)
-    server.optimizer.apply(AggregatedUpdate(round_number, sums.mean(opened), opened.survivors))
+    mean = sums.mean(opened)
+    if sums.shares is not None:
+        mean = _step_along(server, sums, round_number, mean)
+    server.optimizer.apply(AggregatedUpdate(round_number, mean, opened.survivors))
     return result
+
+
+def _step_along(server: Server, sums: RunSums, round_number: int, gradient: Vector) -> Vector:
+    """With `distributed` what was opened is a gradient (P,): the step that a site would have taken along it."""
+    params, terms = torch.from_numpy(server.optimizer.vector), sums.terms
+    norm = terms.privacy.l2_clip_norm
+    part = training.part_of_round(server.network, round_number, params, terms.training, norm)
+    update = training.step_along(part.start, gradient[part.where], part.config)
+    return part.among(update, len(gradient))
 
 
 def _opened(
@@ -251,7 +263,8 @@ def evaluate_at_sites(
             server, server.sums, ("evaluate", round_number), names, exchange, server.optimizer.released
         )
         total = server.sums.total("evaluate", opened)
-        return SiteScores(round_number, total.reshape(shape), noise_std * len(opened.survivors) ** 0.5)
+        std = server.sums.histogram_std(noise_std, len(opened.survivors))
+        return SiteScores(round_number, total.reshape(shape), std)
     message = instruct(server, round_number, "evaluate", server.optimizer.released)
     answers = exchange(dict.fromkeys(names, message))
     updates, _ = receive(

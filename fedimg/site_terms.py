@@ -1,12 +1,24 @@
-"""What a site has agreed to, judged again at every step: its policy may have changed since it joined."""
+"""What a site agrees to: judged, tried and reserved before any data is read, and judged again at every step."""
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
+
+from fedimg.audit import conformance
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
+from fedimg.models import Network
+from fedimg.models.losses import Loss
+from fedimg.privacy import client_level, kept_plan
+from fedimg.privacy.ledger import Head, Ledger
+from fedimg.privacy.noise_shares import NoiseShares
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.policy import SitePolicy
 from fedimg.terms import Terms
+from fedimg.training.rehearsal import Rehearsal
+from fedimg.training.variation import patient_loss
 from fedimg.values import RoundInstructions
 
 
@@ -25,6 +37,44 @@ def allowing(home: SiteHome, terms: Terms) -> SitePolicy:
     policy, extensions = SitePolicy.load(home.policy), terms.extensions
     policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=extensions)
     return policy
+
+
+def rehearse(terms: Terms, network: Network, loss: Loss, device: torch.device) -> None:
+    """Try the terms on dummy patients. Raises ConfigError."""
+    Rehearsal(
+        network,
+        terms.model.classes,
+        patient_loss(terms.training, terms.imaging.augmentation, loss),
+        terms.privacy,
+        terms.training,
+        terms.imaging.augmentation,
+        terms.bins,
+        device,
+        timed=terms.insecure_seed is None,
+    ).run()
+
+
+def reserve(
+    home: SiteHome, terms: Terms, policy: SitePolicy, shares: NoiseShares | None, known_head: Head | None
+) -> tuple[PrivacyPlan | None, Ledger | None]:
+    """The run's whole cost, set aside in the site's ledger; no plan where the site itself releases nothing.
+
+    Raises:
+        PolicyRefused, BudgetExhausted, LedgerError: nothing was reserved.
+    """
+    releases = terms.privacy.mode not in ("none", client_level.MODE)
+    # a hospital's ledger holds its withdrawals too: without it no run, private or not, knows whom to leave out
+    if not (releases or not home.simulated or home.ledger.exists()):
+        return None, None
+    ledger = Ledger.open(home.ledger, home.signing_key, known_head)
+    if not releases:
+        return None, ledger
+    file = home.root / "plans" / f"{terms.run_id}.json"
+    battery = policy.require_battery and terms.insecure_seed is None
+    check = partial(conformance.before_first_round, home.root, terms.run_id, terms.privacy)
+    first = check if battery else None
+    plan = kept_plan.reserved(file, terms.run_id, terms.privacy, terms.digest, policy, ledger, first, shares)
+    return plan, ledger
 
 
 def check_instructions(

@@ -35,10 +35,14 @@ class Terms:
     bins: int
     seed: int
     insecure_seed: int | None = None
-    secagg: SecaggConfig = field(default_factory=SecaggConfig)
+    secagg: SecaggConfig = field(default_factory=lambda: SecaggConfig("none"))
 
     def __post_init__(self) -> None:
         check_task(self.model)
+        if self.secagg.name == "auto":
+            raise ConfigError(
+                "secagg none or pairwise in the terms of a run", "auto", "settle it by the number of sites"
+            )
 
     @property
     def digest(self) -> str:

@@ -2,18 +2,18 @@
 
 Reading downwards is the way of one image. A boundary is a change of type:
 `DeidentifiedRecord` exists only behind the identity boundary, `NoisedSum` and
-`NoisedUpdate` only behind the privacy boundary. Only released values have
-`to_bytes`, and the two that a site's policy must allow by name: `OpenUpdate` and
-`ClippedUpdate`. Whatever else has not crossed a boundary cannot be sent by accident.
+`NoisedUpdate` only behind the privacy boundary, `MaskedUpdate` only behind the visibility boundary.
+Only released and masked values have `to_bytes`, and the two that a site's policy must allow by name:
+`OpenUpdate` and `ClippedUpdate`. Whatever else has not crossed a boundary cannot be sent by accident.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # a process that de-identifies needs no torch, and importing 
 
 FloatArray = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Words = npt.NDArray[Any]
+"""(P,) unsigned words modulo 2ᵏ, "<u4" or "<u8"."""
 Split = Literal["train", "public"]
 
 
@@ -196,6 +199,53 @@ class NoisedSum:
     vector: Vector
     noise_std: float
     release_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedUpdate:
+    """(P,) words under masks that only a sum over enough sites takes off: the visibility boundary.
+
+    They are uniform to whoever does not hold the masks' keys.
+    """
+
+    words: Words
+
+    def to_bytes(self) -> bytes:
+        """Little endian; `secagg.messages` puts a signature in front."""
+        return self.words.tobytes()
+
+
+Masking = Callable[[Words], MaskedUpdate]
+
+
+class Maskable(Protocol):
+    """What may go into a secure sum."""
+
+    def mask(self, masking: Masking) -> MaskedUpdate:
+        """Hand over the words; they are overwritten."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PartlyNoisedSum:
+    """A `ClippedSum` with a *share* of its noise, charged before it came to be: private only in a sum with enough others.
+
+    (P,) whole steps of the patients' grid. It can be masked, and nothing else: no bytes, no numbers. `release_id`
+    names the ledger's entry.
+    """
+
+    _steps: Integers
+    release_id: str
+
+    def mask(self, masking: Masking) -> MaskedUpdate:
+        """The steps as words modulo 2⁶⁴."""
+        return masking(self._steps.astype("<i8").view("<u8"))
+
+    def placed(self, where: slice, size: int) -> PartlyNoisedSum:
+        """(P',) → (P,): a part's sum among zeros, as one of the whole."""
+        whole = np.zeros(size, dtype=np.int64)
+        whole[where] = self._steps
+        return PartlyNoisedSum(whole, self.release_id)
 
 
 @dataclass(frozen=True, slots=True)

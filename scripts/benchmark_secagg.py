@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from fedimg.crypto.keys import SigningKey
 from fedimg.secagg.coordinator import SumCoordinator
-from fedimg.secagg.encoding import Encoding
+from fedimg.secagg.encoding import Encoded, Encoding
 from fedimg.secagg.plan import SumPlan, usual_threshold
 from fedimg.secagg.site import SumSite
 
@@ -83,7 +83,7 @@ def ours(vectors: dict[str, Floats], dropped: set[str]) -> tuple[Clock, Floats]:
     answers = ask(take(coordinator.keys, answers), lambda name, m: sites[name].share_keys(m))
     messages = {name: m for name, m in take(coordinator.sharing, answers).items() if name not in dropped}
     answers = ask(
-        messages, lambda name, m: sites[name].masked_input(m, lambda: encoding.encode(vectors[name]))
+        messages, lambda name, m: sites[name].masked_input(m, lambda: Encoded(encoding.encode(vectors[name])))
     )
     answers = ask(take(coordinator.survivors, answers), lambda name, m: sites[name].confirm(m))
     answers = ask(take(coordinator.confirmed, answers), lambda name, m: sites[name].unmask(m))

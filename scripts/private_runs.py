@@ -9,7 +9,7 @@ features of the images, which depend on nothing else, are computed once for all 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,12 +19,15 @@ import numpy.typing as npt
 import torch
 
 from fedimg import client_round
-from fedimg.config import Config
+from fedimg.config import Config, settled
 from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.imaging import partition, patients
 from fedimg.models import Network, build_model
 from fedimg.privacy.plan import federation_epsilon
-from fedimg.simulation import engines, rounds, terms_of, virtual
+from fedimg.run_sums import RunSums
+from fedimg.secagg.request import INPUT_STEP, SumRequest, is_request
+from fedimg.server_round import Exchange
+from fedimg.simulation import engines, provisioning, rounds, terms_of, virtual
 from fedimg.simulation.rounds import Carrier
 from fedimg.site_data import Loaded
 from fedimg.sources.manifest import declared
@@ -67,36 +70,54 @@ def divided(everything: SiteDataset, config: Config) -> dict[str, SiteDataset]:
     }
 
 
-def train(config: Config, parts: Mapping[str, SiteDataset], stated: int, public: SiteDataset) -> Trained:
+def train(
+    config: Config,
+    parts: Mapping[str, SiteDataset],
+    stated: int,
+    public: SiteDataset,
+    missing: Callable[[int], Sequence[str]] = lambda _round: (),
+) -> Trained:
     """One run from the first round to the last.
 
     Args:
         parts: each site's training examples. stated: how many the source's card states for all sites.
         public: the server's own set; it is scored once, after the last round.
+        missing: who drops out of a round's secure sum, after the sites have shared their secrets.
 
     Raises:
         FedimgError: what a site or the server refuses.
     """
     with TemporaryDirectory() as scratch:
-        return _train(config, parts, stated, public, Path(scratch))
+        return _train(settled(config, len(parts)), parts, stated, public, missing, Path(scratch))
 
 
 def _train(
-    config: Config, parts: Mapping[str, SiteDataset], stated: int, public: SiteDataset, folder: Path
+    config: Config,
+    parts: Mapping[str, SiteDataset],
+    stated: int,
+    public: SiteDataset,
+    missing: Callable[[int], Sequence[str]],
+    folder: Path,
 ) -> Trained:
     terms = terms_of(config, "study")
     network = build_model(terms.model, terms.seed)
     number = declared(stated / len(parts))
     sites = []
+    homes = {
+        name: virtual.make_scratch_home(folder / name, name, number, config, terms.privacy) for name in parts
+    }
+    roster = provisioning.provisioned(folder, sorted(parts), config)
     for name, part in parts.items():
-        home = virtual.make_scratch_home(folder / name, name, number, config, terms.privacy)
+        home = homes[name]
         keys = LedgerKeys(home.site_key)  # as of arrays that are declared public: each unit by its name
         own = {unit: keys.of_unit(unit) for unit in part.patient_keys}
         loaded = Loaded(part, part.of_patients(np.zeros(0, np.int64)), Counter(), 0.0, own)
         sites.append(client_round.join(home, name, terms, torch.device("cpu"), loaded))
     weights = {site.name: float(number) for site in sites}
     server = rounds.make_server(config, terms, network, weights, public)
-    carrier = Carrier(engines.in_turn(sites))
+    if roster is not None:
+        server.sums = RunSums(terms, roster, network.number_of_parameters)
+    carrier = Carrier(_without(missing, engines.in_turn(sites)))
     try:
         history = rounds.run_rounds(server, tuple(parts), carrier, config, terms)
     finally:
@@ -108,6 +129,20 @@ def _train(
     plans = [site.plan for site in sites if site.plan is not None]
     epsilon = federation_epsilon(plans) if plans else float("inf")
     return Trained(epsilon, history.final.metrics["auroc"].value, history.released)
+
+
+def _without(missing: Callable[[int], Sequence[str]], exchange: Exchange) -> Exchange:
+    """Nobody who is missing is asked for its masked input, or for anything after it."""
+
+    def asked(outgoing: Mapping[str, bytes]) -> Mapping[str, bytes | None]:
+        first = next(iter(outgoing.values()))
+        if not is_request(first):
+            return exchange(outgoing)
+        request = SumRequest.from_bytes(first)
+        gone = set(missing(request.round)) if request.step >= INPUT_STEP else set()
+        return exchange({name: data for name, data in outgoing.items() if name not in gone})
+
+    return asked
 
 
 def scores(network: Network, model: Vector, dataset: SiteDataset) -> Floats:

@@ -59,7 +59,7 @@ def plan_of(recipe: Recipe, epsilon: float) -> PrivacyPlan:
         evaluations=0,
         retry_allowance=0,
     )
-    noise = accounting.calibrate(epsilon, DELTA, recipe.rate, recipe.steps)
+    noise = accounting.calibrate(epsilon, DELTA, accounting.Event(1.0, recipe.rate, recipe.steps))
     return PrivacyPlan(request, 1000, recipe.rate, noise, 0.0, epsilon, epsilon)
 
 

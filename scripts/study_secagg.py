@@ -23,7 +23,7 @@ import numpy as np
 
 from fedimg.crypto.keys import SigningKey
 from fedimg.secagg.coordinator import SumCoordinator
-from fedimg.secagg.encoding import word_type
+from fedimg.secagg.encoding import Encoded, word_type
 from fedimg.secagg.graph import COMPLETE_UP_TO, sparse
 from fedimg.secagg.plan import SumPlan, usual_threshold
 from fedimg.secagg.site import SumSite
@@ -62,7 +62,7 @@ def one_sum(number: int, size: int, share: float, chance: random.Random) -> dict
         do = (
             site.advertise_keys,
             lambda: site.share_keys(message),
-            lambda: site.masked_input(message, lambda: inputs[name].astype(word_type(32))),
+            lambda: site.masked_input(message, lambda: Encoded(inputs[name].astype(word_type(32)))),
             lambda: site.confirm(message),
             lambda: site.unmask(message),
         )[step]

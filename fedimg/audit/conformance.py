@@ -18,10 +18,18 @@ import torch
 from fedimg.audit import battery
 from fedimg.audit.shipped import ShippedMechanism
 from fedimg.audit.shipped_clients import ClientMechanism
+from fedimg.audit.shipped_shares import SharedNoiseMechanism
 from fedimg.durable import write_durably
 from fedimg.errors import DataError, PolicyRefused
 from fedimg.privacy.client_level import MODE
-from fedimg.privacy.request import PrivacyRequest
+from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
+
+MECHANISMS: dict[str, type[ShippedMechanism]] = {
+    "training": ShippedMechanism,
+    "shares": SharedNoiseMechanism,
+    "clients": ClientMechanism,
+}
+_RELEASES = {MODE: "clients", DISTRIBUTED: "shares"}
 
 
 def before_first_round(home: Path, run_id: str, request: PrivacyRequest) -> None:
@@ -32,14 +40,13 @@ def before_first_round(home: Path, run_id: str, request: PrivacyRequest) -> None
     """
     if kept(home, run_id) is not None:
         return
-    of_clients = request.mode == MODE
-    report = _report(_way_through_the_code(request), of_clients)
+    releases = _RELEASES.get(request.mode, "training")
+    report = _report(_way_through_the_code(request), releases)
     if report.verdict != "pass":
         raise PolicyRefused(
             "an installation that passes the conformance battery",
             f"failed: {', '.join(report.failed) or 'nothing could be checked'}",
-            f"run `fedimg audit battery{' --releases clients' if of_clients else ''}`; nothing is trained here until "
-            "it passes",
+            f"run `fedimg audit battery --releases {releases}`; nothing is trained here until it passes",
         )
     file = _file(home, run_id)
     file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -79,10 +86,10 @@ def _way_through_the_code(request: PrivacyRequest) -> PrivacyRequest:
 
 
 @lru_cache(maxsize=16)
-def _report(request: PrivacyRequest, of_clients: bool) -> battery.Report:
+def _report(request: PrivacyRequest, releases: str) -> battery.Report:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # many small steps: threads only wait for each other
-    mechanism = (ClientMechanism if of_clients else ShippedMechanism)(request)
+    mechanism = MECHANISMS[releases](request)
     try:
         return battery.run(mechanism)
     finally:

@@ -1,7 +1,7 @@
 """Empirical ε: what canaries measure of a plan's mechanism, to stand beside the claim.
 
 A shadow site of public units runs the plan's own (q, σ, T, C) through `ReleaseSession`: the same sampling,
-clipping, summing, noise and charge. What its canaries' coordinates show is fitted (`mixture`), and the fitted
+clipping, summing, noise and charge; with shared noise through as many sites and secure sums as the plan has. What its canaries' coordinates show is fitted (`mixture`), and the fitted
 mechanism is accounted like the claimed one. It is an *estimate* of what this mechanism with these numbers costs a
 worst-case patient; it is neither a proof nor a bound, and it cannot see faults that canaries do not meet.
 """
@@ -19,7 +19,7 @@ import torch
 from scipy.stats import norm
 
 from fedimg.audit.mixture import Fit, Mechanism, Observed, fit, free_of, mechanism_of, score_tests
-from fedimg.audit.recipe import scratch_session
+from fedimg.audit.recipe import scratch_session, shared_session
 from fedimg.audit.shadow import Canaries, LinearShadow, ShadowNetwork, shadow_site
 from fedimg.errors import ConfigError
 from fedimg.privacy import accounting
@@ -32,6 +32,7 @@ LEVEL = 1e-4
 """Chance of a flag where the claim is true, for each of the two rules."""
 COVERAGE = 0.98
 _MOST_STEPS = 400
+_MOST_SUMS = 40  # five exchanges each
 _MOST_ROWS = 80_000  # sampled canaries over all steps; about a second
 _MOST_CANARIES = 16_000  # inside; a run of few steps is measured less finely, and says how finely
 _LEAST_GROUPS = 16
@@ -133,8 +134,8 @@ def _even(number: float) -> int:
 
 
 def audited_plan(plan: PrivacyPlan) -> PrivacyPlan:
-    """The same (q, σ, C), with no evaluations and no retries, and at most 400 steps."""
-    steps = min(plan.steps, _MOST_STEPS)
+    """The same (q, σ, C), with no evaluations and no retries, and at most 400 steps, or 40 secure sums."""
+    steps = min(plan.steps, _MOST_SUMS if plan.honest_sites else _MOST_STEPS)
     request = replace(
         plan.request,
         rounds=steps,
@@ -179,7 +180,7 @@ def _released(plan: PrivacyPlan, entropy: Entropy, network: ShadowNetwork, canar
     site = shadow_site(network, canaries, cases, labels)
     own = np.zeros(network.own)
     steps = np.empty((plan.steps, network.coordinates))
-    with scratch_session(plan, entropy) as session:
+    with (shared_session if plan.honest_sites else scratch_session)(plan, entropy) as session:
         for step in range(plan.steps):
             params = torch.from_numpy(network.joined(own)).float()
             noised = session.gradient_step(params, site, network)

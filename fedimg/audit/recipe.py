@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from fedimg import training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
+from fedimg.audit.shared_release import COLLUDERS, SharedSession
 from fedimg.crypto.keys import SigningKey
 from fedimg.models import Network
 from fedimg.models.centring import stage_ends
@@ -88,19 +89,39 @@ def scratch_session(
 ) -> Iterator[ReleaseSession]:
     """Releases under a plan's training numbers, charged to a ledger that is thrown away: never for sending.
 
+    Of a plan with shared noise the releases are one site's with the whole noise, whose law is that of what is opened.
+
     Args:
         sampling_rate, steps: instead of the plan's.
     """
     request = replace(
         plan.request,
+        mode="per_site",
         evaluations=0,
         retry_allowance=0,
         rounds=plan.steps if steps is None else steps,
         local_steps=1,
     )
-    own = replace(
-        plan, request=request, sampling_rate=plan.sampling_rate if sampling_rate is None else sampling_rate
-    )
+    rate = plan.sampling_rate if sampling_rate is None else sampling_rate
+    own = replace(plan, request=request, sampling_rate=rate, honest_sites=0, coordinates=0)
+    with _charged_to_scratch(own, entropy, loss) as session:
+        yield session
+
+
+@contextmanager
+def shared_session(plan: PrivacyPlan, entropy: Entropy) -> Iterator[SharedSession]:
+    """The same with `distributed`: h sites that share the patients, and one that colludes, in secure sums."""
+    request = replace(plan.request, evaluations=0, retry_allowance=0)
+    with ExitStack() as stack:
+        own = replace(plan, request=request)
+        sites = range(plan.honest_sites + COLLUDERS)
+        yield SharedSession([stack.enter_context(_charged_to_scratch(own, entropy)) for _ in sites])
+
+
+@contextmanager
+def _charged_to_scratch(
+    own: PrivacyPlan, entropy: Entropy, loss: PatientLoss | None = None
+) -> Iterator[ReleaseSession]:
     with tempfile.TemporaryDirectory(prefix="fedimg-audit-") as folder:
         key = SigningKey.from_bytes(entropy.bytes(32))
         terms = LedgerTerms(1e9, own.delta, 2, scratch=True)
@@ -125,6 +146,7 @@ def plan_for(
         evaluations=0,
         retry_allowance=0,
     )
-    noise = accounting.calibrate(epsilon, delta, rate, rounds)
-    spent = accounting.epsilon([accounting.Event(noise, rate, rounds)], delta)
+    event = accounting.Event(1.0, rate, rounds)
+    noise = accounting.calibrate(epsilon, delta, event)
+    spent = accounting.epsilon([replace(event, noise_multiplier=noise)], delta)
     return PrivacyPlan(request, patients, rate, noise, 0.0, spent, spent)

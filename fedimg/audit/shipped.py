@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -104,9 +105,16 @@ class ShippedMechanism(Mechanism):
             self._places[site] = Place.new(Path(self._folder.name) / f"site-{len(self._places)}")
         self._runs += 1
         plan, keys = self.plan(setting), LedgerKeys(self._site_key)
-        return self.session(
-            _Run(self._places[site], site, f"run-{self._runs}", plan, setting, units, entropy, keys)
-        )
+        name = f"run-{self._runs}"
+        run = _Run(self._places[site], site, name, plan, setting, units, entropy, keys, self.beside)
+        return self.session(run)
+
+    def beside(self, number: int) -> Place:
+        """Another site without patients, where a release takes several."""
+        name = f"beside {number}"
+        if name not in self._places:
+            self._places[name] = Place.new(Path(self._folder.name) / f"beside-{number}")
+        return self._places[name]
 
     def plan(self, setting: Setting) -> PrivacyPlan:
         """What a site would plan, with this noise instead of a calibrated one."""
@@ -137,6 +145,7 @@ class _Run:
     units: tuple[Unit, ...]
     entropy: Entropy | None
     keys: LedgerKeys
+    beside: Callable[[int], Place]
     rounds: int = 0
     dataset: SiteDataset = field(init=False)
 

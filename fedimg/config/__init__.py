@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedimg.config.composition import compose, dump, load, sweep
-    from fedimg.config.schema import Config, EngineConfig, EvaluationConfig
+    from fedimg.config.schema import Config, EngineConfig, EvaluationConfig, settled
 
 __all__ = [
     "Config",
@@ -20,6 +20,7 @@ __all__ = [
     "compose",
     "dump",
     "load",
+    "settled",
     "sweep",
 ]
 

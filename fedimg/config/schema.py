@@ -6,7 +6,7 @@ Each station owns its own section; only what belongs to no station is declared h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Literal
 
@@ -16,9 +16,10 @@ from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
-from fedimg.privacy.request import PrivacyRequest
+from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.robust import least_sites
 from fedimg.secagg.config import SecaggConfig
+from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
 from fedimg.terms import check_task
@@ -140,8 +141,10 @@ class Config:
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
         check_task(self.model)
-        if self.secagg.name != "none":
-            _check_secagg(self)
+        if self.secagg.name == "pairwise":
+            _refuse_first(_against_sums(self, self.sites), _sums_of(self), "secagg=none")
+        if self.privacy.mode == DISTRIBUTED:
+            _check_distributed(self)
         if self.aggregation.robust != "none":
             _check_robust(self)
         if self.model.centring_rounds:
@@ -161,7 +164,7 @@ def _check_robust(config: Config) -> None:
     where = {
         "privacy=client_level": config.privacy.mode == "client_level",
         "engine.fused=true": config.engine.fused,
-        f"secagg={config.secagg.name}": config.secagg.name != "none",
+        f"secagg={config.secagg.name}": config.secagg.name == "pairwise",
         f"{asked} sites in a round": asked < least and config.data.partition != "manifest",
     }
     expected = (
@@ -171,19 +174,48 @@ def _check_robust(config: Config) -> None:
     _refuse_first(where, expected, "aggregation.robust=none")
 
 
-def _check_secagg(config: Config) -> None:
+def settled(config: Config, sites: int) -> Config:
+    """The configuration with `secagg=auto` decided, once it is known how many sites the data source has.
+
+    Raises ConfigError where the run stands on secure sums and cannot have them.
+    """
+    if config.secagg.name != "auto":
+        return config
+    against = _against_sums(config, sites) | {
+        f"aggregation.robust={config.aggregation.robust}": config.aggregation.robust != "none",
+        f"{sites} sites": sites > COMPLETE_UP_TO,
+    }
+    if config.privacy.mode == DISTRIBUTED:
+        _refuse_first(against, _sums_of(config), "privacy=per_site")
+    name: Literal["none", "pairwise"] = "none" if any(against.values()) else "pairwise"
+    return replace(config, secagg=replace(config.secagg, name=name))
+
+
+def _against_sums(config: Config, sites: int) -> dict[str, bool]:
     """What adds updates up by itself, or sees them one by one on purpose, has no secure sum."""
-    where = {
+    return {
         "privacy=client_level": config.privacy.mode == "client_level",
         "engine.fused=true": config.engine.fused,
         f"aggregation.cohort={config.aggregation.cohort}": config.aggregation.cohort > 0,
-        f"sites={config.sites}": config.sites < LEAST_SITES,
+        f"sites={sites}": sites < LEAST_SITES,
     }
-    expected = (
-        "secure sums of three sites or more, all asked in every round, not fused, "
-        f"privacy=per_site or none; secagg={config.secagg.name} was asked for"
-    )
-    _refuse_first(where, expected, "secagg=none")
+
+
+def _sums_of(config: Config) -> str:
+    asked = f"secagg={config.secagg.name}, privacy={config.privacy.mode}"
+    return f"for {asked} secure sums of three sites or more, all asked in every round, not fused"
+
+
+def _check_distributed(config: Config) -> None:
+    """The sum is the release: nothing else may come between, and every patient counts alike."""
+    where = {
+        "secagg=none": config.secagg.name == "none",
+        f"aggregation.weights={config.aggregation.weights}": config.aggregation.weights != "declared",
+        f"aggregation.robust={config.aggregation.robust}": config.aggregation.robust != "none",
+        f"training.proximal_mu={config.training.proximal_mu:g}": config.training.proximal_mu > 0,
+    }
+    expected = "for privacy=distributed secure sums with the sites' declared weights"
+    _refuse_first(where, expected, "privacy=per_site")
 
 
 def _refuse_first(where: Mapping[str, bool], expected: str, without: str) -> None:

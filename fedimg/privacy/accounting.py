@@ -19,6 +19,7 @@ import numpy as np
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
+from fedimg.privacy.noise_shares import Closeness, closeness
 from fedimg.privacy.renyi import ORDERS, epsilon_rdp
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
 
     Privacy loss distributions on a grid of 1e-3, of 1e-4 where ε is below 1; infinite where any
     noise multiplier is below 0.2. Discretisation is pessimistic, so the true ε is at most this. Where any
-    noise is discrete Gaussian, Rényi divergences of integer orders instead.
+    noise is discrete Gaussian, Rényi divergences of integer orders instead. Where it is a sum of sites' shares,
+    what that costs beyond the Gaussian is added.
     """
     return _epsilon_by(_epsilon_pld_refined, epsilon_rdp, events, delta)
 
@@ -72,7 +74,23 @@ def _epsilon_by(gaussian: Composed, discrete: Composed, events: Sequence[Event],
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
         return math.inf
     one_law = all(event.law == "gaussian" for event in together)
-    return (gaussian if one_law else discrete)(together, delta)
+    if (near := _of_shares(together)) is None:
+        return (gaussian if one_law else discrete)(together, delta)
+    if not one_law:
+        raise ConfigError("shared noise beside Gaussian noise only", "another law", "account for them apart")
+    if not math.isfinite(near.up + near.down):
+        return math.inf
+    alone = merged([replace(event, coordinates=0) for event in together])
+    return near.epsilon(gaussian(alone, near.inner(delta)))
+
+
+def _of_shares(events: tuple[Event, ...]) -> Closeness | None:
+    """Of all releases whose noise came in shares; None without any."""
+    shared = [event for event in events if event.coordinates]
+    if not shared:
+        return None
+    least = min(event.noise_multiplier for event in shared)
+    return closeness(least, sum(event.coordinates * event.count for event in shared))
 
 
 def _epsilon_pld_refined(events: tuple[Event, ...], delta: float) -> float:
@@ -140,15 +158,8 @@ def _epsilon_prv(events: tuple[Event, ...], delta: float) -> float:
         return float(accountant.get_epsilon(delta))
 
 
-def calibrate(
-    target_epsilon: float,
-    delta: float,
-    sampling_rate: float,
-    count: int,
-    others: Sequence[Event] = (),
-    law: str = "gaussian",
-) -> float:
-    """Least noise multiplier (within 0.1 %) whose `count` releases, beside `others`, cost ≤ the target.
+def calibrate(target_epsilon: float, delta: float, event: Event, others: Sequence[Event] = ()) -> float:
+    """Least noise multiplier (within 0.1 %) with which `event`, beside `others`, costs ≤ the target.
 
     Raises:
         ConfigError: the other events alone cost the target, or it cannot be met with noise
@@ -156,7 +167,7 @@ def calibrate(
     """
     if not (math.isfinite(target_epsilon) and target_epsilon > 0):
         raise ConfigError("a finite target ε > 0", f"{target_epsilon}", "set privacy.epsilon")
-    return _calibrate(target_epsilon, delta, Event(1.0, sampling_rate, count, law), merged(others))
+    return _calibrate(target_epsilon, delta, replace(event, noise_multiplier=1.0), merged(others))
 
 
 @lru_cache(maxsize=512)

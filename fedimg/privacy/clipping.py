@@ -27,6 +27,8 @@ from fedimg.values import ClippedSum, Vector
 _ROUNDINGS, _LEAST_MARGIN = 64, 2.0**-34
 # Below, squares of float32 gradients of norm C are no longer normal numbers.
 _LEAST_NORM = 1e-12
+# Values that are turned to integers at once.
+_BLOCK = 1 << 20
 
 
 def clipped_sum(
@@ -175,16 +177,23 @@ def clipped_stream(vectors: Iterable[Vector], size: int, l2_clip_norm: float) ->
 
 def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -> None:
     """Add each row of (B, P), scaled down to C, to `total` (P,) in place; rows without a finite norm are left out."""
+    if total.dtype == torch.int64:
+        for block in rows.split(max(1, _BLOCK // max(1, rows.shape[1]))):
+            total.add_(_whole_steps(block.double(), l2_clip_norm).sum(dim=0))
+        return
     # row by row: a float64 copy of all rows would be the step's largest array, and cost more than the sum
     norms = torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows]).tolist()
     for row, norm in zip(rows, norms, strict=True):
-        if not np.isfinite(norm):
-            continue
-        factor = min(1.0, l2_clip_norm / norm) if norm > 0 else 1.0
-        if total.dtype == torch.int64:
-            total.add_(as_integers(row.double() * factor, l2_clip_norm))
-        else:
-            total.add_(row, alpha=factor)
+        if np.isfinite(norm):
+            total.add_(row, alpha=min(1.0, l2_clip_norm / norm) if norm > 0 else 1.0)
+
+
+def _whole_steps(rows: torch.Tensor, l2_clip_norm: float) -> torch.Tensor:
+    """(B, P) float64 → (B, P) int64, each row clipped and in whole steps; zeros for one without a finite norm."""
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    factors = (l2_clip_norm / norms).clamp(max=1.0)  # infinite, hence 1, for a row of zeros
+    known = torch.isfinite(norms)
+    return as_integers(torch.where(known, rows * factors, 0.0), l2_clip_norm)
 
 
 def _check_norm(l2_clip_norm: float) -> None:

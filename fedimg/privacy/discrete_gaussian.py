@@ -29,6 +29,8 @@ Exponent = Callable[[int], Fraction]
 # exponents below are at most 45) and that of exp below 2⁻⁵², so 2⁻⁴⁰ contains the true p with room.
 _DOUBT = 2.0**-40
 _WORD = 2.0**64
+# Shares of draws that are accepted, for wide noise: √(π/2e), and 1 − 1/e.
+_KEPT_GAUSSIAN, _KEPT_LAPLACE = 0.76, 0.63
 
 
 def discrete_gaussian(size: int, variance: int, entropy: Entropy) -> Integers:
@@ -39,13 +41,13 @@ def discrete_gaussian(size: int, variance: int, entropy: Entropy) -> Integers:
     parts, wanted = [np.zeros(0, dtype=np.int64)], size
     centre, twice = float(Fraction(variance, scale)), 2.0 * variance
     while wanted:
-        draws = discrete_laplace(wanted, scale, entropy)
+        draws = discrete_laplace(_enough(wanted, _KEPT_GAUSSIAN), scale, entropy)
         magnitude = np.abs(draws)
 
         def exact(i: int, magnitude: Integers = magnitude) -> Fraction:
             return (int(magnitude[i]) - Fraction(variance, scale)) ** 2 / (2 * variance)
 
-        kept = draws[bernoulli_exp((magnitude - centre) ** 2 / twice, exact, entropy)]
+        kept = draws[bernoulli_exp((magnitude - centre) ** 2 / twice, exact, entropy)][:wanted]
         parts.append(kept)
         wanted -= len(kept)
     return np.concatenate(parts)
@@ -55,7 +57,7 @@ def discrete_laplace(size: int, scale: int, entropy: Entropy) -> Integers:
     """(size,) draws of P(k) ∝ exp(−|k|/scale)."""
     parts, wanted = [np.zeros(0, dtype=np.int64)], size
     while wanted:
-        low = uniform_below(scale, wanted, entropy)
+        low = uniform_below(scale, _enough(wanted, _KEPT_LAPLACE), entropy)
         low = low[bernoulli_exp(low / scale, _over(low, scale), entropy)]
         high, going = np.zeros(len(low), dtype=np.int64), np.arange(len(low))
         while len(going):
@@ -63,10 +65,15 @@ def discrete_laplace(size: int, scale: int, entropy: Entropy) -> Integers:
             high[going] += 1
         magnitude = low + scale * high
         negative = np.frombuffer(entropy.bytes(len(magnitude)), dtype=np.uint8) & 1 == 1
-        kept = np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))]
+        kept = np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))][:wanted]
         parts.append(kept)
         wanted -= len(kept)
     return np.concatenate(parts)
+
+
+def _enough(wanted: int, share: float) -> int:
+    """So many draws that about `wanted` of them are kept: a second pass for a few costs as much as the first."""
+    return math.ceil(wanted / share + 4 * math.sqrt(wanted)) + 8
 
 
 def uniform_below(bound: int, size: int, entropy: Entropy) -> Integers:

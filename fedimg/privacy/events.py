@@ -23,12 +23,15 @@ class Event:
         count: number of such releases.
         law: of the noise. A Gaussian that is rounded afterwards is "gaussian"; "discrete_gaussian" has no known
             privacy loss distribution here and is accounted by Rényi divergences.
+        coordinates: of one release whose noise is a sum of sites' shares; accountants add what such noise costs
+            beyond the Gaussian's (`noise_shares`). 0: the noise is one site's own.
     """
 
     noise_multiplier: float
     sampling_rate: float
     count: int
     law: str = "gaussian"
+    coordinates: int = 0
 
     def __post_init__(self) -> None:
         if self.law not in LAWS:
@@ -37,17 +40,19 @@ class Event:
             raise ConfigError("a finite noise multiplier ≥ 0", f"{self.noise_multiplier}", "check the plan")
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("a sampling rate in (0, 1]", f"{self.sampling_rate}", "check the plan")
+        if self.coordinates < 0 or (self.coordinates and self.law != "gaussian"):
+            raise ConfigError("shares of a noise that is Gaussian in sum", self.law, "check the plan")
         if self.count < 0:
             raise ConfigError("a number of releases ≥ 0", f"{self.count}", "check the plan")
 
 
 def merged(events: Sequence[Event]) -> tuple[Event, ...]:
     """Equal events as one, in a fixed order: composition does not depend on the order."""
-    counts: dict[tuple[float, float, str], int] = {}
+    counts: dict[tuple[float, float, str, int], int] = {}
     for event in events:
-        key = (event.noise_multiplier, event.sampling_rate, event.law)
+        key = (event.noise_multiplier, event.sampling_rate, event.law, event.coordinates)
         counts[key] = counts.get(key, 0) + event.count
-    return tuple(Event(s, q, n, law) for (s, q, law), n in sorted(counts.items()) if n)
+    return tuple(Event(s, q, n, law, size) for (s, q, law, size), n in sorted(counts.items()) if n)
 
 
 def check_delta(delta: float) -> None:

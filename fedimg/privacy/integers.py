@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 
@@ -23,25 +24,28 @@ def integer_grid(l2_clip_norm: float) -> float:
     return math.ldexp(1.0, math.floor(math.log2(l2_clip_norm)) - STEPS_BITS)
 
 
+@lru_cache(maxsize=64)
 def squared_bound(l2_clip_norm: float) -> int:
     """The largest Σk² that a patient's integers may have: ⌊(C/γ)²⌋, of the float64 C as it is."""
     return math.floor((Fraction(l2_clip_norm) / Fraction(integer_grid(l2_clip_norm))) ** 2)
 
 
-def as_integers(vector: torch.Tensor, l2_clip_norm: float) -> torch.Tensor:
-    """(P,) float64 of norm about ≤ C → (P,) int64 with Σk² ≤ (C/γ)², certainly.
+def as_integers(vectors: torch.Tensor, l2_clip_norm: float) -> torch.Tensor:
+    """(…, P) float64 of norms about ≤ C → (…, P) int64 with Σk² ≤ (C/γ)² each, certainly.
 
     Where floating-point clipping left a norm above the bound by its rounding, the vector is shrunk by 2⁻³⁰ and
     rounded again; one that still does not fit, or is not finite, becomes zero.
     """
-    steps = vector / integer_grid(l2_clip_norm)  # exact: a power of two
+    steps = vectors / integer_grid(l2_clip_norm)  # exact: a power of two
     bound = squared_bound(l2_clip_norm)
+    integers = torch.zeros_like(steps, dtype=torch.int64)
+    over = torch.ones_like(integers[..., :1], dtype=torch.bool)
     for _ in range(_TRIES):
         # in float64 first: only sums that cannot overflow are formed in int64
-        if not bool(torch.linalg.vector_norm(steps) <= 1.01 * math.sqrt(bound)):
-            break
-        integers = steps.trunc().to(torch.int64)
-        if int(integers.square().sum()) <= bound:
+        finite = torch.linalg.vector_norm(steps, dim=-1, keepdim=True) <= 1.01 * math.sqrt(bound)
+        integers = torch.where(finite, steps, 0.0).trunc_().to(torch.int64)
+        over = integers.square().sum(dim=-1, keepdim=True) > bound
+        if not bool(over.any()):
             return integers
-        steps = steps * (1 - 2.0**-30)
-    return torch.zeros(vector.shape, dtype=torch.int64, device=vector.device)
+        steps = torch.where(over, steps * (1 - 2.0**-30), steps)
+    return torch.where(over, 0, integers)

@@ -14,6 +14,7 @@ from pathlib import Path
 from fedimg.durable import write_durably
 from fedimg.errors import LedgerError, PolicyRefused
 from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.noise_shares import NoiseShares
 from fedimg.privacy.plan import PrivacyPlan, make_plan
 from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.request import PrivacyRequest
@@ -27,10 +28,12 @@ def reserved(
     policy: SitePolicy,
     ledger: Ledger,
     first: Callable[[], None] | None = None,
+    shares: NoiseShares | None = None,
 ) -> PrivacyPlan:
     """The run's plan, made or taken up again, kept at `path` and reserved in the ledger: before round 1.
 
-    `first` is called for a new plan, before anything is kept; what it raises refuses the run.
+    `first` is called for a new plan, before anything is kept; what it raises refuses the run. `shares` as in
+    `make_plan`.
 
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError: nothing was reserved.
@@ -43,7 +46,7 @@ def reserved(
                 "one that was reserved without this home's plan, for another home of the site or before a loss",
                 "a site takes part in a run with one home; start a new run",
             )
-        plan = make_plan(request, policy, ledger)
+        plan = make_plan(request, policy, ledger, shares)
         if first is not None:
             first()
         keep(path, plan, terms)

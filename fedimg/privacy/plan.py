@@ -1,7 +1,8 @@
 """The one place where clip, sum, noise and the ledger's charge meet.
 
 `make_plan` fixes a run's public numbers; `ReleaseSession.release` is the only function in the project
-that lets anything about patients out of a private site, and it returns noised sums.
+that lets anything about patients out of a private site, and it returns noised sums. `contribute` beside it makes
+what may leave in a secure sum only, with a share of the noise.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from fedimg.privacy.engines import FunctionalNetwork, PatientGradients, PatientL
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.noise import Entropy, add_noise
-from fedimg.privacy.request import PrivacyRequest
+from fedimg.privacy.noise_shares import noised_steps
+from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.privacy.sampling import Indices, poisson_sample
-from fedimg.values import ClippedSum, NoisedSum, SiteDataset, Vector
+from fedimg.values import ClippedSum, NoisedSum, PartlyNoisedSum, SiteDataset, Vector
 
 __all__ = [
     "PatientLoss",
@@ -99,6 +101,19 @@ class ReleaseSession:
         Raises:
             BudgetExhausted, LedgerError: nothing was released.
         """
+        sampled = self._sampled(params, dataset, network)
+        return self.release(TRAIN, sampled, self.plan.noise_multiplier)
+
+    def gradient_share(
+        self, params: torch.Tensor, dataset: SiteDataset, network: FunctionalNetwork
+    ) -> PartlyNoisedSum:
+        """The same step with `distributed`: what the site puts into the secure sum that is the release."""
+        sampled = self._sampled(params, dataset, network)
+        return self.contribute(TRAIN, sampled, self.plan.noise_multiplier)
+
+    def _sampled(
+        self, params: torch.Tensor, dataset: SiteDataset, network: FunctionalNetwork
+    ) -> Callable[[], ClippedSum]:
         request = self.plan.request
         # timing may choose differently each time, and the test mode must repeat bit by bit
         gradients = PatientGradients(
@@ -119,25 +134,47 @@ class ReleaseSession:
                 integers=self._integers,
             )
 
-        return self.release(TRAIN, sampled, self.plan.noise_multiplier)
+        return sampled
 
     def histogram(self, vectors: Callable[[], Vector]) -> NoisedSum:
         """The noised sum of one vector a patient, (U, k), each of L2 norm ≤ 1 (scaled down where it is not).
 
         `vectors` is called after the charge: it reads the patients' images.
         """
-        return self.release(
-            EVALUATE,
-            lambda: clipped_vectors(vectors(), 1.0, integers=self._integers),
-            self.plan.evaluation_noise_multiplier,
-        )
+        return self.release(EVALUATE, self._counted(vectors), self.plan.evaluation_noise_multiplier)
+
+    def histogram_share(self, vectors: Callable[[], Vector]) -> PartlyNoisedSum:
+        """The same with `distributed`."""
+        return self.contribute(EVALUATE, self._counted(vectors), self.plan.evaluation_noise_multiplier)
+
+    def _counted(self, vectors: Callable[[], Vector]) -> Callable[[], ClippedSum]:
+        return lambda: clipped_vectors(vectors(), 1.0, integers=self._integers)
 
     def release(self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float) -> NoisedSum:
         """Charge, then sample, clip and sum, then noise. What this returns may leave the site.
 
         The charge is on the disk before the data is read, so a crash anywhere overstates the spend.
         """
-        name = self._ledger.charge(self.plan.digest, kind)
+        if self.plan.mode == DISTRIBUTED:
+            raise ConfigError("a release that is a secure sum", "one of this site alone", "use `contribute`")
+        name = self._charged(kind)
         vector, std = add_noise(clipped(), noise_multiplier, self._entropy, self.plan.request.noise)
-        self._releases.append(name)
         return NoisedSum(vector, std, name)
+
+    def contribute(
+        self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float
+    ) -> PartlyNoisedSum:
+        """The same, with this site's share of a noise that only the sum over h honest sites has whole.
+
+        Charged for the whole: whatever is opened is a release with σ, in which this site's patients are.
+        """
+        if self.plan.mode != DISTRIBUTED:
+            raise ConfigError("privacy=distributed", f"privacy={self.plan.mode}", "use `release`")
+        name = self._charged(kind)
+        units, honest = self.plan.declared_patients, self.plan.honest_sites
+        return PartlyNoisedSum(noised_steps(clipped(), noise_multiplier, honest, units, self._entropy), name)
+
+    def _charged(self, kind: str) -> str:
+        name = self._ledger.charge(self.plan.digest, kind)
+        self._releases.append(name)
+        return name

@@ -17,7 +17,7 @@ from typing import Any, Self
 import yaml
 
 from fedimg.errors import ConfigError, PolicyRefused
-from fedimg.privacy.request import PrivacyRequest
+from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class SitePolicy:
         allow_sparse_sum: whether more than 50 sites may exchange keys with some others each only, which holds
             against a coordinator that follows the protocol.
         require_secure_sum: whether a run may see this site's updates only in a secure sum.
+        allow_shared_noise: whether this site may add a share of the noise only and rely on other sites for the rest
+            (`privacy=distributed`).
+        min_colluders: with shared noise, the least number of colluding sites that it must withstand.
     """
 
     declared_patients: int
@@ -61,6 +64,8 @@ class SitePolicy:
     min_sites_in_sum: int = 3
     allow_sparse_sum: bool = False
     require_secure_sum: bool = False
+    allow_shared_noise: bool = False
+    min_colluders: int = 1
 
     def __post_init__(self) -> None:
         if self.declared_patients < 1:
@@ -68,7 +73,12 @@ class SitePolicy:
                 "policy declared_patients ≥ 1", f"{self.declared_patients}", "declare the site's rounded size"
             )
         # In a sum of two, either site can subtract its own share.
-        for name, least in (("min_patients", 1), ("max_sites_per_patient", 1), ("min_sites_in_sum", 3)):
+        for name, least in (
+            ("min_patients", 1),
+            ("max_sites_per_patient", 1),
+            ("min_sites_in_sum", 3),
+            ("min_colluders", 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"policy {name} ≥ {least}", f"{getattr(self, name)}", f"correct {name}")
         for name in ("max_epsilon", "max_delta", "min_noise_multiplier"):
@@ -128,6 +138,8 @@ class SitePolicy:
             return
         if request.mode == "client_level" and not self.allow_client_level:
             _refuse("allow_client_level", "a mode that does not trust the coordinator", request.mode)
+        if request.mode == DISTRIBUTED and not self.allow_shared_noise:
+            _refuse("allow_shared_noise", "this site's own whole noise on what it sends", request.mode)
         if request.epsilon > self.max_epsilon:
             _refuse("max_epsilon", f"ε at most {self.max_epsilon:g}", f"{request.epsilon:g}")
         if "*" not in self.allowed_noise and request.noise not in self.allowed_noise:
@@ -154,6 +166,13 @@ class SitePolicy:
     def largest_delta(self) -> float:
         """The most δ that one run, or the ledger, may have here."""
         return min(self.max_delta, 1 / (10 * self.declared_patients))
+
+    def check_shared_noise(self, colluders: int) -> None:
+        """Refuse shares of a noise that fewer colluding sites could subtract than this site reckons with."""
+        if colluders < self.min_colluders:
+            _refuse(
+                "min_colluders", f"a noise that withstands at least {self.min_colluders} sites", colluders
+            )
 
     def check_noise(self, noise_multiplier: float) -> None:
         """Refuse a plan whose training releases carry less noise than this site wants."""

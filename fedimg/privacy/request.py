@@ -8,7 +8,8 @@ from typing import Any
 
 from fedimg.errors import ConfigError
 
-MODES = ("per_site", "client_level", "none")
+DISTRIBUTED = "distributed"
+MODES = ("per_site", DISTRIBUTED, "client_level", "none")
 NOISES = ("gaussian", "strict", "discrete_gaussian")
 ENGINES = ("auto", "bookkeeping", "vmap", "autograd")
 
@@ -19,7 +20,8 @@ class PrivacyRequest:
 
     Attributes:
         mode: "per_site" (each patient is protected against the server, other sites and the public,
-            trusting their own site), "client_level" (each client, a whole site, is protected against
+            trusting their own site), "distributed" (each patient against the server and some other sites: every site
+            adds a share of one noise, and only sums over enough sites are opened), "client_level" (each client, a whole site, is protected against
             those who see the model, trusting the server; DP-FedAvg) or "none".
         epsilon, delta: the promise for one unit over the whole run, add-or-remove-one: a patient, or with
             "client_level" a client. `delta` may be at most 1/(10 · declared units).
@@ -36,7 +38,7 @@ class PrivacyRequest:
         images_per_patient: at most so many images of a patient, drawn afresh, enter a step.
         max_sites_per_patient: at how many sites one patient may be; printed beside ε.
         retry_allowance: training releases that may be made twice after a crash. They are counted in ε
-            from the start. None: the steps of two rounds.
+            from the start. None: the steps of two rounds; none with "distributed", where no sum is made twice.
         noise: "gaussian" (sums in float64, noised, then rounded to a public grid), "strict" (each patient's
             clipped vector is rounded to integers of checked norm first, so that sum and sensitivity are exact;
             the noise is a rounded Gaussian), or "discrete_gaussian" (the same with exact discrete Gaussian
@@ -81,6 +83,8 @@ class PrivacyRequest:
                 _refuse(name, "an integer ≥ 0", getattr(self, name))
         if self.retry_allowance is not None and self.retry_allowance < 0:
             _refuse("retry_allowance", "an integer ≥ 0", self.retry_allowance)
+        if self.mode == DISTRIBUTED:
+            self._check_distributed()
         if self.mode == "client_level" and self.evaluations and self.evaluation_share is None:
             _refuse("evaluation_share", "a number between 0 and 1 with privacy=client_level", None)
         if self.sampling_rate is not None and not 0 < self.sampling_rate <= 1:
@@ -90,10 +94,24 @@ class PrivacyRequest:
                 "expected_batch_size", "a number > 0 where sampling_rate is not set", self.expected_batch_size
             )
 
+    def _check_distributed(self) -> None:
+        """All sites must draw alike, and a step is one sum."""
+        if self.noise != "discrete_gaussian":
+            _refuse("noise", "discrete_gaussian with privacy=distributed, whose shares add up", self.noise)
+        if self.sampling_rate is None:
+            _refuse("sampling_rate", "a number with privacy=distributed, the same at every site", None)
+        if self.local_steps != 1:
+            raise ConfigError(
+                "one noised step a round with privacy=distributed, since every step is a sum",
+                f"{self.local_steps}",
+                "set training.local_steps=1",
+            )
+
     @property
     def noise_law(self) -> str:
         """What an accountant must know of the noise: rounding is post-processing."""
-        return "discrete_gaussian" if self.noise == "discrete_gaussian" else "gaussian"
+        own = self.noise == "discrete_gaussian" and self.mode != DISTRIBUTED
+        return "discrete_gaussian" if own else "gaussian"
 
     @property
     def releases_per_round(self) -> int:
@@ -108,7 +126,9 @@ class PrivacyRequest:
     @property
     def retries(self) -> int:
         """r, the training releases kept back for redoing interrupted rounds."""
-        return 2 * self.releases_per_round if self.retry_allowance is None else self.retry_allowance
+        if self.retry_allowance is not None:
+            return self.retry_allowance
+        return 0 if self.mode == DISTRIBUTED else 2 * self.releases_per_round
 
     @property
     def evaluation_retries(self) -> int:

@@ -14,7 +14,9 @@ class SecaggConfig:
     """Secure aggregation of the sites' updates and histograms.
 
     Attributes:
-        name: "none": the coordinator sees every site's released update. "pairwise": it sees their sum only.
+        name: "none": the coordinator sees every site's released update. "pairwise": it sees their sum only. "auto":
+            pairwise with 3 to 50 sites, unless the rest of a run's settings stands against it; settled before the
+            sites are asked.
         threshold: t, how many sites must survive a round for its sum to be opened; None: ⌊2K/3⌋ + 1.
         colluders: c, how many sites may help a coordinator that lies without anything but a sum being seen.
         clamp: the largest magnitude that a coordinate of one site's update can have in a sum; larger ones are
@@ -22,7 +24,7 @@ class SecaggConfig:
         void_rounds: so many rounds after each other may be void before the run stops.
     """
 
-    name: Literal["none", "pairwise"] = "none"
+    name: Literal["auto", "none", "pairwise"] = "auto"
     threshold: int | None = None
     colluders: int = 1
     clamp: float = 4.0

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fedimg.errors import ConfigError
-from fedimg.values import Vector
+from fedimg.values import Integers, MaskedUpdate, Masking, Vector, Words
 
-Words = npt.NDArray[Any]
-"""(P,) unsigned words, "<u4" or "<u8"."""
-Integers = npt.NDArray[np.int64]
+__all__ = ["Encoded", "Encoding", "Integers", "OpenedSum", "Words", "centred", "word_type"]
 
 WORD_BITS = (32, 64)
 
@@ -71,13 +68,19 @@ class Encoding:
         steps[np.isnan(steps)] = 0.0
         return steps.astype(np.int64).astype(word_type(self.word_bits))
 
-    def words(self, steps: Integers) -> Words:
-        """(P,) whole steps → words, clamped."""
-        return np.clip(steps, -self.most, self.most).astype(word_type(self.word_bits))
-
     def decode(self, words: Words) -> Vector:
         """(P,) words of a sum → reals."""
         return centred(words).astype(np.float64) * self.step
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Encoded:
+    """A released or open vector as words, to be masked."""
+
+    words: Words
+
+    def mask(self, masking: Masking) -> MaskedUpdate:
+        return masking(self.words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedimg.crypto.keystream import keystream_blocks
-from fedimg.secagg.encoding import Words
+from fedimg.values import Words
 
 
 def add_mask(words: Words, key: bytes, *, negative: bool = False) -> None:

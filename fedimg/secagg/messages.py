@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from fedimg.errors import MessageError
-from fedimg.secagg.encoding import Words, word_type
+from fedimg.secagg.encoding import word_type
+from fedimg.values import MaskedUpdate, Words
 
 MAGIC, VERSION = b"FSUM", 1
 _HEADER = struct.Struct("<4sH4s32sHI")
@@ -67,10 +68,10 @@ SEED, MASK_KEY = b"S", b"K"
 _INPUT, _SIGNATURE = b"MASK", 64
 
 
-def pack_input(context: bytes, sender: int, signature: bytes, words: Words) -> bytes:
+def pack_input(context: bytes, sender: int, signature: bytes, masked: MaskedUpdate) -> bytes:
     """A masked input: its signature, then its words."""
-    header = _HEADER.pack(MAGIC, VERSION, _INPUT, context, sender, words.size)
-    return b"".join((header, signature, words.data))
+    header = _HEADER.pack(MAGIC, VERSION, _INPUT, context, sender, masked.words.size)
+    return b"".join((header, signature, masked.to_bytes()))
 
 
 def unpack_input(context: bytes, sender: int, data: bytes, size: int, word_bits: int) -> tuple[bytes, Words]:

@@ -13,12 +13,12 @@ from fedimg.crypto.keys import SigningKey
 from fedimg.durable import sync_folder
 from fedimg.errors import MessageError
 from fedimg.secagg import carried
-from fedimg.secagg.encoding import Words
 from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.request import INPUT_STEP, SumRequest, pack_answer
 from fedimg.secagg.site import SumSite
+from fedimg.values import Maskable
 
-Contribution = tuple[Words, tuple[str, ...]]
+Contribution = tuple[Maskable, tuple[str, ...]]
 """What goes into a sum, and the ledger entries that paid for it."""
 
 
@@ -87,8 +87,8 @@ class SiteSums:
         steps = {1: current.share_keys, 3: current.confirm, 4: current.unmask}
         return pack_answer(steps[request.step](message))
 
-    def _first(self, request: SumRequest, contribution: Callable[[], Contribution]) -> Words:
-        """The words, once the disk says that they are being made; of two processes one succeeds."""
+    def _first(self, request: SumRequest, contribution: Callable[[], Contribution]) -> Maskable:
+        """The vector, once the disk says that they are being made; of two processes one succeeds."""
         self._refuse_begun(request)
         if not self.folder.is_dir():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,8 +99,8 @@ class SiteSums:
         except FileExistsError:
             raise MessageError("one input for each sum", "a second", "it sits this one out") from None
         sync_folder(self.folder)
-        words, self._releases = contribution()
-        return words
+        vector, self._releases = contribution()
+        return vector
 
     def _refuse_begun(self, request: SumRequest) -> None:
         there = self.folder.glob(f"{request.task}-*.begun") if self.folder.is_dir() else ()

@@ -15,7 +15,7 @@ last step, or with the first thing that is wrong: a site that has refused says n
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fedimg.crypto.agreement import AgreementKey, derive, open_once, seal_once
@@ -23,7 +23,7 @@ from fedimg.crypto.keys import SigningKey, verify
 from fedimg.crypto.secret_sharing import SECRET_BYTES, SHARE_BYTES, split
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.secagg import statements
-from fedimg.secagg.encoding import Words, word_type
+from fedimg.secagg.encoding import word_type
 from fedimg.secagg.masking import add_mask
 from fedimg.secagg.messages import (
     CONFIRMATIONS,
@@ -37,6 +37,7 @@ from fedimg.secagg.messages import (
     pack_input,
 )
 from fedimg.secagg.plan import SumPlan
+from fedimg.values import Maskable, MaskedUpdate, Words
 
 
 @dataclass
@@ -93,18 +94,18 @@ class SumSite:
         """Judge everybody's keys, and share out the own secrets."""
         return self._step(1, keys, self._share)
 
-    def masked_input(self, sharing: bytes, words: Callable[[], Words], bound: bytes = b"") -> bytes:
+    def masked_input(self, sharing: bytes, vector: Callable[[], Maskable], bound: bytes = b"") -> bytes:
         """The own vector, masked.
 
         Args:
             sharing: who shared, and the shares for this site.
-            words: called once, when the list was found in order: (P,) words of the plan's size, which are
+            vector: called once, when the list was found in order: its words are of the plan's size, and are
                 overwritten by the masked ones.
             bound: what the vector is an answer to. Sites that were asked for different things have masks that do
                 not cancel, and do not confirm each other: else a coordinator could ask one site for its vector and
                 the others for zeros (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning").
         """
-        return self._step(2, sharing, lambda request: self._masked(request, words, bound))
+        return self._step(2, sharing, lambda request: self._masked(request, vector, bound))
 
     def confirm(self, survivors: bytes) -> bytes:
         """Sign the list of survivors, and with it all that was shown before."""
@@ -183,7 +184,7 @@ class SumSite:
             sealed.append((other, seal_once(key, of_key[other + 1] + of_seed[other + 1], purpose)))
         return SHARES.pack(self._context, self._index, sealed)
 
-    def _masked(self, request: bytes, words: Callable[[], Words], bound: bytes) -> bytes:
+    def _masked(self, request: bytes, vector: Callable[[], Maskable], bound: bytes) -> bytes:
         self.state.bound = statements.asked_digest(bound)
         rows = SHARES.unpack(self._context, COORDINATOR, request, self._plan.sites)
         self.state.sharing = [index for index, _ in rows]
@@ -198,22 +199,25 @@ class SumSite:
             raise _lied(
                 f"at least {self._plan.shares_needed} sites that shared with this one", f"{len(there)}"
             )
-        # every key first: a budget is spent by `words`, and must not be for a sum that cannot be made
+        # every key first: a budget is spent by `vector`, and must not be for a sum that cannot be made
         keys = {other: self._pair_key(other) for other in there if other != self._index}
-        masked = words()
-        if masked.shape != (self._plan.size,) or masked.dtype != word_type(self._plan.word_bits):
-            raise PolicyRefused(
-                f"{self._plan.size} words of {self._plan.word_bits} bits",
-                f"shape {masked.shape} of {masked.dtype}",
-                "correct the plan of the secure sum",
-            )
-        add_mask(masked, derive(self.state.seed, statements.self_purpose(self._context, self._index)))
-        for other, key in keys.items():
-            add_mask(masked, key, negative=other < self._index)
-        digest = statements.input_digest(masked.data)
+        masked = vector().mask(lambda words: self._under_masks(words, keys))
+        digest = statements.input_digest(masked.words.data)
         signature = self._identity.sign(statements.input_statement(self._context, self._index, digest))
         self.state.input = (digest, signature)
         return pack_input(self._context, self._index, signature, masked)
+
+    def _under_masks(self, words: Words, keys: Mapping[int, bytes]) -> MaskedUpdate:
+        if words.shape != (self._plan.size,) or words.dtype != word_type(self._plan.word_bits):
+            raise PolicyRefused(
+                f"{self._plan.size} words of {self._plan.word_bits} bits",
+                f"shape {words.shape} of {words.dtype}",
+                "correct the plan of the secure sum",
+            )
+        add_mask(words, derive(self.state.seed, statements.self_purpose(self._context, self._index)))
+        for other, key in keys.items():
+            add_mask(words, key, negative=other < self._index)
+        return MaskedUpdate(words)
 
     def _pair_key(self, other: int) -> bytes:
         purpose = statements.pair_purpose(self._context, self._index, other, self.state.bound)

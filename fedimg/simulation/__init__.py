@@ -93,9 +93,13 @@ def simulate(
 
 def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     device = training.select_device(config.device)
+    # a model that cannot take these images says so before the intake
+    network = virtual.own_network(terms_of(configuration.settled(config, config.sites), folder.run_id))
+    manifests = virtual.manifests_of(config, folder)
+    config = configuration.settled(config, len(virtual.sites_of(manifests)))
+    folder.write("config.yaml", configuration.dump(config))
     terms = terms_of(config, folder.run_id)
-    network = virtual.own_network(terms)  # a model that cannot take these images says so before the intake
-    federation = virtual.fill(config, terms, folder, device, progress)
+    federation = virtual.fill(config, terms, manifests, folder, device, progress)
     public = virtual.load_public(federation, terms)
     releases = coordinator.releases(federation.coordinator, terms)
     heads, held = virtual.heads_of(config, folder), HeldData()

@@ -13,27 +13,34 @@ from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.plan import make_plan
 from fedimg.privacy.policy import SitePolicy
+from fedimg.run_sums import RunSums, agreed
 from fedimg.simulation import remarks
 
 
 def ask(
-    homes: Sequence[tuple[str, Path]], terms: Terms, heads: KeptHeads, coordinator: Path | None = None
+    homes: Sequence[tuple[str, Path]],
+    terms: Terms,
+    parameters: int,
+    heads: KeptHeads,
+    coordinator: Path | None = None,
 ) -> None:
     """Stop where every site would refuse; say so where some would. Nothing is reserved.
 
     Args:
+        parameters: of the model.
         coordinator: the home whose ledger is charged instead of the sites', with `client_level`.
 
     Raises:
         PolicyRefused, BudgetExhausted, LedgerError: naming a site, with what it would allow.
     """
     if coordinator is not None:
-        _ask(coordinator, terms, None, charged=True)
+        _ask(coordinator, terms, None, None)
     refusals: list[tuple[str, FedimgError]] = []
     for name, root in homes:
         try:
-            charged = coordinator is None and terms.privacy.mode != "none"
-            _ask(root, terms, heads.known(name), charged=charged)
+            home = SiteHome.open(root)
+            sums = agreed(home, name, terms, SitePolicy.load(home.policy), parameters)
+            _ask(root, terms, heads.known(name), sums, charged=coordinator is None)
         except FedimgError as refusal:
             refusals.append((name, refusal))
     if not refusals:
@@ -58,7 +65,7 @@ def nobody_joins(refusals: Sequence[tuple[str, FedimgError]]) -> FedimgError:
     return type(first)(f"{first.expected} (asked at {name}{others})", first.found, first.remedy)
 
 
-def _ask(root: Path, terms: Terms, known: Head | None, *, charged: bool) -> None:
+def _ask(root: Path, terms: Terms, known: Head | None, sums: RunSums | None, *, charged: bool = True) -> None:
     if (root / "plans" / f"{terms.run_id}.json").exists():
         return  # a resumed run: its cost is reserved
     home = SiteHome.open(root)
@@ -66,10 +73,10 @@ def _ask(root: Path, terms: Terms, known: Head | None, *, charged: bool) -> None
     policy.check(
         terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=terms.extensions
     )
-    if not charged:
+    if not charged or terms.privacy.mode == "none":
         return
     ledger = Ledger.open(home.ledger, home.signing_key, known)
     try:
-        make_plan(terms.privacy, policy, ledger)
+        make_plan(terms.privacy, policy, ledger, sums.shares if sums is not None else None)
     finally:
         ledger.disconnect()

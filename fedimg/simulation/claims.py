@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fedimg.config import Config
 from fedimg.privacy.client_level import MODE
 from fedimg.privacy.plan import PrivacyPlan, federation_epsilon
+from fedimg.privacy.request import DISTRIBUTED
 from fedimg.record.card import site_privacy
 from fedimg.report import Mode, PrivacySummary, Unit
 from fedimg.secagg.graph import COMPLETE_UP_TO
@@ -32,6 +33,7 @@ def privacy_summary(
         scratch_ledger=config.state is None,
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
+        colluders=config.secagg.colluders if config.privacy.mode == DISTRIBUTED else 0,
         quorum=quorum,
         server_may_lie=quorum is None or quorum[0] <= COMPLETE_UP_TO,
         unit=unit,
@@ -57,7 +59,11 @@ def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, 
 
 
 def _mode(config: Config) -> Mode:
-    modes: dict[str, Mode] = {"per_site": "per_site", "client_level": "client_level"}
+    modes: dict[str, Mode] = {
+        "per_site": "per_site",
+        "distributed": "distributed",
+        "client_level": "client_level",
+    }
     return modes.get(config.privacy.mode, "none")
 
 

@@ -10,6 +10,7 @@ from fedimg.audit.empirical import EmpiricalEpsilon, audit_plan
 from fedimg.config import Config
 from fedimg.privacy.noise import OsEntropy
 from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.request import DISTRIBUTED
 from fedimg.report.data import EmpiricalRow
 from fedimg.simulation.coordinator import NAME
 from fedimg.values import Interval
@@ -22,7 +23,7 @@ def empirical(config: Config, plans: Mapping[str, PrivacyPlan]) -> dict[str, Emp
 
     Only public units on a shadow site are used, so this costs no patient anything and may stand in the report.
     """
-    private = {name: plan for name, plan in plans.items() if plan.mode == "per_site"}
+    private = {name: plan for name, plan in plans.items() if plan.mode in ("per_site", DISTRIBUTED)}
     if not config.audit.empirical or config.insecure_test_mode or not private:
         return {}
     name = max(private, key=lambda site: private[site].epsilon)

@@ -28,6 +28,7 @@ from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
+from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.processes import never_started
 from fedimg.secagg.config import SecaggConfig
 from fedimg.simulation import rounds, virtual
@@ -81,8 +82,12 @@ class Comparison:
 
 
 def plan(config: Config, federation: Federation) -> list[Reference]:
-    """Every site alone, the federation in the other mode, and pooled data; each with and without privacy."""
-    modes = ("none",) if config.privacy.mode == "none" else (config.privacy.mode, "none")
+    """Every site alone, the federation in the other mode, and pooled data; each with and without privacy.
+
+    Beside shared noise "with privacy" is each site's own.
+    """
+    own = "per_site" if config.privacy.mode == DISTRIBUTED else config.privacy.mode
+    modes = ("none",) if own == "none" else (own, "none")
     every = federation.setups
     references = [
         Reference("federation", "federation", mode, every) for mode in modes if mode != config.privacy.mode
@@ -142,8 +147,8 @@ def train(reference: Reference, config: Config, terms: Terms, federation: Federa
     own = replace(
         terms,
         run_id=f"{terms.run_id}-{reference.arrangement}-{reference.name}-{reference.mode}",
-        privacy=replace(terms.privacy, mode=reference.mode, evaluations=0),
-        secagg=SecaggConfig(),  # one site, or all data at one
+        privacy=_alone(terms.privacy, reference.mode),
+        secagg=SecaggConfig("none"),  # one site, or all data at one
     )
     try:
         sites = _sites(reference, config, own, federation, run)
@@ -166,6 +171,12 @@ def train(reference: Reference, config: Config, terms: Terms, federation: Federa
     except FedimgError as refusal:
         return Compared(reference, None, str(refusal))
     return Compared(reference, found.metrics.get("auroc") if found is not None else None)
+
+
+def _alone(asked: PrivacyRequest, mode: str) -> PrivacyRequest:
+    """Of sites that share no noise: each adds its own whole one."""
+    noise = "gaussian" if asked.mode == DISTRIBUTED else asked.noise
+    return replace(asked, mode=mode, evaluations=0, noise=noise)
 
 
 def _sites(

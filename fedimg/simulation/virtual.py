@@ -39,6 +39,7 @@ from fedimg.values import Quarantine, SiteDataset, SourceItem
 
 PUBLIC = "public"
 Progress = Callable[[str, int, int], None]
+Manifests = Mapping[str, SourceManifest]
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,24 @@ def open_site(
     return client_round.join(home, setup.name, setup.terms, device, data, known_head, rehearsed=rehearsed)
 
 
+def manifests_of(config: Config, run: RunFolder) -> Manifests:
+    """Every site's share of the configured source, and under "public" the server's set, if there is one."""
+    return sources.load(config.data, run.path / "source", config.sites, config.seed)
+
+
+def sites_of(manifests: Manifests) -> list[str]:
+    return sorted(name for name in manifests if name != PUBLIC)
+
+
 def fill(
-    config: Config, terms: Terms, run: RunFolder, device: torch.device, progress: Progress
+    config: Config,
+    terms: Terms,
+    manifests: Manifests,
+    run: RunFolder,
+    device: torch.device,
+    progress: Progress,
 ) -> Federation:
-    """Load the source, make the sites' homes, and take every input through the identity boundary."""
-    manifests = sources.load(config.data, run.path / "source", config.sites, config.seed)
+    """Make the sites' homes, and take every input through the identity boundary."""
     classes = next(iter(manifests.values())).classes
     if len(classes) != terms.model.classes:
         raise ConfigError(
@@ -103,7 +117,7 @@ def fill(
         )
     states = Path(config.state) if config.state else run.path / "sites"
     intake: dict[str, IntakeResult] = {}
-    names = sorted(name for name in manifests if name != PUBLIC)
+    names = sites_of(manifests)
     if config.data.partition == "manifest" and len(names) != config.sites:
         remarks.of_sites(len(names), config.sites)
     if not names:
@@ -115,7 +129,9 @@ def fill(
     own = coordinator.home_in(states, terms, names)
     if own is not None:
         make_scratch_home(own, coordinator.NAME, declared(len(names)), config, config.privacy, sweep)
-    asking.ask([(name, states / name) for name in names], terms, heads_of(config, run), own)
+    roster = provisioning.provisioned(states, names, config)
+    size = own_network(terms).number_of_parameters
+    asking.ask([(name, states / name) for name in names], terms, size, heads_of(config, run), own)
     for name in names:
         root = states / name
         intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
@@ -141,7 +157,7 @@ def fill(
         public_home,
         {name: manifests[name].items for name in names if config.data.name == "cohort"},
         own,
-        provisioning.provisioned(states, names, config),
+        roster,
     )
 
 
@@ -200,6 +216,7 @@ def _write_policy(
         allow_non_private=True,
         allow_client_level=True,
         allow_sparse_sum=True,
+        allow_shared_noise=True,
         allowed_extensions=tuple(
             (extension_digests(config.model) | loss_digests(config.training.loss)).values()
         ),

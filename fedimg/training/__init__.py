@@ -14,7 +14,7 @@ from fedimg.training.local import (
     train_open,
 )
 from fedimg.training.parts import Part, part_of_round, train_open_part
-from fedimg.training.private import private_update, train_private
+from fedimg.training.private import private_update, step_along, train_private
 from fedimg.training.scoring import scores
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "private_update",
     "scores",
     "select_device",
+    "step_along",
     "train_open",
     "train_open_fused",
     "train_open_part",

@@ -55,7 +55,7 @@ def train_private(
     Raises:
         BudgetExhausted, LedgerError: from the session; nothing of that step was released.
     """
-    config = replace(config, learning_rate=config.private_learning_rate or config.learning_rate)
+    config = _private(config)
     anchor = params.detach().to(torch.float32)
     state = State(anchor, torch.zeros_like(anchor))
     active = torch.ones((), dtype=torch.float32, device=anchor.device)
@@ -64,6 +64,19 @@ def train_private(
         mean = torch.from_numpy(noised.vector / session.plan.expected_batch_size)
         state = descend(state, mean.to(anchor.device, torch.float32), anchor, active, config)
     return state.params
+
+
+def step_along(start: torch.Tensor, gradient: Vector, config: LocalTraining) -> Vector:
+    """What one noised step from `start` (P,) along a mean gradient (P,) moves: with `distributed`, at the coordinator."""
+    anchor = start.detach().to(torch.float32)
+    state = State(anchor, torch.zeros_like(anchor))
+    mean = torch.from_numpy(gradient).to(anchor.device, torch.float32)
+    after = descend(state, mean, anchor, torch.ones((), device=anchor.device), _private(config))
+    return np.asarray((after.params - anchor).double().cpu().numpy())
+
+
+def _private(config: LocalTraining) -> LocalTraining:
+    return replace(config, learning_rate=config.private_learning_rate or config.learning_rate)
 
 
 def private_update(

@@ -1,4 +1,4 @@
-"""The battery on sums over clients and on evaluations: planted bugs are flagged by the check meant for them.
+"""The battery on sums over clients, on evaluations and on secure sums: planted bugs are flagged by the check meant for them.
 
 Entropy is seeded, so nothing fails by chance.
 """
@@ -11,6 +11,7 @@ import pytest
 from fedimg.audit import battery
 from fedimg.audit.shipped_clients import ClientMechanism
 from fedimg.audit.shipped_histograms import HistogramMechanism
+from fedimg.audit.shipped_shares import SharedNoiseMechanism
 
 spec = importlib.util.spec_from_file_location(
     "planted_releases", Path(__file__).parent / "planted" / "releases.py"
@@ -31,7 +32,11 @@ def found(mechanism, bug=None, groups=battery.GROUPS, seed=1):
 
 @pytest.mark.parametrize(
     ("mechanism", "missing"),
-    [(ClientMechanism, {"sensitivity.natural", "ledger.key"}), (HistogramMechanism, {"sampler.all"})],
+    [
+        (ClientMechanism, {"sensitivity.natural", "ledger.key"}),
+        (HistogramMechanism, {"sampler.all"}),
+        (SharedNoiseMechanism, set()),
+    ],
 )
 def test_what_is_shipped_passes_and_what_it_lacks_is_named(mechanism, missing):
     report = found(mechanism())
@@ -46,6 +51,7 @@ def test_what_is_shipped_passes_and_what_it_lacks_is_named(mechanism, missing):
     [
         *((ClientMechanism, bug) for bug in releases.CLIENTS),
         *((HistogramMechanism, bug) for bug in releases.EVALUATION),
+        *((SharedNoiseMechanism, bug) for bug in releases.SHARES),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

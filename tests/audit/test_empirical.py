@@ -31,7 +31,7 @@ def plan_of(epsilon=3.0, rate=0.1, steps=60, clip=0.1):
         evaluations=0,
         retry_allowance=0,
     )
-    noise = accounting.calibrate(epsilon, DELTA, rate, steps)
+    noise = accounting.calibrate(epsilon, DELTA, accounting.Event(1.0, rate, steps))
     return PrivacyPlan(request, 1000, rate, noise, 0.0, epsilon, epsilon)
 
 

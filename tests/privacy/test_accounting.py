@@ -52,19 +52,19 @@ def test_nothing_costs_nothing_and_too_little_noise_is_not_private():
     ("target", "delta", "q", "steps"), [(8.0, 2e-5, 0.25, 100), (1.0, 1e-5, 0.05, 300), (0.5, 1e-5, 1.0, 10)]
 )
 def test_calibration_ends_on_the_safe_side_and_wastes_nothing(target, delta, q, steps):
-    others = (Event(calibrate(0.1 * target, 0.1 * delta, 1.0, 2), 1.0, 2),)
-    sigma = calibrate(target, delta, q, steps, others)
+    others = (Event(calibrate(0.1 * target, 0.1 * delta, Event(1.0, 1.0, 2)), 1.0, 2),)
+    sigma = calibrate(target, delta, Event(1.0, q, steps), others)
     assert epsilon([*others, Event(sigma, q, steps)], delta) <= target
     assert epsilon([*others, Event(sigma / 1.002, q, steps)], delta) > target
 
 
 def test_a_huge_epsilon_never_goes_below_the_least_noise():
-    assert calibrate(1e5, 1e-5, 0.01, 1) == 0.2
+    assert calibrate(1e5, 1e-5, Event(1.0, 0.01, 1)) == 0.2
 
 
 def test_other_releases_that_eat_the_whole_budget_are_refused():
     with pytest.raises(ConfigError, match="other releases costing less than ε = 1"):
-        calibrate(1.0, 1e-5, 0.1, 10, (Event(1.0, 1.0, 1),))
+        calibrate(1.0, 1e-5, Event(1.0, 0.1, 10), (Event(1.0, 1.0, 1),))
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_discrete_noise_is_accounted_by_renyi_divergences_and_never_cheaper(sigm
 
 
 def test_calibration_of_discrete_noise_meets_its_own_accountant():
-    sigma = calibrate(3.0, 1e-5, 0.1, 200, law="discrete_gaussian")
+    sigma = calibrate(3.0, 1e-5, Event(1.0, 0.1, 200, "discrete_gaussian"))
     assert epsilon([Event(sigma, 0.1, 200, "discrete_gaussian")], 1e-5) <= 3.0
     assert epsilon([Event(sigma / 1.002, 0.1, 200, "discrete_gaussian")], 1e-5) > 3.0
-    assert sigma > calibrate(3.0, 1e-5, 0.1, 200)
+    assert sigma > calibrate(3.0, 1e-5, Event(1.0, 0.1, 200))
 
 
 def test_a_law_that_no_accountant_knows_is_refused():

@@ -7,7 +7,7 @@ import pytest
 
 from fedimg.crypto.keys import SigningKey
 from fedimg.secagg.coordinator import SumCoordinator
-from fedimg.secagg.encoding import OpenedSum, word_type
+from fedimg.secagg.encoding import Encoded, OpenedSum, word_type
 from fedimg.secagg.plan import SumPlan, usual_threshold
 from fedimg.secagg.site import SumSite
 
@@ -50,7 +50,7 @@ class Hall:
         if step == 0:
             return site.advertise_keys()
         if step == 2:
-            return site.masked_input(message, lambda: self.words(name))
+            return site.masked_input(message, lambda: Encoded(self.words(name)))
         return getattr(site, STEPS[step])(message)
 
     def words(self, name: str):

@@ -8,6 +8,7 @@ from fedimg.crypto.keys import SigningKey
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.secagg import statements
 from fedimg.secagg.coordinator import VoidSumError
+from fedimg.secagg.encoding import Encoded
 from fedimg.secagg.messages import (
     CONFIRMATIONS,
     COORDINATOR,
@@ -428,7 +429,7 @@ def test_two_models_to_one_sum(hall):
     five.coordinator._asked = statements.asked_digest(b"another")
     messages = upto(five, 2)
     inputs = {
-        name: five.sites[name].masked_input(m, lambda name=name: five.words(name), asked[name])
+        name: five.sites[name].masked_input(m, lambda name=name: Encoded(five.words(name)), asked[name])
         for name, m in messages.items()
     }
     survivors = five.coordinator.survivors(inputs)

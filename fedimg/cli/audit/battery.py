@@ -19,6 +19,7 @@ _ABOUT = (
 )
 _ADAPTERS: Final = {
     "training": ("shipped", "ShippedMechanism"),
+    "shares": ("shipped_shares", "SharedNoiseMechanism"),
     "clients": ("shipped_clients", "ClientMechanism"),
     "evaluation": ("shipped_histograms", "HistogramMechanism"),
 }
@@ -31,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         "--releases",
         choices=tuple(_ADAPTERS),
         default="training",
-        help="a site's training steps (default), the sums over clients with privacy=client_level, or a site's "
+        help="a site's training steps (default), the secure sums of privacy=distributed, the sums over clients with privacy=client_level, or a site's "
         "evaluations",
     )
     arguments = parser.parse_args(argv)

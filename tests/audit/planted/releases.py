@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedimg.privacy import client_level, plan
+from fedimg.privacy import client_level, clipping, noise_shares, plan
 from fedimg.privacy.client_level import ClientReleases
-from fedimg.values import ClippedSum, NoisedSum
+from fedimg.privacy.entropy import InsecureSeededEntropy
+from fedimg.values import ClippedSum, NoisedSum, PartlyNoisedSum
 
 
 def beside(name):
@@ -157,4 +158,140 @@ EVALUATION = (
     Bug("shares instead of counts", "upload.divisor", as_shares),
     Bug("an evaluation charged as training", "ledger.recorded", charged_as_training),
     Bug("scores read before the charge", "ledger.crash", bugs.charged_after),
+)
+
+
+NOISED, SHARED = plan.noised_steps, plan.ReleaseSession.gradient_share
+
+
+def shares(change):
+    """A bug of the noise: `change(total, σ, h, n̄, entropy)` → whole steps."""
+    return lambda: [(plan, "noised_steps", change())]
+
+
+def narrower(factor):
+    return lambda: lambda total, sigma, *rest: NOISED(total, factor * sigma, *rest)
+
+
+def among(more):
+    """The variance is divided among more sites than are certain to add theirs."""
+    return lambda: lambda total, sigma, honest, *rest: NOISED(total, sigma, honest + more, *rest)
+
+
+def by_standard_deviation():
+    """σ/h instead of σ/√h."""
+    return lambda total, sigma, honest, *rest: NOISED(total, sigma / honest**0.5, honest, *rest)
+
+
+def from_one_site():
+    """Only every second site adds its share."""
+    count = [0]
+
+    def noised(total, *rest):
+        count[0] += 1
+        found = NOISED(total, *rest)
+        return (
+            found
+            if count[0] % 2
+            else np.rint(total.vector / noise_shares.integer_grid(total.sensitivity)).astype(np.int64)
+        )
+
+    return noised
+
+
+def replayed():
+    def noised(total, sigma, honest, units, _entropy):
+        return NOISED(total, sigma, honest, units, InsecureSeededEntropy(3, "shares"))
+
+    return noised
+
+
+def cut_off():
+    """Each share is held within two standard deviations, as where the noised sum is clamped."""
+
+    def noised(total, sigma, honest, units, entropy):
+        clean = total.vector / noise_shares.integer_grid(total.sensitivity)
+        most = 2 * noise_shares.share_variance(sigma, total.sensitivity, honest) ** 0.5
+        drawn = NOISED(total, sigma, honest, units, entropy) - clean
+        return np.rint(clean + np.clip(drawn, -most, most)).astype(np.int64)
+
+    return noised
+
+
+def on_a_coarse_grid():
+    """Shares on a grid of half their standard deviation."""
+
+    def noised(total, sigma, honest, units, entropy):
+        step = max(1, round(noise_shares.share_variance(sigma, total.sensitivity, honest) ** 0.5 / 2))
+        return np.rint(NOISED(total, sigma, honest, units, entropy) / step).astype(np.int64) * step
+
+    return noised
+
+
+def in_the_sum_twice():
+    """The coordinator counts a survivor twice."""
+    count = []
+
+    def gradient_share(self, *rest):
+        share = SHARED(self, *rest)
+        count.append(1)
+        return PartlyNoisedSum(share._steps * (1 + (len(count) == 1)), share.release_id)
+
+    return [(plan.ReleaseSession, "gradient_share", gradient_share)]
+
+
+def unclipped_rows(rows, norm):
+    known = np.isfinite(rows.norm(dim=1).numpy())
+    found = (rows / noise_shares.integer_grid(norm)).round()
+    found[~known] = 0
+    return found.clamp(-(2.0**50), 2.0**50).long()
+
+
+def whole_steps(change):
+    return lambda: [(clipping, "_whole_steps", change)]
+
+
+def skipped_first():
+    """The release is made first, and what fails in it is charged nothing."""
+
+    def contribute(self, kind, clipped, sigma):
+        found = plan.noised_steps(
+            clipped(), sigma, self.plan.honest_sites, self.plan.declared_patients, self._entropy
+        )
+        return PartlyNoisedSum(found, self._charged(kind))
+
+    return [(plan.ReleaseSession, "contribute", contribute)]
+
+
+def every_second_uncharged():
+    """At every site."""
+    charged, made = plan.ReleaseSession._charged, {}
+
+    def of_session(self, kind):
+        made.setdefault(id(self._ledger), []).append("")
+        if len(made[id(self._ledger)]) % 2:
+            made[id(self._ledger)][-1] = charged(self, kind)
+            return made[id(self._ledger)][-1]
+        return made[id(self._ledger)][-2]
+
+    return [(plan.ReleaseSession, "_charged", of_session)]
+
+
+SHARES = (
+    Bug("σ × 0.9 of the shares", "noise.scale", shares(narrower(0.9))),
+    Bug("h too large by one", "noise.scale", shares(among(1))),
+    Bug("σ/h instead of σ/√h", "noise.scale", shares(by_standard_deviation)),
+    Bug("some sites add no share", "noise.scale", shares(from_one_site)),
+    Bug("shares reseeded each round", "reuse.rounds", shares(replayed)),
+    Bug("noised sums are clamped", "noise.scale", shares(cut_off)),
+    Bug("words of too few bits", "shape.distribution", shares(on_a_coarse_grid)),
+    Bug("no clip before whole steps", "sensitivity.norm", whole_steps(unclipped_rows)),
+    Bug("a step's charge after its release", "ledger.crash", skipped_first),
+    Bug("skipped charge of a share", "ledger.recorded", every_second_uncharged),
+    Bug(
+        "q doubled in a secure step",
+        "sampler.totals",
+        bugs.sample(lambda: lambda n, q, e: bugs.SAMPLE(n, min(1.0, 2 * q), e)),
+    ),
+    Bug("a survivor counted twice", "upload.divisor", in_the_sum_twice),
 )

@@ -1,0 +1,117 @@
+"""The shipped `distributed` releases, as the battery takes them: what a secure sum opens.
+
+A site's steps and the sum are production's: sampling, clipping to whole steps, charge, a discrete Gaussian share
+from the operating system's entropy, masks, and the coordinator's opening. Beside the site that the battery fills there
+are sites without patients, each with a ledger of its own (`shared_release`): one colludes, and some drop out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from fedimg.audit import shared_release
+from fedimg.audit.dot_product import DotProduct, dataset_of, first_logit
+from fedimg.audit.mechanism import Claim, Setting
+from fedimg.audit.shipped import ShippedMechanism, ShippedSession
+from fedimg.audit.shipped_place import Place
+from fedimg.audit.shipped_sums import Release, SumSession
+from fedimg.privacy.calibration import TRAIN
+from fedimg.privacy.engines import PatientLoss
+from fedimg.privacy.integers import STEPS_BITS, integer_grid
+from fedimg.privacy.noise_shares import LEAST_STEPS
+from fedimg.privacy.plan import PrivacyPlan, ReleaseSession
+from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
+from fedimg.values import PartlyNoisedSum, SiteDataset, Vector
+
+HONEST = 2
+# The least noise that shares can have: 3 steps each, which is as good as none beside 2²⁰ steps of C.
+_LEAST_NOISE = 1.01 * LEAST_STEPS * HONEST**0.5 * 2.0**-STEPS_BITS
+
+
+class SharedNoiseMechanism(ShippedMechanism):
+    """Sites that add a share of the noise each."""
+
+    name = "fedimg, distributed"
+
+    def __init__(self, request: PrivacyRequest | None = None) -> None:
+        asked = request or PrivacyRequest()
+        super().__init__(asked)
+        # clips to whole steps like the shares' sums, and its noise can be turned off
+        self._clipping = ShippedMechanism(replace(asked, mode="per_site", noise="strict"))
+
+    @property
+    def session(self) -> type[ShippedSession]:
+        return SharedNoiseSession
+
+    def plan(self, setting: Setting) -> PrivacyPlan:
+        plan = super().plan(replace(setting, noise_multiplier=max(setting.noise_multiplier, _LEAST_NOISE)))
+        # a sum is never made twice: what may be redone is declared as releases
+        request = replace(
+            plan.request,
+            mode=DISTRIBUTED,
+            noise="discrete_gaussian",
+            retry_allowance=None,
+            rounds=setting.releases + setting.retries,
+        )
+        return replace(plan, request=request, honest_sites=HONEST, coordinates=setting.size)
+
+    def natural(self, engine: int, left_out: int | None) -> tuple[Vector, float]:
+        return self._clipping.natural(engine, left_out)
+
+    def close(self) -> None:
+        self._clipping.close()
+        super().close()
+
+
+class SharedNoiseSession(SumSession):
+    """One site's rounds among sites without patients."""
+
+    @property
+    def claim(self) -> Claim:
+        plan = self.run.plan
+        return Claim(
+            plan.l2_clip_norm,
+            plan.noise_multiplier,
+            plan.sampling_rate,
+            plan.declared_patients,
+            # of the survivors, all of one size
+            plan.expected_batch_size * (HONEST + shared_release.COLLUDERS),
+            grid=integer_grid(plan.l2_clip_norm),
+        )
+
+    def _release_on(self, dataset: SiteDataset) -> Release:
+        """As `client_round.add` and `server_round` do it; the sum that is opened, less the colluder's part."""
+        run, names = self.run, list[str]()
+        size, divisor = run.setting.size, self.claim.divisor
+
+        def share(number: int, site: int) -> PartlyNoisedSum:
+            own = site == 0
+            place = run.place if own else self._beside(site)
+            present = partial(self._roll.present, TRAIN) if own else None
+            session = ReleaseSession(
+                run.plan,
+                place.ledger,
+                self._entropy(number, f"train {site}"),
+                PatientLoss(example_loss=first_logit),
+                present,
+            )
+            made = session.gradient_share(
+                torch.zeros(size), dataset if own else dataset_of((), size), DotProduct(size)
+            )
+            if own:
+                names.append(made.release_id)
+            return made
+
+        def release(number: int) -> tuple[Vector, str]:
+            total = shared_release.opened(partial(share, number), HONEST, size, run.plan.l2_clip_norm)
+            return total / divisor, names[-1]
+
+        return release
+
+    def _beside(self, site: int) -> Place:
+        place = self.run.beside(site)
+        place.ledger.reserve(self.run.name, self.run.declared)
+        return place
