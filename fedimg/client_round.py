@@ -121,9 +121,7 @@ def join(
         data: already loaded examples, where a simulation shares them between runs.
         known_head: the ledger's last head that the server has seen: an older ledger is refused.
         rehearsed: another site of this process has tried these terms on dummy patients.
-
-    Raises:
-        PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
+    Raises PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
     """
     site_terms.check_test_mode(home, terms)
     policy = site_terms.allowing(home, terms)
@@ -285,8 +283,7 @@ def _loss_of(site: Site, part: training.Part) -> PatientLoss:
 
 
 def _tell_last(site: Site, where: str, faults: Sequence[Exception]) -> None:
-    """One line a round."""
-    for fault in faults[-1:]:
+    for fault in faults[-1:]:  # one line a round
         tell_operator(site.home.root, where, fault)
 
 

@@ -203,10 +203,7 @@ class NoisedSum:
 
 @dataclass(frozen=True, slots=True)
 class MaskedUpdate:
-    """(P,) words under masks that only a sum over enough sites takes off: the visibility boundary.
-
-    They are uniform to whoever does not hold the masks' keys.
-    """
+    """(P,) words under masks that only a sum over enough sites takes off. The visibility boundary."""
 
     words: Words
 
@@ -221,17 +218,14 @@ Masking = Callable[[Words], MaskedUpdate]
 class Maskable(Protocol):
     """What may go into a secure sum."""
 
-    def mask(self, masking: Masking) -> MaskedUpdate:
-        """Hand over the words; they are overwritten."""
-        ...
+    def mask(self, masking: Masking) -> MaskedUpdate: ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PartlyNoisedSum:
-    """A `ClippedSum` with a *share* of its noise, charged before it came to be: private only in a sum with enough others.
+    """A `ClippedSum` with a *share* of its noise, charged to the ledger: private only in a sum with enough others.
 
-    (P,) whole steps of the patients' grid. It can be masked, and nothing else: no bytes, no numbers. `release_id`
-    names the ledger's entry.
+    (P,) whole steps of the patients' grid. It can be masked, and nothing else: no bytes, no numbers.
     """
 
     _steps: Integers

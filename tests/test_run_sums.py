@@ -58,7 +58,7 @@ def test_a_site_agrees_with_the_roster_that_it_has_pinned(home):
     assert sums.plan("evaluate").size == 2 * 8
     assert sums.plan("evaluate").word_bits == 64
     assert sums.threshold == 3
-    assert agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig()), POLICY, SIZE) is None
+    assert agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig("none")), POLICY, SIZE) is None
 
 
 def test_policies_and_rosters_refuse(home):
@@ -66,7 +66,7 @@ def test_policies_and_rosters_refuse(home):
     with pytest.raises(PolicyRefused, match="min_sites_in_sum"):
         agreed(home, "site-0", TERMS, strict, SIZE)
     with pytest.raises(PolicyRefused, match="require_secure_sum"):
-        agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig()), strict, SIZE)
+        agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig("none")), strict, SIZE)
     assert agreed(home, "site-0", replace(TERMS, secagg=SecaggConfig("pairwise", threshold=4)), strict, SIZE)
     many = {f"site-{i}": SigningKey(bytes([i % 256, 1 + i // 256]) * 16).public_bytes for i in range(60)}
     many["site-0"] = home.signing_key.public_bytes
@@ -117,7 +117,9 @@ def test_every_term_of_a_run_is_in_the_plans_digest(changed):
 def test_the_mean_is_weighted_as_the_roster_says(weights, updates, survivors):
     roster = Roster(ROSTER.identities, dict(zip(KEYS, weights, strict=True)))
     sums, vectors = RunSums(TERMS, roster, 3), dict(zip(KEYS, np.array(updates), strict=True))
-    total = sum(sums.words(name, "train", vectors[name]).astype("<i4").astype(np.int64) for name in survivors)
+    total = sum(
+        sums.encoded(name, "train", vectors[name]).words.astype("<i4").astype(np.int64) for name in survivors
+    )
     wanted = sum(roster.weights[n] * vectors[n] for n in survivors) / sum(
         roster.weights[n] for n in survivors
     )
@@ -148,7 +150,7 @@ class Sites:
             def words(name=name, request=request):
                 self.made.append((name, request.label))
                 assert request.instructions == b"instructions"
-                return self.sums.words(name, request.task, np.full(SIZE, 1.0)), (f"release of {name}",)
+                return self.sums.encoded(name, request.task, np.full(SIZE, 1.0)), (f"release of {name}",)
 
             try:
                 answers[name] = self.sessions[name].answer(self.sums.plan(request.task), request, words)

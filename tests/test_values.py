@@ -13,7 +13,15 @@ from hypothesis.extra import numpy as hnp
 
 from fedimg import values
 from fedimg.errors import MessageError
-from fedimg.values import ClippedSum, NoisedSum, NoisedUpdate, OpenUpdate, RoundInstructions, SiteDataset
+from fedimg.values import (
+    ClippedSum,
+    NoisedSum,
+    NoisedUpdate,
+    OpenUpdate,
+    PartlyNoisedSum,
+    RoundInstructions,
+    SiteDataset,
+)
 
 vectors = hnp.arrays(np.float64, st.integers(0, 40), elements=st.floats(-1e6, 1e6, width=32))
 
@@ -71,8 +79,11 @@ def test_only_released_values_have_bytes() -> None:
     sendable = {
         name for name, kind in vars(values).items() if isinstance(kind, type) and hasattr(kind, "to_bytes")
     }
-    assert sendable == {"RoundInstructions", "NoisedUpdate", "OpenUpdate", "ClippedUpdate"}
+    assert sendable == {"RoundInstructions", "NoisedUpdate", "OpenUpdate", "ClippedUpdate", "MaskedUpdate"}
     assert not hasattr(ClippedSum, "to_bytes") and not hasattr(NoisedSum, "to_bytes")
+    # of a sum with a share of its noise nothing can be had but masked words, and its place among others
+    ways = {name for name in vars(PartlyNoisedSum) if not name.startswith("_")}
+    assert ways == {"mask", "placed", "release_id"}
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.data())

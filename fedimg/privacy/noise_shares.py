@@ -86,12 +86,17 @@ class Closeness:
 
 
 def closeness(noise_multiplier: float, coordinates: int) -> Closeness:
-    """For `coordinates` noised ones in all releases together, of noise at least σ·2²⁰ steps wide."""
-    std, n = noise_multiplier * 2.0**STEPS_BITS, float(coordinates)
-    if std**2 / MOST_SITES < LEAST_STEPS**2:
+    """For `coordinates` noised ones in all releases together: C is at least 2²⁰ steps."""
+    return closeness_at(noise_multiplier * 2.0**STEPS_BITS, coordinates)
+
+
+def closeness_at(std: float, coordinates: int, sites: int = MOST_SITES) -> Closeness:
+    """For noise of `std` steps, in shares of at most so many sites."""
+    n = float(coordinates)
+    if std**2 / sites < LEAST_STEPS**2:
         return Closeness(math.inf, math.inf)
-    # of shares among any number of sites: Σ_{k<h} ≤ h times its first term, at k = 1
-    shares = n * 10 * MOST_SITES * math.exp(-(math.pi**2) * std**2 / MOST_SITES)
+    # Σ_{k<h} is at most h times its largest term, that of k = 1
+    shares = n * 10 * sites * math.exp(-(math.pi**2) * std**2 / sites)
     lattice = n * 3 * math.exp(-2 * math.pi**2 * std**2)
     spread = math.sqrt(n + 2 * math.sqrt(n * _TAIL) + 2 * _TAIL) + math.sqrt(n) / (2 * std)
     return Closeness(n / (8 * std**2) + shares, spread**2 / (8 * std**2) + lattice + shares)

@@ -159,6 +159,7 @@ class ReleaseSession:
             raise ConfigError("a release that is a secure sum", "one of this site alone", "use `contribute`")
         name = self._charged(kind)
         vector, std = add_noise(clipped(), noise_multiplier, self._entropy, self.plan.request.noise)
+        self._releases.append(name)
         return NoisedSum(vector, std, name)
 
     def contribute(
@@ -172,9 +173,9 @@ class ReleaseSession:
             raise ConfigError("privacy=distributed", f"privacy={self.plan.mode}", "use `release`")
         name = self._charged(kind)
         units, honest = self.plan.declared_patients, self.plan.honest_sites
-        return PartlyNoisedSum(noised_steps(clipped(), noise_multiplier, honest, units, self._entropy), name)
+        steps = noised_steps(clipped(), noise_multiplier, honest, units, self._entropy)
+        self._releases.append(name)
+        return PartlyNoisedSum(steps, name)
 
     def _charged(self, kind: str) -> str:
-        name = self._ledger.charge(self.plan.digest, kind)
-        self._releases.append(name)
-        return name
+        return self._ledger.charge(self.plan.digest, kind)

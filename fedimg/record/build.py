@@ -32,7 +32,8 @@ class RunFacts:
 
     Attributes:
         mode: of privacy. insecure: noise came from a seed; nothing is claimed then.
-        terms: digest of what all sites agreed to. rounds: declared. secagg: name, or "none".
+        terms: digest of what all sites agreed to. rounds: declared.
+        secagg: name and (K, t, c) of the secure sums; None without any.
         point, points: of a sweep; 1 and 1 for a run by itself.
         audits: results, each {"audit", "verdict": "pass" | "fail", "seconds", …}: of public units and
             generated data only, for the record leaves the sites.
@@ -46,7 +47,7 @@ class RunFacts:
     max_sites_per_patient: int
     terms: str
     rounds: int
-    secagg: str
+    secagg: tuple[str, tuple[int, int, int]] | None
     model: ModelFacts
     point: int = 1
     points: int = 1
@@ -62,7 +63,7 @@ def signed_record(facts: RunFacts, parts: Sequence[Mapping[str, Any]], key: Sign
         "insecure_test_mode": facts.insecure,
         "terms": facts.terms,
         "rounds": facts.rounds,
-        "secagg": facts.secagg,
+        "secagg": _sums(facts),
         "claim": federation_claim(facts, plans_of(parts)),
         "tuning": {"policy": "every_run_charged", "point": facts.point, "points": facts.points},
         "code": code.installed(),
@@ -84,6 +85,13 @@ def signed_record(facts: RunFacts, parts: Sequence[Mapping[str, Any]], key: Sign
     written = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
     schema.check(canonical.decode(written, "release record"))
     return written
+
+
+def _sums(facts: RunFacts) -> dict[str, Any] | None:
+    if facts.secagg is None:
+        return None
+    name, (sites, threshold, colluders) = facts.secagg
+    return {"name": name, "sites": sites, "threshold": threshold, "colluders": colluders}
 
 
 def plans_of(parts: Sequence[Mapping[str, Any]]) -> list[PrivacyPlan]:

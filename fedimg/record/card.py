@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.request import DISTRIBUTED
 from fedimg.record.exposures import exposure_rows
 from fedimg.record.plans import plan_from_json
 from fedimg.report import CardData, PrivacySummary, ReportData, SitePrivacy
+from fedimg.secagg.graph import COMPLETE_UP_TO
 
 
 def card_of(document: Mapping[str, Any]) -> CardData:
@@ -59,13 +61,18 @@ def _privacy(record: Mapping[str, Any], plans: Mapping[str, PrivacyPlan]) -> Pri
         again = plan.epsilon_second if math.isfinite(plan.epsilon_second) else None
         sites.append(site_privacy(name, plan, stated[name], again))
     parts = [signed["part"] for signed in record["sites"]]
+    sums = record["secagg"]
+    quorum = None if sums is None else (sums["sites"], sums["threshold"], sums["colluders"])
     return PrivacySummary(
         claim["mode"],
         tuple(sites),
         insecure=record["insecure_test_mode"],
         scratch_ledger=any(part["ledger"] is not None and part["ledger"]["scratch"] for part in parts),
         max_sites_per_patient=claim["max_sites_per_patient"],
-        secagg=record["secagg"],
+        secagg="none" if sums is None else sums["name"],
+        quorum=quorum,
+        server_may_lie=quorum is None or quorum[0] <= COMPLETE_UP_TO,
+        colluders=0 if sums is None or claim["mode"] != DISTRIBUTED else sums["colluders"],
         unit=claim["unit"],
         left={
             part["site"]: part["left_after_round"] for part in parts if part["left_after_round"] is not None

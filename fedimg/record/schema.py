@@ -9,7 +9,7 @@ from typing import Any
 
 from fedimg.errors import DataError
 
-RECORD_FORMAT, PART_FORMAT = "fedimg-release-record-1", "fedimg-site-part-1"
+RECORD_FORMAT, PART_FORMAT = "fedimg-release-record-2", "fedimg-site-part-1"
 Check = Callable[[Any, str], None]
 
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
@@ -162,7 +162,7 @@ RECORD = fields(
         "insecure_test_mode": flag,
         "terms": hexes(32),
         "rounds": count,
-        "secagg": name,
+        "secagg": maybe(fields({"name": name, "sites": count, "threshold": count, "colluders": count})),
         "claim": fields(
             {
                 "mode": name,

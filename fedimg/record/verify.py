@@ -15,6 +15,7 @@ from typing import Any
 from fedimg.errors import DataError
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.request import DISTRIBUTED
 from fedimg.privacy.statement import heads
 from fedimg.record import canonical, code, model, schema
 from fedimg.record.checks import Check, Findings
@@ -22,6 +23,7 @@ from fedimg.record.commitments import Opening
 from fedimg.record.plans import plan_from_json
 from fedimg.record.schema import RECORD_FORMAT
 from fedimg.record.site_checks import EPSILON_TOLERANCE, check_site
+from fedimg.secagg.plan import LEAST_HONEST, LEAST_SITES, usual_threshold
 
 COORDINATOR = "coordinator"
 
@@ -88,6 +90,7 @@ def verify(data: bytes, evidence: Evidence | None = None) -> Verification:
         _key(found, signed["part"]["site"], signed["key"], given.keys)
         check_site(found, record, signed, plan, extract)
     _federation(found, record, plans)
+    _sums(found, record, plans)
     _audits(found, record["audits"])
     _model(found, record["model"], given.model)
     for opening in given.openings:
@@ -169,6 +172,31 @@ def _federation(found: Findings, record: Mapping[str, Any], plans: list[PrivacyP
         f"{stated:.4f} at δ = {delta:g}, composed over {m} site{'s' if m > 1 else ''} a patient",
         f"recomputed from the sites' plans it is {again:.4f}",
     )
+
+
+def _sums(found: Findings, record: Mapping[str, Any], plans: list[PrivacyPlan]) -> None:
+    """The secure sums' numbers bear the promise; shared noise rests on them: h = t − c at every site, and one σ."""
+    sums, mode = record["secagg"], record["claim"]["mode"]
+    if sums is None:
+        found.check(
+            "secure sums", mode != DISTRIBUTED, "none", "none, though the noise is said to be shared in them"
+        )
+        return
+    sites, threshold, colluders = sums["sites"], sums["threshold"], sums["colluders"]
+    sound = (
+        sites >= LEAST_SITES
+        and len(record["sites"]) <= sites
+        and usual_threshold(sites) <= threshold <= sites
+        and 1 <= colluders <= 2 * threshold - sites - 1
+        and threshold - colluders >= LEAST_HONEST
+    )
+    told = f"{threshold} of {sites} sites must survive, {colluders} may collude"
+    found.check("secure sums", sound, told, f"{told}: that opens more than sums")
+    honest = threshold - colluders if mode == DISTRIBUTED else 0
+    alike = {(plan.noise_multiplier, plan.sampling_rate, plan.evaluation_noise_multiplier) for plan in plans}
+    shared = all(plan.honest_sites == honest for plan in plans) and (not honest or len(alike) == 1)
+    told = f"in {honest} honest sites' shares" if honest else "each site's own"
+    found.check("noise", shared, told, "divided otherwise than the sums allow")
 
 
 def _audits(found: Findings, audits: list[Mapping[str, Any]]) -> None:

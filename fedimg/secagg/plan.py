@@ -20,7 +20,7 @@ from fedimg.errors import ConfigError
 from fedimg.secagg.encoding import WORD_BITS
 from fedimg.secagg.graph import least_shares, neighbours
 
-LEAST_SITES, MOST_SITES = 3, 10_000
+LEAST_SITES, MOST_SITES, LEAST_HONEST = 3, 10_000, 2
 KEY_BYTES = 32
 _VERSION = b"fedimg secure sum 1"
 
@@ -71,7 +71,7 @@ class SumPlan:
             usual_threshold(sites) <= t <= sites, f"a threshold from {usual_threshold(sites)} to {sites}", t
         )
         _require(1 <= c <= 2 * t - sites - 1, f"1 to {2 * t - sites - 1} colluders", c)
-        _require(t - c >= 2, "a threshold of at least two more than the colluders", f"{t} and {c}")
+        _require(t - c >= LEAST_HONEST, "a threshold of at least two more than the colluders", f"{t} and {c}")
         _require(self.word_bits in WORD_BITS, "words of 32 or 64 bits", self.word_bits)
         _require(self.size >= 1, "at least one word", self.size)
         if not self.degree:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 
 from fedimg import client_round, declared_public, site_report, sources
 from fedimg.client_round import Site, Terms
@@ -20,8 +19,7 @@ from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
-from fedimg.models import Network, build_model, extension_digests
-from fedimg.models.losses import loss_digests
+from fedimg.models import Network, build_model
 from fedimg.operator_log import note_held_back
 from fedimg.privacy.calibration import SCRATCH_HEADROOM
 from fedimg.privacy.client_level import MODE
@@ -193,36 +191,13 @@ def make_scratch_home(
     else:
         home = SiteHome.create(root, simulated=True, insecure_seed=_insecure_seed(config, name))
     if not home.policy.exists():
-        _write_policy(home, declared, config, privacy, max(10.0, privacy.epsilon, sweep))
+        provisioning.write_policy(home, declared, config, privacy, max(10.0, privacy.epsilon, sweep))
     # A ledger that has been used and is gone is a loss, and is not made anew: `Ledger.open` refuses.
     charged = privacy.mode != "none" and (privacy.mode != MODE or name == coordinator.NAME)
     if charged and not home.ledger.exists() and not (root / "plans").exists():
         policy, room = SitePolicy.load(home.policy), SCRATCH_HEADROOM * sweep if sweep else None
         scratch_ledger(home.ledger, home.signing_key, privacy, policy, room).disconnect()
     return home
-
-
-def _write_policy(
-    home: SiteHome, declared: int, config: Config, privacy: PrivacyRequest, max_epsilon: float
-) -> None:
-    policy = SitePolicy(
-        declared_patients=declared,
-        min_patients=1,
-        max_epsilon=max_epsilon,
-        max_delta=1e-3,
-        min_noise_multiplier=0.2,
-        max_sites_per_patient=privacy.max_sites_per_patient,
-        require_battery=config.audit.battery,
-        allow_non_private=True,
-        allow_client_level=True,
-        allow_sparse_sum=True,
-        allow_shared_noise=True,
-        allowed_extensions=tuple(
-            (extension_digests(config.model) | loss_digests(config.training.loss)).values()
-        ),
-    )
-    text = "# A simulated site's policy, made by the simulation for its run.\n"
-    write_durably(home.policy, text + yaml.safe_dump(json.loads(json.dumps(asdict(policy)))))
 
 
 def _bind(root: Path, config: Config) -> None:

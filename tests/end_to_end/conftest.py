@@ -3,7 +3,8 @@
 import pytest
 
 from fedimg.config import compose
-from fedimg.simulation import simulate
+from fedimg.secagg.request import SumRequest, is_request
+from fedimg.simulation import engines, simulate
 
 SMALL = (
     "sites=2",
@@ -43,3 +44,29 @@ def small_run(config):
         return simulate(config(*overrides), progress)
 
     return run
+
+
+@pytest.fixture
+def wire(monkeypatch):
+    """What is asked and answered; `away(step, round, task)` names sites that do not answer."""
+    watched = {"asked": [], "answered": [], "away": lambda *_which: ()}
+    plain = engines.in_turn
+
+    def in_turn(*arguments):
+        exchange = plain(*arguments)
+
+        def watching(outgoing):
+            first = next(iter(outgoing.values()))
+            gone = ()
+            if is_request(first):
+                request = SumRequest.from_bytes(first)
+                gone = watched["away"](request.step, request.round, request.task)
+            watched["asked"] += outgoing.values()
+            answers = exchange({name: data for name, data in outgoing.items() if name not in gone})
+            watched["answered"] += [data for data in answers.values() if data is not None]
+            return answers | dict.fromkeys(gone)
+
+        return watching
+
+    monkeypatch.setattr(engines, "in_turn", in_turn)
+    return watched

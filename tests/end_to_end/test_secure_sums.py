@@ -30,32 +30,6 @@ def rows(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def wire(monkeypatch):
-    """What is asked and answered; `away(step, round, task)` names sites that do not answer."""
-    watched = {"asked": [], "answered": [], "away": lambda *_which: ()}
-    plain = engines.in_turn
-
-    def in_turn(*arguments):
-        exchange = plain(*arguments)
-
-        def watching(outgoing):
-            first = next(iter(outgoing.values()))
-            gone = ()
-            if is_request(first):
-                request = SumRequest.from_bytes(first)
-                gone = watched["away"](request.step, request.round, request.task)
-            watched["asked"] += outgoing.values()
-            answers = exchange({name: data for name, data in outgoing.items() if name not in gone})
-            watched["answered"] += [data for data in answers.values() if data is not None]
-            return answers | dict.fromkeys(gone)
-
-        return watching
-
-    monkeypatch.setattr(engines, "in_turn", in_turn)
-    return watched
-
-
 def test_the_sum_gives_the_model_that_single_updates_give(small_run):
     """In the test mode, to the grid's rounding: 4 sites of clamp 4 have steps of 2⁻²⁷, and steps add up over rounds."""
     test_mode = ("insecure_test_mode=true", *FOUR)

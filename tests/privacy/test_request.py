@@ -9,7 +9,7 @@ from fedimg.privacy.request import PrivacyRequest
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("mode", "distributed"),
+        ("mode", "shared"),
         ("engine", "opacus"),
         ("epsilon", 0.0),
         ("epsilon", math.inf),

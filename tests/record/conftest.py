@@ -101,7 +101,7 @@ def run_facts(**changes):
         "max_sites_per_patient": 2,
         "terms": TERMS,
         "rounds": 3,
-        "secagg": "none",
+        "secagg": None,
         "model": model,
         "audits": ({"audit": "battery", "verdict": "pass", "seconds": 1.5, "bounds": [0.1, 2]},),
     }

@@ -22,6 +22,7 @@ from fedimg.secagg.messages import (
     unpack_input,
 )
 from fedimg.secagg.site import SumSite
+from fedimg.values import MaskedUpdate
 
 SITES = 5  # t = 4, c ≤ 2
 
@@ -393,7 +394,7 @@ def test_an_input_signed_by_another_is_discarded(hall):
             five.coordinator._context,
             0,
             other.sign(statements.input_statement(five.coordinator._context, 0, digest)),
-            words,
+            MaskedUpdate(words),
         )
 
     assert np.array_equal(five.run(wire=wire).total, five.expected(five.plan.names[1:]))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fedimg.errors import MessageError
 from fedimg.secagg import messages
 from fedimg.secagg.messages import CONFIRMATIONS, COORDINATOR, KEYS, OPENED, SHARES, SURVIVORS
+from fedimg.values import MaskedUpdate
 
 CONTEXT = b"c" * 32
 TABLES = (KEYS, SHARES, SURVIVORS, CONFIRMATIONS, OPENED)
@@ -79,7 +80,7 @@ def test_a_message_of_another_kind_context_or_sender_and_too_many_rows():
 @pytest.mark.parametrize("word_bits", [32, 64])
 def test_a_masked_input_has_exactly_the_agreed_words(word_bits):
     words = messages.np.arange(5).astype(f"<u{word_bits // 8}")
-    packed = messages.pack_input(CONTEXT, 1, b"s" * 64, words)
+    packed = messages.pack_input(CONTEXT, 1, b"s" * 64, MaskedUpdate(words))
     signature, back = messages.unpack_input(CONTEXT, 1, packed, 5, word_bits)
     assert signature == b"s" * 64
     assert back.tolist() == [0, 1, 2, 3, 4]
