@@ -1,7 +1,8 @@
 """Station 7 against sites that lie: one value for many updates, whatever some f of them say.
 
-For updates that the coordinator sees one by one (`secagg=none`). Each site counts once: a weight would let one site
-count for many. Everything here is post-processing of what the sites released, and spends no privacy.
+For updates that the coordinator sees one by one (`secagg=none`), or for the means of groups of sites, each opened from
+a secure sum (`secagg.groups`): then f is of groups, and a group lies where one of its sites does. Each row counts once:
+a weight would let one count for many. Everything here is post-processing of what the sites released, and spends no privacy.
 
     median        D. Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, definition 1
     trimmed_mean  the same, definition 2
@@ -62,6 +63,8 @@ RULES: dict[str, tuple[Callable[[Updates, int], Vector], Callable[[int], int]]] 
     "bulyan": (bulyan, lambda f: 4 * f + 3),
 }
 """Each rule, and from f how many updates it needs."""
+OVER_GROUPS = ("median", "trimmed_mean")
+"""Rules that are offered over groups' sums."""
 
 
 def least_sites(rule: str, liars: int) -> int:
@@ -85,6 +88,14 @@ def robust(updates: Updates, rule: str, liars: int) -> Vector:
             "bring more sites back, or lower aggregation.liars",
         )
     return RULES[rule][0](updates, liars)
+
+
+def within_the_median_norm(updates: Updates) -> Updates:
+    """(K, P) with no row longer than the median of all lengths: of opened sums no site's clipping bounds a liar's part."""
+    norms = np.linalg.norm(updates, axis=1, keepdims=True)
+    return np.asarray(
+        updates * np.minimum(1.0, np.median(norms) / np.maximum(norms, np.finfo(np.float64).tiny))
+    )
 
 
 def squared_distances(updates: Updates) -> Updates:

@@ -16,11 +16,12 @@ from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.privacy.calibration import EVALUATE, PrivacyPlan, common_plan
 from fedimg.privacy.integers import integer_grid
-from fedimg.privacy.noise_shares import NoiseShares, most_steps, share_variance
+from fedimg.privacy.noise_shares import NoiseShares, keyed_noise, most_steps
 from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.request import DISTRIBUTED
 from fedimg.secagg.encoding import Encoded, Encoding, OpenedSum
 from fedimg.secagg.graph import sparse
+from fedimg.secagg.groups import grouped
 from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.roster import Roster
 from fedimg.terms import Terms
@@ -36,7 +37,7 @@ _DEVIATIONS = 12
 class RunSums:
     """Plans, encodings and weights; everything public, and equal at every site that has pinned the same roster.
 
-    `parameters` is the length of an update.
+    `roster` is of those who are added up: all sites, or a group of them. `parameters` is the length of an update.
     """
 
     terms: Terms
@@ -57,7 +58,12 @@ class RunSums:
         """How the noise is divided with `distributed`; None where each site adds its own."""
         if self.terms.privacy.mode != DISTRIBUTED:
             return None
-        return NoiseShares(self.threshold - self.terms.secagg.colluders, max(self.parameters, self._cells))
+        return NoiseShares(
+            len(self.roster.identities),
+            self.threshold,
+            self.terms.secagg.colluders,
+            max(self.parameters, self._cells),
+        )
 
     @property
     def _cells(self) -> int:
@@ -111,17 +117,22 @@ class RunSums:
         return self._plans[task]
 
     def _noise(self, task: str) -> str:
-        """σ to six digits and v: sites that would add other noise do not add up."""
+        """σ to six digits, and the parts of a share: sites that would add other noise do not add up."""
         if self.common is None:
             return "of each site's own"
-        noise, norm = _mechanism(self.common, task)
-        return f"{noise:.6g} {share_variance(noise, norm, self.common.honest_sites)}"
+        return f"{_mechanism(self.common, task)[0]:.6g} {self._parts(task)}"
+
+    def _parts(self, task: str) -> tuple[int, ...]:
+        """Variances, in squared steps, of what a site adds; () where the noise is its own."""
+        if self.common is None or self.shares is None:
+            return ()
+        return self.shares.parts(*_mechanism(self.common, task))
 
     def encoding(self, task: str) -> Encoding:
         sites = len(self.roster.identities)
         if self.common is not None:
-            noise, norm = _mechanism(self.common, task)
-            spread = math.isqrt(share_variance(noise, norm, self.common.honest_sites)) + 1
+            _, norm = _mechanism(self.common, task)
+            spread = math.isqrt(sum(self._parts(task))) + 1
             most = most_steps(norm, int(max(self.roster.weights.values()))) + _DEVIATIONS * spread
             return Encoding(integer_grid(norm), most, sites, 64)
         if task == "evaluate":
@@ -133,24 +144,44 @@ class RunSums:
         share = self.roster.share(name) if task == "train" else 1.0
         return Encoded(self.encoding(task).encode(np.asarray(vector, dtype=np.float64) * share))
 
-    def mean(self, opened: OpenedSum) -> Vector:
-        """The weighted mean of the survivors' updates; with `distributed` of gradients, by Σ q·n̄ over survivors."""
+    def mean(self, opened: OpenedSum, where: slice | None = None) -> Vector:
+        """The weighted mean of the survivors' updates; with `distributed` of gradients, by Σ q·n̄ over survivors.
+
+        `where`: of which parameters sites have put gradients in; None: of all.
+        """
         if self.common is not None:
             patients = sum(self.roster.weights[name] for name in opened.survivors)
-            return self.total("train", opened) / (self.common.sampling_rate * patients)
+            return self.total("train", opened, where) / (self.common.sampling_rate * patients)
         mass = sum(self.roster.share(name) for name in opened.survivors)
         return self.total("train", opened) / mass
 
-    def histogram_std(self, own: float, survivors: int) -> float:
+    def histogram_std(self, own: float, opened: OpenedSum) -> float:
         """Standard deviation of the noise in a cell of an opened histogram, by that of a site's own plan."""
-        shares = 1 if self.shares is None else self.shares.honest
-        return own * math.sqrt(survivors / shares)
+        if self.common is None:
+            return own * math.sqrt(len(opened.survivors))
+        parts = self._parts(EVALUATE)
+        unneeded = sum(parts[number] for unused in opened.excess.values() for number, _ in unused)
+        variance = sum(parts) * len(opened.survivors) - unneeded
+        return math.sqrt(variance) * self.encoding(EVALUATE).step
 
-    def total(self, task: str, opened: OpenedSum) -> Vector:
-        """The sum in reals. What honest sites cannot have put in, because they clamp, is clamped."""
-        encoding = self.encoding(task)
+    def total(self, task: str, opened: OpenedSum, where: slice | None = None) -> Vector:
+        """The sum in reals, less noise that was for drop-outs only.
+
+        What honest sites cannot have put in, because they clamp, is clamped.
+        """
+        encoding, parts, steps = self.encoding(task), self._parts(task), opened.total.copy()
+        noised = steps[where] if where is not None else steps
+        for unused in opened.excess.values():
+            for number, key in unused:
+                if number < len(parts):
+                    noised -= keyed_noise(key, parts[number], noised.size)
         most = len(opened.survivors) * encoding.most
-        return np.clip(opened.total, -most, most).astype(np.float64) * encoding.step
+        return np.clip(steps, -most, most).astype(np.float64) * encoding.step
+
+
+def sums_of(terms: Terms, roster: Roster, parameters: int) -> tuple[RunSums, ...]:
+    """Of each group of sites; of all together without groups. Raises ConfigError."""
+    return tuple(RunSums(terms, group, parameters) for group in grouped(roster, terms.secagg.groups))
 
 
 def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, parameters: int) -> RunSums | None:
@@ -171,7 +202,8 @@ def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, paramete
         raise PolicyRefused(
             "this site's own name and key in its roster", "others", "provision the site again"
         )
-    sums = RunSums(terms, roster, parameters)
+    groups = sums_of(terms, roster, parameters)
+    sums = next(group for group in groups if name in group.roster.identities)
     if sums.shares is not None and roster.weights[name] != policy.declared_patients:
         raise PolicyRefused(
             f"this site's declared size in its roster, {policy.declared_patients}, by which sums are divided",

@@ -29,8 +29,10 @@ from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.extensions import find
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.kept_heads import KeptHeads
-from fedimg.robust import robust
+from fedimg.privacy.request import DISTRIBUTED
+from fedimg.robust import least_sites, robust, within_the_median_norm
 from fedimg.run_sums import RunSums
+from fedimg.secagg.coordinator import VoidSumError
 from fedimg.secagg.encoding import OpenedSum
 from fedimg.secagg.exchanges import secure_sum
 from fedimg.secagg.request import SumRequest
@@ -87,7 +89,7 @@ class Server:
     update is acceptable: a federation that promised privacy refuses an un-noised update. `heads`: of the
     sites' ledgers; an answer of a ledger that was put back is refused. `clients` is set with
     `client_level`: the coordinator's own releases, which its ledger pays for. `sums` is set where updates
-    are added up securely: then the coordinator sees no single one.
+    are added up securely, one for each group of sites: then the coordinator sees no single update.
     """
 
     run_id: str
@@ -101,7 +103,7 @@ class Server:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     heads: KeptHeads | None = None
     clients: ClientReleases | None = None
-    sums: RunSums | None = None
+    sums: tuple[RunSums, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,8 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
     Raises:
         FederationError: fewer than `min_sites` usable answers. VoidSumError: too few for a secure sum.
     """
-    if server.sums is not None:
-        return _train_round_summed_securely(server, server.sums, round_number, names, exchange)
+    if server.sums:
+        return _train_round_summed_securely(server, round_number, names, exchange)
     message = instruct(server, round_number, "train", server.optimizer.vector)
     answers = exchange(dict.fromkeys(names, message))
     size = server.network.number_of_parameters
@@ -186,41 +188,45 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
 
 
 def _train_round_summed_securely(
-    server: Server, sums: RunSums, round_number: int, names: tuple[str, ...], exchange: Exchange
+    server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange
 ) -> RoundResult:
-    opened, result = _opened(server, sums, ("train", round_number), names, exchange, server.optimizer.vector)
-    mean = sums.mean(opened)
-    if sums.shares is not None:
-        mean = _step_along(server, sums, round_number, mean)
-    server.optimizer.apply(AggregatedUpdate(round_number, mean, opened.survivors))
+    opened, result = _opened(server, ("train", round_number), names, exchange, server.optimizer.vector)
+    terms, params = server.sums[0].terms, torch.from_numpy(server.optimizer.vector)
+    norm = terms.privacy.l2_clip_norm
+    part = training.part_of_round(server.network, round_number, params, terms.training, norm)
+    means = [sums.mean(found, part.where) for sums, found in opened]
+    mean = means[0]
+    if len(server.sums) > 1:
+        mean = robust(within_the_median_norm(np.stack(means)), server.config.robust, server.config.liars)
+    if terms.privacy.mode == DISTRIBUTED:  # what was opened is a gradient: take a site's step along it
+        step = training.step_along(part.start, mean[part.where], part.config)
+        mean = part.among(step, len(mean))
+    server.optimizer.apply(AggregatedUpdate(round_number, mean, result.sites))
     return result
 
 
-def _step_along(server: Server, sums: RunSums, round_number: int, gradient: Vector) -> Vector:
-    """With `distributed` what was opened is a gradient (P,): the step that a site would have taken along it."""
-    params, terms = torch.from_numpy(server.optimizer.vector), sums.terms
-    norm = terms.privacy.l2_clip_norm
-    part = training.part_of_round(server.network, round_number, params, terms.training, norm)
-    update = training.step_along(part.start, gradient[part.where], part.config)
-    return part.among(update, len(gradient))
-
-
 def _opened(
-    server: Server,
-    sums: RunSums,
-    which: tuple[Task, int],
-    names: tuple[str, ...],
-    exchange: Exchange,
-    vector: Vector,
-) -> tuple[OpenedSum, RoundResult]:
-    """The sum over whoever survives the five exchanges, and who did not. Raises VoidSumError."""
+    server: Server, which: tuple[Task, int], names: tuple[str, ...], exchange: Exchange, vector: Vector
+) -> tuple[list[tuple[RunSums, OpenedSum]], RoundResult]:
+    """The sum of each group over whoever survives the five exchanges, and who did not; VoidSumError for too few groups."""
     task, round_number = which
     request = SumRequest(round_number, task, 0, b"", instruct(server, round_number, task, vector))
     accept = server.heads.accept if server.heads is not None else lambda _name, _releases: None
-    found = secure_sum(sums.plan(task), request, names, exchange, accept)
-    survivors = found.opened.survivors
-    missing = tuple(sorted(set(names) - set(survivors)))
-    return found.opened, RoundResult(round_number, survivors, missing, found.refused)
+    found, refused, void = list[tuple[RunSums, OpenedSum]](), dict[str, str](), list[VoidSumError]()
+    for sums in server.sums:
+        own = tuple(name for name in names if name in sums.roster.identities)
+        try:
+            over = secure_sum(sums.plan(task), request, own, exchange, accept)
+        except VoidSumError as empty:
+            void.append(empty)
+            continue
+        found.append((sums, over.opened))
+        refused.update(over.refused)
+    over_groups = len(server.sums) > 1 and task == "train"
+    if len(found) < (least_sites(server.config.robust, server.config.liars) if over_groups else 1):
+        raise void[0]
+    survivors = tuple(sorted(name for _, opened in found for name in opened.survivors))
+    return found, RoundResult(round_number, survivors, tuple(sorted(set(names) - set(survivors))), refused)
 
 
 def train_round_summed(
@@ -258,13 +264,11 @@ def evaluate_at_sites(
     noise_std: float,
 ) -> SiteScores | None:
     """One declared evaluation release: noised score histograms (classes, bins), summed over sites."""
-    if server.sums is not None:
-        opened, _ = _opened(
-            server, server.sums, ("evaluate", round_number), names, exchange, server.optimizer.released
-        )
-        total = server.sums.total("evaluate", opened)
-        std = server.sums.histogram_std(noise_std, len(opened.survivors))
-        return SiteScores(round_number, total.reshape(shape), std)
+    if server.sums:
+        opened, _ = _opened(server, ("evaluate", round_number), names, exchange, server.optimizer.released)
+        total = np.sum([sums.total("evaluate", found) for sums, found in opened], axis=0)
+        stds = [sums.histogram_std(noise_std, found) for sums, found in opened]
+        return SiteScores(round_number, total.reshape(shape), float(np.linalg.norm(stds)))
     message = instruct(server, round_number, "evaluate", server.optimizer.released)
     answers = exchange(dict.fromkeys(names, message))
     updates, _ = receive(

@@ -208,7 +208,6 @@ class MaskedUpdate:
     words: Words
 
     def to_bytes(self) -> bytes:
-        """Little endian; `secagg.messages` puts a signature in front."""
         return self.words.tobytes()
 
 
@@ -216,30 +215,31 @@ Masking = Callable[[Words], MaskedUpdate]
 
 
 class Maskable(Protocol):
-    """What may go into a secure sum."""
+    """What may go into a secure sum; `excess` as in `PartlyNoisedSum`."""
 
+    @property
+    def excess(self) -> tuple[bytes, ...]: ...
     def mask(self, masking: Masking) -> MaskedUpdate: ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PartlyNoisedSum:
     """A `ClippedSum` with a *share* of its noise, charged to the ledger: private only in a sum with enough others.
-
-    (P,) whole steps of the patients' grid. It can be masked, and nothing else: no bytes, no numbers.
+    (P,) whole steps of the patients' grid; it can be masked, and nothing else. `excess`: keys of noise that is in it
+    for drop-outs only, each shown once it is certain that fewer dropped out.
     """
 
     _steps: Integers
+    excess: tuple[bytes, ...]
     release_id: str
 
     def mask(self, masking: Masking) -> MaskedUpdate:
-        """The steps as words modulo 2⁶⁴."""
         return masking(self._steps.astype("<i8").view("<u8"))
 
     def placed(self, where: slice, size: int) -> PartlyNoisedSum:
-        """(P',) → (P,): a part's sum among zeros, as one of the whole."""
         whole = np.zeros(size, dtype=np.int64)
         whole[where] = self._steps
-        return PartlyNoisedSum(whole, self.release_id)
+        return PartlyNoisedSum(whole, self.excess, self.release_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.imaging import partition, patients
 from fedimg.models import Network, build_model
 from fedimg.privacy.plan import federation_epsilon
-from fedimg.run_sums import RunSums
+from fedimg.run_sums import sums_of
 from fedimg.secagg.request import INPUT_STEP, SumRequest, is_request
 from fedimg.server_round import Exchange
 from fedimg.simulation import engines, provisioning, rounds, terms_of, virtual
@@ -116,7 +116,7 @@ def _train(
     weights = {site.name: float(number) for site in sites}
     server = rounds.make_server(config, terms, network, weights, public)
     if roster is not None:
-        server.sums = RunSums(terms, roster, network.number_of_parameters)
+        server.sums = sums_of(terms, roster, network.number_of_parameters)
     carrier = Carrier(_without(missing, engines.in_turn(sites)))
     try:
         history = rounds.run_rounds(server, tuple(parts), carrier, config, terms)

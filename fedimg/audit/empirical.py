@@ -135,7 +135,7 @@ def _even(number: float) -> int:
 
 def audited_plan(plan: PrivacyPlan) -> PrivacyPlan:
     """The same (q, σ, C), with no evaluations and no retries, and at most 400 steps, or 40 secure sums."""
-    steps = min(plan.steps, _MOST_SUMS if plan.honest_sites else _MOST_STEPS)
+    steps = min(plan.steps, _MOST_SUMS if plan.shares else _MOST_STEPS)
     request = replace(
         plan.request,
         rounds=steps,
@@ -180,7 +180,7 @@ def _released(plan: PrivacyPlan, entropy: Entropy, network: ShadowNetwork, canar
     site = shadow_site(network, canaries, cases, labels)
     own = np.zeros(network.own)
     steps = np.empty((plan.steps, network.coordinates))
-    with (shared_session if plan.honest_sites else scratch_session)(plan, entropy) as session:
+    with (shared_session if plan.shares else scratch_session)(plan, entropy) as session:
         for step in range(plan.steps):
             params = torch.from_numpy(network.joined(own)).float()
             noised = session.gradient_step(params, site, network)

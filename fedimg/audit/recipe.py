@@ -13,7 +13,7 @@ import torch
 
 from fedimg import training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
-from fedimg.audit.shared_release import COLLUDERS, SharedSession
+from fedimg.audit.shared_release import SharedSession
 from fedimg.crypto.keys import SigningKey
 from fedimg.models import Network
 from fedimg.models.centring import stage_ends
@@ -103,19 +103,20 @@ def scratch_session(
         local_steps=1,
     )
     rate = plan.sampling_rate if sampling_rate is None else sampling_rate
-    own = replace(plan, request=request, sampling_rate=rate, honest_sites=0, coordinates=0)
+    own = replace(plan, request=request, sampling_rate=rate, sum_sites=0, coordinates=0)
     with _charged_to_scratch(own, entropy, loss) as session:
         yield session
 
 
 @contextmanager
 def shared_session(plan: PrivacyPlan, entropy: Entropy) -> Iterator[SharedSession]:
-    """The same with `distributed`: h sites that share the patients, and one that colludes, in secure sums."""
+    """The same with `distributed`: sites that share the patients, some that collude, in secure sums of which some drop out."""
     request = replace(plan.request, evaluations=0, retry_allowance=0)
     with ExitStack() as stack:
         own = replace(plan, request=request)
-        sites = range(plan.honest_sites + COLLUDERS)
-        yield SharedSession([stack.enter_context(_charged_to_scratch(own, entropy)) for _ in sites])
+        yield SharedSession(
+            [stack.enter_context(_charged_to_scratch(own, entropy)) for _ in range(plan.sum_sites)]
+        )
 
 
 @contextmanager

@@ -21,14 +21,14 @@ from fedimg.audit.shipped_sums import Release, SumSession
 from fedimg.privacy.calibration import TRAIN
 from fedimg.privacy.engines import PatientLoss
 from fedimg.privacy.integers import STEPS_BITS, integer_grid
-from fedimg.privacy.noise_shares import LEAST_STEPS
+from fedimg.privacy.noise_shares import LEAST_STEPS, NoiseShares
 from fedimg.privacy.plan import PrivacyPlan, ReleaseSession
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.values import PartlyNoisedSum, SiteDataset, Vector
 
-HONEST = 2
-# The least noise that shares can have: 3 steps each, which is as good as none beside 2²⁰ steps of C.
-_LEAST_NOISE = 1.01 * LEAST_STEPS * HONEST**0.5 * 2.0**-STEPS_BITS
+SITES, THRESHOLD, COLLUDERS = 4, 3, 1
+# The least noise that shares can have: 3 steps in its narrowest part, a sixth of the variance. Nothing beside 2²⁰ of C.
+_LEAST_NOISE = 1.1 * LEAST_STEPS * 6**0.5 * 2.0**-STEPS_BITS
 
 
 class SharedNoiseMechanism(ShippedMechanism):
@@ -56,7 +56,14 @@ class SharedNoiseMechanism(ShippedMechanism):
             retry_allowance=None,
             rounds=setting.releases + setting.retries,
         )
-        return replace(plan, request=request, honest_sites=HONEST, coordinates=setting.size)
+        return replace(
+            plan,
+            request=request,
+            sum_sites=SITES,
+            sum_threshold=THRESHOLD,
+            sum_colluders=COLLUDERS,
+            coordinates=setting.size,
+        )
 
     def natural(self, engine: int, left_out: int | None) -> tuple[Vector, float]:
         return self._clipping.natural(engine, left_out)
@@ -77,8 +84,8 @@ class SharedNoiseSession(SumSession):
             plan.noise_multiplier,
             plan.sampling_rate,
             plan.declared_patients,
-            # of the survivors, all of one size
-            plan.expected_batch_size * (HONEST + shared_release.COLLUDERS),
+            # of all sites, which are of one size
+            plan.expected_batch_size * SITES,
             grid=integer_grid(plan.l2_clip_norm),
         )
 
@@ -86,6 +93,7 @@ class SharedNoiseSession(SumSession):
         """As `client_round.add` and `server_round` do it; the sum that is opened, less the colluder's part."""
         run, names = self.run, list[str]()
         size, divisor = run.setting.size, self.claim.divisor
+        shares = NoiseShares(SITES, THRESHOLD, COLLUDERS, size)
 
         def share(number: int, site: int) -> PartlyNoisedSum:
             own = site == 0
@@ -106,8 +114,9 @@ class SharedNoiseSession(SumSession):
             return made
 
         def release(number: int) -> tuple[Vector, str]:
-            total = shared_release.opened(partial(share, number), HONEST, size, run.plan.l2_clip_norm)
-            return total / divisor, names[-1]
+            mechanism = run.plan.noise_multiplier, run.plan.l2_clip_norm
+            gone = shared_release.drop_outs(shares, number)
+            return shared_release.opened(partial(share, number), shares, mechanism, gone) / divisor, names[-1]
 
         return release
 

@@ -17,7 +17,7 @@ from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
-from fedimg.robust import least_sites
+from fedimg.robust import OVER_GROUPS, least_sites
 from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import LEAST_SITES
@@ -160,17 +160,24 @@ class Config:
 def _check_robust(config: Config) -> None:
     """Rules that look at single updates need them, and enough of them."""
     rule, asked = config.aggregation.robust, config.aggregation.cohort or config.sites
-    least = least_sites(rule, config.aggregation.liars)
+    least, groups = least_sites(rule, config.aggregation.liars), config.secagg.groups
+    whom = f"for aggregation.robust={rule} against {config.aggregation.liars}"
     where = {
         "privacy=client_level": config.privacy.mode == "client_level",
         "engine.fused=true": config.engine.fused,
-        f"secagg={config.secagg.name}": config.secagg.name == "pairwise",
-        f"{asked} sites in a round": asked < least and config.data.partition != "manifest",
     }
-    expected = (
-        f"updates that the coordinator sees one by one, of at least {least} sites, for "
-        f"aggregation.robust={rule} against {config.aggregation.liars}"
-    )
+    if groups > 1:
+        where |= {
+            f"aggregation.robust={rule}": rule not in OVER_GROUPS,
+            f"secagg.groups={groups}": groups < least,
+        }
+        expected = f"the median or trimmed mean over at least {least} groups' sums, {whom}"
+    else:
+        where |= {
+            f"secagg={config.secagg.name}": config.secagg.name == "pairwise",
+            f"{asked} sites in a round": asked < least and config.data.partition != "manifest",
+        }
+        expected = f"updates that the coordinator sees one by one, of at least {least} sites, {whom}"
     _refuse_first(where, expected, "aggregation.robust=none")
 
 
@@ -182,7 +189,8 @@ def settled(config: Config, sites: int) -> Config:
     if config.secagg.name != "auto":
         return config
     against = _against_sums(config, sites) | {
-        f"aggregation.robust={config.aggregation.robust}": config.aggregation.robust != "none",
+        f"aggregation.robust={config.aggregation.robust}": config.aggregation.robust != "none"
+        and config.secagg.groups == 1,
         f"{sites} sites": sites > COMPLETE_UP_TO,
     }
     if config.privacy.mode == DISTRIBUTED:
@@ -197,13 +205,18 @@ def _against_sums(config: Config, sites: int) -> dict[str, bool]:
         "privacy=client_level": config.privacy.mode == "client_level",
         "engine.fused=true": config.engine.fused,
         f"aggregation.cohort={config.aggregation.cohort}": config.aggregation.cohort > 0,
-        f"sites={sites}": sites < LEAST_SITES,
+        f"sites={sites}": sites < LEAST_SITES * config.secagg.groups,
+        f"secagg.groups={config.secagg.groups}": config.secagg.groups > 1
+        and config.aggregation.robust == "none",
     }
 
 
 def _sums_of(config: Config) -> str:
     asked = f"secagg={config.secagg.name}, privacy={config.privacy.mode}"
-    return f"for {asked} secure sums of three sites or more, all asked in every round, not fused"
+    return (
+        f"for {asked} secure sums of three sites or more, all asked in every round, not fused; in groups for a robust "
+        "rule over them"
+    )
 
 
 def _check_distributed(config: Config) -> None:
@@ -211,7 +224,6 @@ def _check_distributed(config: Config) -> None:
     where = {
         "secagg=none": config.secagg.name == "none",
         f"aggregation.weights={config.aggregation.weights}": config.aggregation.weights != "declared",
-        f"aggregation.robust={config.aggregation.robust}": config.aggregation.robust != "none",
         f"training.proximal_mu={config.training.proximal_mu:g}": config.training.proximal_mu > 0,
     }
     expected = "for privacy=distributed secure sums with the sites' declared weights"

@@ -10,23 +10,34 @@ KEY_BYTES = 32
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-def keystream(key: bytes, out: memoryview) -> None:
-    """Overwrite `out`, of single bytes, with the stream from block 0 on, under a nonce of zeros.
+class KeyStream:
+    """The stream of a key from block 0 on, under a nonce of zeros, piece by piece.
 
     A key serves for one stream only. Whoever does not know the uniformly drawn `key` (32 bytes) cannot tell
     the stream from uniform bytes.
     """
-    encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
-    for start in range(0, len(out), len(_ZEROS)):
-        piece = out[start : start + len(_ZEROS)]
-        encryptor.update_into(_ZEROS[: len(piece)], piece)
+
+    __slots__ = ("_encryptor",)
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+
+    def fill(self, out: memoryview) -> None:
+        """Overwrite `out`, of single bytes, with the next of the stream."""
+        for start in range(0, len(out), len(_ZEROS)):
+            piece = out[start : start + len(_ZEROS)]
+            self._encryptor.update_into(_ZEROS[: len(piece)], piece)
+
+
+def keystream(key: bytes, out: memoryview) -> None:
+    """Overwrite `out`, of single bytes, with the stream of `key`."""
+    KeyStream(key).fill(out)
 
 
 def keystream_blocks(key: bytes, length: int, block: int = 1 << 17) -> Iterator[memoryview]:
     """The first `length` bytes of the same stream, `block` (a multiple of 8) at a time and in the same memory."""
-    encryptor = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
-    memory = memoryview(bytearray(min(block, length)))
+    stream, memory = KeyStream(key), memoryview(bytearray(min(block, length)))
     for start in range(0, length, block):
         piece = memory[: length - start]
-        encryptor.update_into(_ZEROS[: len(piece)], piece)
+        stream.fill(piece)
         yield piece

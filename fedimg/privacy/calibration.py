@@ -80,7 +80,7 @@ def scratch_ledger(
 
     With `distributed` it is opened with whatever more the filter needs: its noise is not raised to fit.
     """
-    plan = _calibrated(request, policy.declared_patients, NoiseShares(2, 1))
+    plan = _calibrated(request, policy.declared_patients, NoiseShares(3, 3, 1, 1))
     most = SCRATCH_HEADROOM * request.epsilon if epsilon_max is None else epsilon_max
     if request.mode == DISTRIBUTED:
         most = max(most, *(_SCRATCH_ROOM * epsilon_rdp(role, request.delta) for role in plan.roles))
@@ -106,7 +106,15 @@ def _calibrated(
         if shares is None:
             raise ConfigError("secure sums in a run with privacy=distributed", "none", "set secagg=pairwise")
         plan = _with_noise(request, declared_patients, shares.coordinates)
-        return _accounted(replace(plan, honest_sites=shares.honest, coordinates=shares.coordinates))
+        return _accounted(
+            replace(
+                plan,
+                sum_sites=shares.sites,
+                sum_threshold=shares.threshold,
+                sum_colluders=shares.colluders,
+                coordinates=shares.coordinates,
+            )
+        )
     plan = _with_noise(request, declared_patients)
     return plan if request.mode == "none" else _accounted(plan)
 

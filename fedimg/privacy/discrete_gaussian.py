@@ -13,6 +13,7 @@ import decimal
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -59,16 +60,50 @@ def discrete_laplace(size: int, scale: int, entropy: Entropy) -> Integers:
     while wanted:
         low = uniform_below(scale, _enough(wanted, _KEPT_LAPLACE), entropy)
         low = low[bernoulli_exp(low / scale, _over(low, scale), entropy)]
-        high, going = np.zeros(len(low), dtype=np.int64), np.arange(len(low))
-        while len(going):
-            going = going[bernoulli_exp(np.ones(len(going)), lambda _i: Fraction(1), entropy)]
-            high[going] += 1
-        magnitude = low + scale * high
+        magnitude = low + scale * geometric(len(low), entropy)
         negative = np.frombuffer(entropy.bytes(len(magnitude)), dtype=np.uint8) & 1 == 1
         kept = np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))][:wanted]
         parts.append(kept)
         wanted -= len(kept)
     return np.concatenate(parts)
+
+
+def geometric(size: int, entropy: Entropy) -> Integers:
+    """(size,) draws of P(k) = (1 − 1/e)·e^−k: how many of e^−1, e^−2, … lie above a uniform number.
+
+    64 bits of it decide unless they are those of one of the powers; then more are drawn.
+    """
+    words, powers = np.frombuffer(entropy.bytes(8 * size), dtype="<u8"), _powers()
+    place = np.searchsorted(powers, words, side="right")
+    result = (len(powers) - place).astype(np.int64)
+    for i in np.flatnonzero(powers[np.maximum(place, 1) - 1] == words).tolist():
+        result[i] = rank(int(words[i]), entropy)
+    return result
+
+
+def rank(word: int, entropy: Entropy) -> int:
+    """How many of e^−1, e^−2, … lie above the uniform number that begins with the 64 bits of `word`."""
+    bits, found = 64, 0
+    while True:
+        low, high = exp_bounds(Fraction(found + 1), bits)
+        if Fraction(word + 1, 1 << bits) <= low:
+            found += 1
+        elif Fraction(word, 1 << bits) >= high:
+            return found
+        else:
+            word, bits = (word << 64) | int.from_bytes(entropy.bytes(8), "little"), bits + 64
+
+
+@lru_cache(maxsize=1)
+def _powers() -> npt.NDArray[np.uint64]:
+    """⌊2⁶⁴·e^−k⌋, ascending, down to the first that is 0: no power is a fraction of 2⁶⁴."""
+    found: list[int] = []
+    while not found or found[-1]:
+        low, high = (math.floor(bound * 2**64) for bound in exp_bounds(Fraction(len(found) + 1), 128))
+        if low != high:
+            raise ArithmeticError("bounds of a power of e that are too wide")
+        found.append(low)
+    return np.array(found[::-1], dtype=np.uint64)
 
 
 def _enough(wanted: int, share: float) -> int:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fedimg.crypto.keystream import KEY_BYTES, keystream
+from fedimg.crypto.keystream import KEY_BYTES, KeyStream, keystream
 
 # Up to here the operating system gives the bytes themselves.
 _SHORT = 1 << 12
@@ -44,6 +44,26 @@ class OsEntropy:
             out[:] = os.urandom(len(out))
         else:
             keystream(os.urandom(KEY_BYTES), out)
+
+
+class KeyedEntropy:
+    """The ChaCha20 stream of one fresh key (32 bytes): for noise that is to be taken off again by whom the key is shown.
+
+    As secret as the key, which serves for one stream.
+    """
+
+    insecure = False
+
+    def __init__(self, key: bytes) -> None:
+        self._stream = KeyStream(key)
+
+    def bytes(self, n: int) -> bytes:
+        out = bytearray(n)
+        self.fill(memoryview(out))
+        return bytes(out)
+
+    def fill(self, out: memoryview) -> None:
+        self._stream.fill(out)
 
 
 class InsecureSeededEntropy:

@@ -1,12 +1,19 @@
 """Noise of which every site adds a share, and what its law costs beyond the Gaussian's.
 
-h sites each add discrete Gaussian noise N_ℤ(0, v) with v = ⌈S²/h⌉, S the noise's standard deviation in steps of
-the patients' grid. What is opened then carries at least h shares: more are further noise, added afterwards.
+Of K sites at least t survive a sum, and c of those may know what they put in. If d drop out, the K − c − d honest
+ones that are left must have the whole noise among them: a share of variance u_d = ⌈S²/(K − c − d)⌉ each, S the noise's
+standard deviation in steps of the patients' grid. Nobody knows d beforehand. So a site adds one share for d = 0
+and, for each further drop-out that the threshold allows, what a share has then to be wider by; each of these is drawn
+from a key of its own. Once t sites have signed the list of survivors, the site shows the keys of those that it did
+not take, and the coordinator subtracts them (Jiang, Wang & Chen 2024, "Dordis: Efficient Federated Learning with
+Dropout-Resilient Differential Privacy", arXiv 2209.12528). A key that is not shown leaves more noise, never less.
 
-From that sum of shares to the Gaussian that accountants know it is two small steps, in n coordinates over all
-releases. Let p, d and r be the laws of the sum of h shares, of N_ℤ(0, S²) and of N(0, S²) rounded to integers.
+From the sum of such discrete Gaussians to the Gaussian that accountants know it is two small steps, in n
+coordinates over all releases. Let p, d and r be the laws of that sum, of N_ℤ(0, S²) and of N(0, S²) rounded to integers.
 
-    |log p/d| ≤ n·τ, τ = 10·Σ_{k<h} exp(−2π²v·k/(k+1))   (Kairouz, Liu & Steinke 2021, arXiv 2102.06387, Theorem 1)
+    Adding N_ℤ(0, a) and N_ℤ(0, b) is within 5·exp(−2π²ab/(a + b)) of N_ℤ(0, a + b), in |log| of every
+    probability (Kairouz, Liu & Steinke 2021, arXiv 2102.06387, Theorem 9). So |log p/d| ≤ n·τ, with τ so much for
+    each of the parts that are added up.
 
     With φ the density of N(0, S²), r(k)/φ(k) = E[exp(−u²/2S²)·cosh(ku/S²)] for u uniform on [−½, ½], and d(k)/φ(k) =
     1/(1 + 2Σ exp(−2π²S²m²)) by Poisson summation; with 1 ≤ cosh x ≤ exp(x²/2) and η = 3·exp(−2π²S²),
@@ -22,6 +29,7 @@ since its bound holds for d itself; with S of 2¹⁷ steps and more that step is
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,36 +38,56 @@ import numpy as np
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.discrete_gaussian import Integers, discrete_gaussian
-from fedimg.privacy.entropy import Entropy
+from fedimg.privacy.entropy import Entropy, KeyedEntropy
 from fedimg.privacy.integers import STEPS_BITS, integer_grid
 from fedimg.values import ClippedSum
 
 LEAST_STEPS = 3
 """A share's standard deviation is at least so many steps of the grid."""
-MOST_SITES = 10_000
+MOST_SITES = 50
+KEY_BYTES = 32
+# A site's own share and what it is wider by for each drop-out: fewer than a third of all drop out.
+_MOST_PARTS = MOST_SITES * (MOST_SITES // 3 + 1)
 _TAIL = 200.0  # x: an event of probability 10⁻⁸⁷
 _MOST_EPSILON = 100.0  # with more nothing is promised
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseShares:
-    """How a run's noise is divided.
+    """How a run's noise is divided: K sites, t of which survive, c of which collude; `coordinates` of the longest release."""
 
-    Attributes:
-        honest: h, how many sites' shares together are the noise that is accounted for.
-        coordinates: of one release, the longest.
-    """
-
-    honest: int
+    sites: int
+    threshold: int
+    colluders: int
     coordinates: int
 
     def __post_init__(self) -> None:
-        if not 2 <= self.honest <= MOST_SITES or self.coordinates < 1:
+        sound = self.colluders >= 1 and self.threshold - self.colluders >= 2
+        if not (sound and self.threshold <= self.sites <= MOST_SITES and self.coordinates >= 1):
             raise ConfigError(
-                f"noise in 2 to {MOST_SITES} shares, over at least one coordinate",
-                f"{self.honest} shares over {self.coordinates}",
+                f"noise in the shares of at most {MOST_SITES} sites, two honest ones of which survive",
+                f"K = {self.sites}, t = {self.threshold}, c = {self.colluders}",
                 "correct the secure sum's threshold and colluders",
             )
+
+    def parts(self, noise_multiplier: float, l2_clip_norm: float) -> tuple[int, ...]:
+        """(1 + K − t,) variances of what a site adds, in squared steps of the patients' grid: u_0, and u_d − u_{d−1}.
+
+        Raises ConfigError where one of them is less than 3² steps.
+        """
+        std = Fraction(noise_multiplier) * Fraction(l2_clip_norm) / Fraction(integer_grid(l2_clip_norm))
+        shares = [
+            math.ceil(std**2 / (self.sites - self.colluders - dropped))
+            for dropped in range(self.sites - self.threshold + 1)
+        ]
+        found = (shares[0], *(wide - narrow for narrow, wide in itertools.pairwise(shares)))
+        if min(found) < LEAST_STEPS**2:
+            raise ConfigError(
+                f"shares of the noise of at least {LEAST_STEPS} steps of the grid",
+                f"{math.sqrt(min(found)):.2g}",
+                "ask for more noise, or fewer sites",
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +118,35 @@ def closeness(noise_multiplier: float, coordinates: int) -> Closeness:
     return closeness_at(noise_multiplier * 2.0**STEPS_BITS, coordinates)
 
 
-def closeness_at(std: float, coordinates: int, sites: int = MOST_SITES) -> Closeness:
-    """For noise of `std` steps, in shares of at most so many sites."""
+def closeness_at(
+    std: float, coordinates: int, least: float | None = None, parts: int = _MOST_PARTS
+) -> Closeness:
+    """For noise of `std` steps in all, in so many parts of at least the variance `least`."""
     n = float(coordinates)
-    if std**2 / sites < LEAST_STEPS**2:
+    narrow = std**2 / MOST_SITES**2 - 1 if least is None else least  # variances are rounded up to integers
+    if narrow < LEAST_STEPS**2:
         return Closeness(math.inf, math.inf)
-    # Σ_{k<h} is at most h times its largest term, that of k = 1
-    shares = n * 10 * sites * math.exp(-(math.pi**2) * std**2 / sites)
+    # ab/(a + b) is at least half of the smaller one
+    shares = n * parts * 5 * math.exp(-(math.pi**2) * narrow)
     lattice = n * 3 * math.exp(-2 * math.pi**2 * std**2)
     spread = math.sqrt(n + 2 * math.sqrt(n * _TAIL) + 2 * _TAIL) + math.sqrt(n) / (2 * std)
     return Closeness(n / (8 * std**2) + shares, spread**2 / (8 * std**2) + lattice + shares)
 
 
-def share_variance(noise_multiplier: float, l2_clip_norm: float, honest: int) -> int:
-    """v, in squared steps of the patients' grid: the next integer above σ²C²/(γ²h). Raises ConfigError below 3²."""
-    std = Fraction(noise_multiplier) * Fraction(l2_clip_norm) / Fraction(integer_grid(l2_clip_norm))
-    variance = math.ceil(std**2 / honest)
-    if variance < LEAST_STEPS**2:
-        raise ConfigError(
-            f"a share of the noise of at least {LEAST_STEPS} steps of the grid",
-            f"{math.sqrt(variance):.2g}",
-            "ask for more noise, or fewer sites",
-        )
-    return variance
-
-
 def noised_steps(
-    total: ClippedSum, noise_multiplier: float, honest: int, units: int, entropy: Entropy
-) -> Integers:
-    """A site's sum in whole steps of the patients' grid, with its share of the noise.
+    total: ClippedSum, noise_multiplier: float, shares: NoiseShares, units: int, entropy: Entropy
+) -> tuple[Integers, tuple[bytes, ...]]:
+    """A site's sum in whole steps of the patients' grid, with its share of the noise for the most drop-outs.
 
     Args:
         total: of whole steps. units: the declared size: a coordinate beyond so many patients' largest is clamped
             before the noise, which is 1-Lipschitz and so moves no sensitivity; nothing is clamped after it.
 
+    Returns:
+        The steps, and for d = 1, …, K − t the key of what is in them for the d-th drop-out only.
+
     Raises:
-        ConfigError: the sum is not of integers, or the share is too little noise.
+        ConfigError: the sum is not of integers, or a share is too little noise.
     """
     grid = integer_grid(total.sensitivity)
     steps = total.vector / grid  # exact: a power of two
@@ -134,9 +155,17 @@ def noised_steps(
             "a sum of patients' integers", "values between grid points", "clip with integers=True"
         )
     most = most_steps(total.sensitivity, units)
-    variance = share_variance(noise_multiplier, total.sensitivity, honest)
-    drawn = discrete_gaussian(steps.size, variance, entropy)
-    return np.asarray(np.clip(steps, -most, most).astype(np.int64) + drawn, dtype=np.int64)
+    own, *further = shares.parts(noise_multiplier, total.sensitivity)
+    noised = np.clip(steps, -most, most).astype(np.int64) + discrete_gaussian(steps.size, own, entropy)
+    keys = tuple(entropy.bytes(KEY_BYTES) for _ in further)
+    for key, variance in zip(keys, further, strict=True):
+        noised += keyed_noise(key, variance, steps.size)
+    return np.asarray(noised, dtype=np.int64), keys
+
+
+def keyed_noise(key: bytes, variance: int, size: int) -> Integers:
+    """(size,) draws of N_ℤ(0, variance) that follow from the key, to the last bit, wherever they are made."""
+    return discrete_gaussian(size, variance, KeyedEntropy(key))
 
 
 def most_steps(l2_clip_norm: float, units: int) -> int:

@@ -165,17 +165,17 @@ class ReleaseSession:
     def contribute(
         self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float
     ) -> PartlyNoisedSum:
-        """The same, with this site's share of a noise that only the sum over h honest sites has whole.
+        """The same, with this site's share of a noise that only the sum over enough honest sites has whole.
 
         Charged for the whole: whatever is opened is a release with σ, in which this site's patients are.
         """
-        if self.plan.mode != DISTRIBUTED:
+        if (shares := self.plan.shares) is None:
             raise ConfigError("privacy=distributed", f"privacy={self.plan.mode}", "use `release`")
         name = self._charged(kind)
-        units, honest = self.plan.declared_patients, self.plan.honest_sites
-        steps = noised_steps(clipped(), noise_multiplier, honest, units, self._entropy)
+        units = self.plan.declared_patients
+        steps, keys = noised_steps(clipped(), noise_multiplier, shares, units, self._entropy)
         self._releases.append(name)
-        return PartlyNoisedSum(steps, name)
+        return PartlyNoisedSum(steps, keys, name)
 
     def _charged(self, kind: str) -> str:
         return self._ledger.charge(self.plan.digest, kind)

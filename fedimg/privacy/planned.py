@@ -12,6 +12,7 @@ from typing import Any
 from fedimg.privacy import accounting
 from fedimg.privacy.events import Event
 from fedimg.privacy.ledger import Allowance
+from fedimg.privacy.noise_shares import NoiseShares
 from fedimg.privacy.request import PrivacyRequest
 
 TRAIN, EVALUATE = "train", "evaluate"
@@ -24,7 +25,8 @@ class PrivacyPlan:
     `epsilon` covers every declared release *and* every retry. All numbers come from the request and the
     site's declared size; none from its data. With `client_level` the plan is the coordinator's, and
     `declared_patients` counts its units: the clients that it has declared. With `distributed` the noise is that of
-    the sum: `honest_sites` (h) sites' shares together, on `coordinates` of a release at most; else both are 0.
+    what a secure sum opens: shares of `sum_sites` K, of which `sum_threshold` t survive and `sum_colluders` c know
+    their own, on `coordinates` of a release at most; else all four are 0.
     """
 
     request: PrivacyRequest
@@ -34,8 +36,20 @@ class PrivacyPlan:
     evaluation_noise_multiplier: float
     epsilon: float
     epsilon_second: float
-    honest_sites: int = 0
+    sum_sites: int = 0
+    sum_threshold: int = 0
+    sum_colluders: int = 0
     coordinates: int = 0
+
+    @property
+    def shares(self) -> NoiseShares | None:
+        """How the noise is divided; None where a site adds its own."""
+        if not self.sum_sites:
+            return None
+        return NoiseShares(self.sum_sites, self.sum_threshold, self.sum_colluders, self.coordinates)
+
+    def _of_shares(self) -> dict[str, int]:
+        return {"sites": self.sum_sites, "threshold": self.sum_threshold, "colluders": self.sum_colluders}
 
     @property
     def mode(self) -> str:
@@ -147,7 +161,7 @@ class PrivacyPlan:
             "l2_clip_norm": self.l2_clip_norm,
             "expected_batch_size": self.expected_batch_size,
             **(self._of_clients() if of_clients else self._of_patients()),
-            **({"noise_shares": self.honest_sites} if self.honest_sites else {}),
+            **({"noise_shares": self._of_shares()} if self.sum_sites else {}),
             "max_sites_per_patient": self.request.max_sites_per_patient,
             "evaluations": self.request.evaluations,
             "evaluation_noise_multiplier": self.evaluation_noise_multiplier,

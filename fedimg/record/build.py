@@ -33,7 +33,7 @@ class RunFacts:
     Attributes:
         mode: of privacy. insecure: noise came from a seed; nothing is claimed then.
         terms: digest of what all sites agreed to. rounds: declared.
-        secagg: name and (K, t, c) of the secure sums; None without any.
+        secagg: name, c, and (K, t) of each group of sites that is added up; None without secure sums.
         point, points: of a sweep; 1 and 1 for a run by itself.
         audits: results, each {"audit", "verdict": "pass" | "fail", "seconds", …}: of public units and
             generated data only, for the record leaves the sites.
@@ -47,7 +47,7 @@ class RunFacts:
     max_sites_per_patient: int
     terms: str
     rounds: int
-    secagg: tuple[str, tuple[int, int, int]] | None
+    secagg: tuple[str, int, Sequence[tuple[int, int]]] | None
     model: ModelFacts
     point: int = 1
     points: int = 1
@@ -90,8 +90,9 @@ def signed_record(facts: RunFacts, parts: Sequence[Mapping[str, Any]], key: Sign
 def _sums(facts: RunFacts) -> dict[str, Any] | None:
     if facts.secagg is None:
         return None
-    name, (sites, threshold, colluders) = facts.secagg
-    return {"name": name, "sites": sites, "threshold": threshold, "colluders": colluders}
+    name, colluders, sums = facts.secagg
+    found = [{"sites": sites, "threshold": threshold} for sites, threshold in sums]
+    return {"name": name, "colluders": colluders, "sums": found}
 
 
 def plans_of(parts: Sequence[Mapping[str, Any]]) -> list[PrivacyPlan]:

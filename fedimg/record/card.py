@@ -62,7 +62,7 @@ def _privacy(record: Mapping[str, Any], plans: Mapping[str, PrivacyPlan]) -> Pri
         sites.append(site_privacy(name, plan, stated[name], again))
     parts = [signed["part"] for signed in record["sites"]]
     sums = record["secagg"]
-    quorum = None if sums is None else (sums["sites"], sums["threshold"], sums["colluders"])
+    quorums = [(one["sites"], one["threshold"], sums["colluders"]) for one in sums["sums"]] if sums else []
     return PrivacySummary(
         claim["mode"],
         tuple(sites),
@@ -70,8 +70,9 @@ def _privacy(record: Mapping[str, Any], plans: Mapping[str, PrivacyPlan]) -> Pri
         scratch_ledger=any(part["ledger"] is not None and part["ledger"]["scratch"] for part in parts),
         max_sites_per_patient=claim["max_sites_per_patient"],
         secagg="none" if sums is None else sums["name"],
-        quorum=quorum,
-        server_may_lie=quorum is None or quorum[0] <= COMPLETE_UP_TO,
+        quorum=min(quorums, default=None),
+        groups=max(1, len(quorums)),
+        server_may_lie=all(sites <= COMPLETE_UP_TO for sites, _, _ in quorums),
         colluders=0 if sums is None or claim["mode"] != DISTRIBUTED else sums["colluders"],
         unit=claim["unit"],
         left={

@@ -162,7 +162,15 @@ RECORD = fields(
         "insecure_test_mode": flag,
         "terms": hexes(32),
         "rounds": count,
-        "secagg": maybe(fields({"name": name, "sites": count, "threshold": count, "colluders": count})),
+        "secagg": maybe(
+            fields(
+                {
+                    "name": name,
+                    "colluders": count,
+                    "sums": each(fields({"sites": count, "threshold": count}), 10_000),
+                }
+            )
+        ),
         "claim": fields(
             {
                 "mode": name,

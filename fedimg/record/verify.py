@@ -175,28 +175,29 @@ def _federation(found: Findings, record: Mapping[str, Any], plans: list[PrivacyP
 
 
 def _sums(found: Findings, record: Mapping[str, Any], plans: list[PrivacyPlan]) -> None:
-    """The secure sums' numbers bear the promise; shared noise rests on them: h = t − c at every site, and one σ."""
+    """The secure sums' numbers bear the promise; shared noise rests on them, and is the same at every site."""
     sums, mode = record["secagg"], record["claim"]["mode"]
     if sums is None:
         found.check(
             "secure sums", mode != DISTRIBUTED, "none", "none, though the noise is said to be shared in them"
         )
         return
-    sites, threshold, colluders = sums["sites"], sums["threshold"], sums["colluders"]
-    sound = (
-        sites >= LEAST_SITES
-        and len(record["sites"]) <= sites
-        and usual_threshold(sites) <= threshold <= sites
-        and 1 <= colluders <= 2 * threshold - sites - 1
-        and threshold - colluders >= LEAST_HONEST
-    )
-    told = f"{threshold} of {sites} sites must survive, {colluders} may collude"
+    colluders, groups = sums["colluders"], {(one["sites"], one["threshold"]) for one in sums["sums"]}
+    sound = bool(groups) and len(record["sites"]) <= sum(one["sites"] for one in sums["sums"])
+    for sites, threshold in groups:
+        sound = sound and sites >= LEAST_SITES and usual_threshold(sites) <= threshold <= sites
+        sound = sound and 1 <= colluders <= 2 * threshold - sites - 1
+        sound = sound and threshold - colluders >= LEAST_HONEST
+    told = "; ".join(f"{threshold} of {sites} sites must survive" for sites, threshold in sorted(groups))
+    told += f", {colluders} may collude"
     found.check("secure sums", sound, told, f"{told}: that opens more than sums")
-    honest = threshold - colluders if mode == DISTRIBUTED else 0
+    shared = mode == DISTRIBUTED
+    stated = {(plan.sum_sites, plan.sum_threshold, plan.sum_colluders) for plan in plans}
+    expected = {(*group, colluders) for group in groups} if shared else {(0, 0, 0)}
     alike = {(plan.noise_multiplier, plan.sampling_rate, plan.evaluation_noise_multiplier) for plan in plans}
-    shared = all(plan.honest_sites == honest for plan in plans) and (not honest or len(alike) == 1)
-    told = f"in {honest} honest sites' shares" if honest else "each site's own"
-    found.check("noise", shared, told, "divided otherwise than the sums allow")
+    good = stated <= expected and (not shared or len(alike) == 1)
+    told = "in shares that fit the sums" if shared else "each site's own"
+    found.check("noise", good, told, "divided otherwise than the sums allow")
 
 
 def _audits(found: Findings, audits: list[Mapping[str, Any]]) -> None:

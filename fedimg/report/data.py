@@ -48,7 +48,8 @@ class PrivacySummary:
         scratch_ledger: the ledgers were made for this run and know of no other.
         max_sites_per_patient: declared, never checked: pseudonyms differ between sites.
         secagg: name of the secure aggregation, or "none".
-        quorum: (K, t, c) of its sums: sites, how many must survive, how many may collude.
+        quorum: (K, t, c) of its sums: sites, how many must survive, how many may collude; of the smallest group.
+        groups: of sites with a sum each.
         server_may_lie: whether that holds against a server that follows no rule; on a sparse graph it does not.
         colluders: distributed mode: how many other sites the promise withstands.
         unit: "patient", or "image" where the source knows of no patients; "client" with client_level.
@@ -65,6 +66,7 @@ class PrivacySummary:
     max_sites_per_patient: int = 1
     secagg: str = "none"
     quorum: tuple[int, int, int] | None = None
+    groups: int = 1
     server_may_lie: bool = True
     colluders: int = 0
     unit: Unit = "patient"

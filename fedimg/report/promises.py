@@ -235,7 +235,7 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
             Notice(
                 "note",
                 "Secure aggregation",
-                f"The server saw sums of the sites' updates, never one site's own: of {sites} sites at least "
+                f"The server saw {_sums(privacy.groups)}, never one site's own: of {sites} sites at least "
                 f"{threshold} were in each. That holds against a server that "
                 f"{'lies' if privacy.server_may_lie else 'follows the protocol'}, and up to {colluders} of the sites "
                 "helping it. A sum with fewer survivors was not opened.",
@@ -262,3 +262,10 @@ def notices(privacy: PrivacySummary, *, simulated: bool) -> tuple[Notice, ...]:
             )
         )
     return tuple(said)
+
+
+def _sums(groups: int) -> str:
+    """What was opened."""
+    if groups == 1:
+        return "sums of the sites' updates"
+    return f"in each round {groups} sums of the updates of groups of sites, the same groups in the whole run"

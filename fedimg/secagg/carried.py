@@ -29,6 +29,7 @@ def dumped(site: SumSite) -> bytes:
         "shown": [part.hex() for part in state.shown],
         "answers": [part.hex() for part in state.answers],
         "bound": state.bound.hex(),
+        "excess": [key.hex() for key in state.excess],
         "over": state.over,
     }
     return json.dumps(value).encode()
@@ -54,6 +55,7 @@ def loaded(data: bytes, plan: SumPlan, label: str, name: str, identity: SigningK
             shown=[bytes.fromhex(part) for part in value["shown"]],
             answers=[bytes.fromhex(part) for part in value["answers"]],
             bound=bytes.fromhex(value["bound"]),
+            excess=[bytes.fromhex(key) for key in value["excess"]],
             over=bool(value["over"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -28,6 +28,7 @@ from fedimg.secagg.masking import add_mask
 from fedimg.secagg.messages import (
     CONFIRMATIONS,
     COORDINATOR,
+    EXCESS,
     KEYS,
     MASK_KEY,
     OPENED,
@@ -35,6 +36,7 @@ from fedimg.secagg.messages import (
     SHARES,
     SURVIVORS,
     Row,
+    split_excess,
     unpack_input,
 )
 from fedimg.secagg.plan import SumPlan
@@ -129,23 +131,26 @@ class SumCoordinator:
     def opened(self, answers: Answers) -> OpenedSum:
         """Opened shares → the sum."""
         shares: dict[int, dict[int, bytes]] = {index: {} for index in self._sharing}  # of a site, by holder
+        excess: dict[str, tuple[tuple[int, bytes], ...]] = {}
         answered = 0
         for index, data in self._in_order(answers, self._names(self._inputs)):
-            rows = self._checked(index, data, self._opened_shares)
-            if rows is not None:
+            found = self._checked(index, data, self._opened_shares)
+            if found is not None:
                 answered += 1
+                rows, unused = found
+                excess[self._plan.names[index]] = unused
                 for of, _, share in rows:
                     shares[of][index + 1] = share
         self._require(answered, "opened shares")
         # every secret first: the sum is opened whole or not at all
-        found = {index: self._secret(index, shares[index]) for index in self._sharing}
-        for index, secret in found.items():
+        secrets = {index: self._secret(index, shares[index]) for index in self._sharing}
+        for index, secret in secrets.items():
             if index in self._inputs:
                 key = derive(secret, statements.self_purpose(self._context, index))
                 add_mask(self._total, key, negative=True)
             else:
                 self._take_pairs_off(index, AgreementKey(secret))
-        return OpenedSum(centred(self._total), tuple(self._names(sorted(self._inputs))))
+        return OpenedSum(centred(self._total), tuple(self._names(sorted(self._inputs))), excess)
 
     def _one_key(self, index: int, data: bytes) -> Row:
         rows = KEYS.unpack(self._context, index, data, 1)
@@ -189,13 +194,18 @@ class SumCoordinator:
             raise _wrong("a signature over what all were shown")
         return rows[0]
 
-    def _opened_shares(self, index: int, data: bytes) -> list[Row]:
-        rows = OPENED.unpack(self._context, index, data, self._plan.sites)
+    def _opened_shares(self, index: int, data: bytes) -> tuple[list[Row], tuple[tuple[int, bytes], ...]]:
+        opened, behind = split_excess(data)
+        rows = OPENED.unpack(self._context, index, opened, self._plan.sites)
+        excess = EXCESS.unpack(self._context, index, behind, self._plan.sites) if behind else []
+        dropped = self._plan.sites - len(self._inputs)
+        if any(not dropped < number <= self._plan.sites for number, _ in excess):
+            raise _wrong("keys of noise that is not needed")
         circle = {*self._plan.neighbours_of(index), index} & set(self._sharing)
         for of, role, _ in rows:
             if of not in circle or role != (SEED if of in self._inputs else MASK_KEY):
                 raise _wrong("shares of its neighbours, each in the role that was confirmed")
-        return rows
+        return rows, tuple((number, key) for number, key in excess)
 
     def _secret(self, index: int, shares: Mapping[int, bytes]) -> bytes:
         """The seed or mask key of a site, checked against what it had signed; wrong shares are left out."""

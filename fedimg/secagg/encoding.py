@@ -8,7 +8,8 @@ that site's values. Clamping is 1-Lipschitz, so it moves no sensitivity.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Encoded:
     """A released or open vector as words, to be masked."""
 
     words: Words
+    excess: tuple[bytes, ...] = ()
 
     def mask(self, masking: Masking) -> MaskedUpdate:
         return masking(self.words)
@@ -85,10 +87,14 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSum:
-    """Σ over `survivors` of what they put in, (P,) integers."""
+    """Σ over `survivors` of what they put in, (P,) integers.
+
+    `excess`: survivor → (d, key) of what is in its part for the d-th drop-out, and is not needed.
+    """
 
     total: Integers
     survivors: tuple[str, ...]
+    excess: Mapping[str, tuple[tuple[int, bytes], ...]] = field(default_factory=dict, repr=False)
 
 
 def word_type(word_bits: int) -> np.dtype[Any]:

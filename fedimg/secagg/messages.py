@@ -59,6 +59,8 @@ SHARES = Table(b"SHAR", struct.Struct("<H82s"))
 SURVIVORS = Table(b"SURV", struct.Struct("<H32s64s"))
 # A survivor's signature over what everybody must have seen alike.
 CONFIRMATIONS = Table(b"CONF", struct.Struct("<H64s"))
+# For the how many-th drop-out a survivor's noise is not needed, and its key.
+EXCESS = Table(b"EXCS", struct.Struct("<H32s"))
 # A share that is opened: of which site, in which role.
 OPENED = Table(b"OPEN", struct.Struct("<Hc33s"))
 
@@ -66,6 +68,14 @@ SEED, MASK_KEY = b"S", b"K"
 """The roles of an opened share: of a survivor its seed, of another its mask key. Never both."""
 
 _INPUT, _SIGNATURE = b"MASK", 64
+
+
+def split_excess(data: bytes) -> tuple[bytes, bytes]:
+    """An answer of the last exchange: opened shares, and behind them keys of excess noise, or b"". Raises MessageError."""
+    if len(data) < _HEADER.size:
+        raise _refuse(OPENED.kind, f"{len(data)} bytes")
+    end = _HEADER.size + _HEADER.unpack_from(data)[-1] * OPENED.row.size
+    return data[:end], data[end:]
 
 
 def pack_input(context: bytes, sender: int, signature: bytes, masked: MaskedUpdate) -> bytes:

@@ -28,6 +28,7 @@ from fedimg.secagg.masking import add_mask
 from fedimg.secagg.messages import (
     CONFIRMATIONS,
     COORDINATOR,
+    EXCESS,
     KEYS,
     MASK_KEY,
     OPENED,
@@ -55,6 +56,7 @@ class SumState:
     shown: list[bytes] = field(default_factory=list)  # what the coordinator sent, step by step
     answers: list[bytes] = field(default_factory=list)
     bound: bytes = b""  # digest of what the vector answers
+    excess: list[bytes] = field(default_factory=list)  # keys of noise for drop-outs, in order
     over: bool = False
 
     @classmethod
@@ -147,6 +149,7 @@ class SumSite:
         self.state.over = True
         self.state.seed, self.state.cipher, self.state.mask = b"", None, None
         self.state.shares.clear()
+        self.state.excess.clear()
 
     def _advertise(self) -> bytes:
         commitment = derive(self.state.seed, statements.commitment_purpose(self._context, self._index))
@@ -201,7 +204,8 @@ class SumSite:
             )
         # every key first: a budget is spent by `vector`, and must not be for a sum that cannot be made
         keys = {other: self._pair_key(other) for other in there if other != self._index}
-        masked = vector().mask(lambda words: self._under_masks(words, keys))
+        made = vector()
+        masked, self.state.excess = made.mask(lambda words: self._under_masks(words, keys)), [*made.excess]
         digest = statements.input_digest(masked.words.data)
         signature = self._identity.sign(statements.input_statement(self._context, self._index, digest))
         self.state.input = (digest, signature)
@@ -271,7 +275,10 @@ class SumSite:
             for index, shares in sorted(self.state.shares.items())
             if index in self.state.sharing
         ]
-        return OPENED.pack(self._context, self._index, opened)
+        answer = OPENED.pack(self._context, self._index, opened)
+        # t sites have signed how many there are: noise that was for more drop-outs is not needed
+        unused = list(enumerate(self.state.excess, start=1))[self._plan.sites - len(survivors) :]
+        return answer + EXCESS.pack(self._context, self._index, unused) if self.state.excess else answer
 
     @staticmethod
     def _own(key: AgreementKey | None) -> AgreementKey:

@@ -23,7 +23,7 @@ from fedimg.errors import DataError, FedimgError
 from fedimg.operator_log import tell_operator
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.processes import refuse_while_starting
-from fedimg.run_sums import RunSums
+from fedimg.run_sums import sums_of
 from fedimg.simulation import (
     asking,
     closing,
@@ -110,7 +110,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     server = rounds.make_server(config, terms, network, declared, public, releases)
     server.heads = heads
     if federation.roster is not None:
-        server.sums = RunSums(terms, federation.roster, network.number_of_parameters)
+        server.sums = sums_of(terms, federation.roster, network.number_of_parameters)
     names = tuple(site.name for site in sites)
     plans = coordinator.plans_of(releases, sites)
     stds = [plan.evaluation_noise_multiplier for plan in plans.values()]

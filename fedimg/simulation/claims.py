@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedimg.config import Config
 from fedimg.privacy.client_level import MODE
@@ -11,6 +11,7 @@ from fedimg.privacy.request import DISTRIBUTED
 from fedimg.record.card import site_privacy
 from fedimg.report import Mode, PrivacySummary, Unit
 from fedimg.secagg.graph import COMPLETE_UP_TO
+from fedimg.secagg.groups import grouped
 from fedimg.simulation.virtual import Federation
 
 
@@ -19,7 +20,7 @@ def privacy_summary(
     plans: Mapping[str, PrivacyPlan],
     unit: Unit,
     left: Mapping[str, int],
-    quorum: tuple[int, int, int] | None = None,
+    quorums: Sequence[tuple[int, int, int]] = (),
 ) -> PrivacySummary:
     """The mode and every site's numbers, from the plans that the ledgers reserved."""
     rows = []
@@ -34,8 +35,9 @@ def privacy_summary(
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
         colluders=config.secagg.colluders if config.privacy.mode == DISTRIBUTED else 0,
-        quorum=quorum,
-        server_may_lie=quorum is None or quorum[0] <= COMPLETE_UP_TO,
+        quorum=min(quorums, default=None),
+        groups=max(1, len(quorums)),
+        server_may_lie=all(sites <= COMPLETE_UP_TO for sites, _, _ in quorums),
         unit=unit,
         left=left,
         composed=_composed(config, plans),
@@ -43,12 +45,12 @@ def privacy_summary(
     )
 
 
-def quorum_of(config: Config, federation: Federation) -> tuple[int, int, int] | None:
-    """(K, t, c) of the run's secure sums."""
+def quorums_of(config: Config, federation: Federation) -> list[tuple[int, int, int]]:
+    """(K, t, c) of the secure sums of each group of sites; empty without any."""
     if federation.roster is None:
-        return None
-    sites = len(federation.roster.identities)
-    return sites, config.secagg.threshold_among(sites), config.secagg.colluders
+        return []
+    sizes = [len(group.identities) for group in grouped(federation.roster, config.secagg.groups)]
+    return [(sites, config.secagg.threshold_among(sites), config.secagg.colluders) for sites in sizes]
 
 
 def _composed(config: Config, plans: Mapping[str, PrivacyPlan]) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import ModelFacts, RunFacts, SiteFacts
 from fedimg.record.card import card_of
 from fedimg.report import render_card
-from fedimg.simulation.claims import quorum_of
+from fedimg.simulation.claims import quorums_of
 from fedimg.simulation.coordinator import NAME
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
@@ -73,7 +73,7 @@ def write(
         )
         for name, plan, receipts, after in [*stayed, *gone]
     ]
-    quorum = quorum_of(config, federation)
+    quorums = quorums_of(config, federation)
     facts = RunFacts(
         run=terms.run_id,
         mode=terms.privacy.mode,
@@ -83,7 +83,9 @@ def write(
         max_sites_per_patient=terms.privacy.max_sites_per_patient,
         terms=terms.digest,
         rounds=terms.rounds,
-        secagg=(config.secagg.name, quorum) if quorum is not None else None,
+        secagg=(config.secagg.name, config.secagg.colluders, [quorum[:2] for quorum in quorums])
+        if quorums
+        else None,
         model=ModelFacts(
             terms.model.name, network.number_of_parameters, network.digest, record.weights_digest(tensors)
         ),

@@ -25,7 +25,7 @@ from fedimg.report import (
     RoundPoint,
 )
 from fedimg.simulation import budgets, closing, measured, pictures, recording, settings
-from fedimg.simulation.claims import privacy_summary, quorum_of, unit_of
+from fedimg.simulation.claims import privacy_summary, quorums_of, unit_of
 from fedimg.simulation.coordinator import NAME
 from fedimg.simulation.folder import RunFolder
 from fedimg.simulation.participants import Departed
@@ -62,7 +62,7 @@ def write(
     gone = {site.name: site.spent(homes[site.name], terms.run_id, insecure=insecure) for site in left}
     unit = unit_of(config, federation)
     privacy = privacy_summary(
-        config, plans, unit, {site.name: site.after_round for site in left}, quorum_of(config, federation)
+        config, plans, unit, {site.name: site.after_round for site in left}, quorums_of(config, federation)
     )
     audited = measured.empirical(config, plans)
     passed = {name: conformance.kept(homes[name], terms.run_id) for name in plans}
@@ -86,7 +86,7 @@ def write(
             "insecure_test_mode": insecure,
             "unit": unit,
             "secagg": config.secagg.name,
-            "secure_sum": _secure_sum(privacy.quorum),
+            "secure_sum": _secure_sum(privacy.quorum, privacy.groups),
             "epsilon": privacy.federation_epsilon if privacy.protects else None,
             "delta": privacy.federation_delta if privacy.protects else None,
             "empirical": {name: found.as_dict() for name, found in audited.items()},
@@ -210,9 +210,12 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
 
 
-def _secure_sum(quorum: tuple[int, int, int] | None) -> dict[str, int] | None:
-    """Who must survive a sum, and how many may collude; null without secure sums."""
-    return None if quorum is None else dict(zip(("sites", "threshold", "colluders"), quorum, strict=True))
+def _secure_sum(quorum: tuple[int, int, int] | None, groups: int) -> dict[str, int] | None:
+    """Who must survive a sum, and how many may collude, in the smallest group; null without secure sums."""
+    if quorum is None:
+        return None
+    found = dict(zip(("sites", "threshold", "colluders"), quorum, strict=True))
+    return found | ({"groups": groups} if groups > 1 else {})
 
 
 def _test_absent(federation: Federation, history: History) -> str:

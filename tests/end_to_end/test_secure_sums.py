@@ -183,3 +183,52 @@ def test_two_models_in_one_round_open_nothing_of_a_site(small_run, monkeypatch):
     monkeypatch.setattr(engines, "in_turn", in_turn)
     with pytest.raises(FederationError, match="a sum that could be opened in one of 3 rounds"):
         small_run(*FOUR)
+
+
+NINE = (
+    "sites=9",
+    "secagg.groups=3",
+    "aggregation.robust=median",
+    "aggregation.liars=1",
+    "rounds=2",
+    "data.cohort.patients_per_hospital=6",
+)
+
+
+def test_groups_have_a_sum_each_with_shared_noise_of_its_own(small_run, wire):
+    """A group that cannot be opened leaves too few for the median of three."""
+    wire["away"] = lambda step, number, task: ("hospital-2",) if (number, task) == (1, "train") else ()
+    run = small_run(*NINE, "privacy=distributed", "privacy.sampling_rate=0.5")
+    assert run.summary["void_rounds"] == [1]
+    assert [len(row["sites"]) for row in rows(run.path)] == [0, 9]
+    found = {"sites": 3, "threshold": 3, "colluders": 1, "groups": 3}
+    assert run.summary["privacy"]["secure_sum"] == found
+    record = json.loads((run.path / "record.json").read_text())["record"]
+    assert record["secagg"]["sums"] == [{"sites": 3, "threshold": 3}] * 3
+    assert {signed["part"]["plan"]["sum_sites"] for signed in record["sites"]} == {3}
+    assert main(["verify", str(run.path)]) == 0
+    page = (run.path / "report.html").read_text()
+    assert "in each round 3 sums of the updates of groups of sites" in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ("sites=9", "secagg.groups=3", "aggregation.robust=krum"),
+            "the median or trimmed mean over at least 5",
+        ),
+        (
+            ("sites=9", "secagg.groups=2", "aggregation.robust=median"),
+            "the median or trimmed mean over at least 3",
+        ),
+        (
+            ("sites=8", "secagg=pairwise", "secagg.groups=3", "aggregation.robust=median"),
+            "in groups for a robust rule",
+        ),
+        (("sites=9", "secagg=pairwise", "secagg.groups=3"), "in groups for a robust rule"),
+    ],
+)
+def test_groups_that_a_rule_could_not_stand_on_are_refused(config, overrides, expected):
+    with pytest.raises(ConfigError, match=expected):
+        config(*overrides)

@@ -61,9 +61,10 @@ def contributed(monkeypatch):
         share.mask(look)
         return share
 
-    def opened(self, task, found):
-        seen["opened"].append((task, found))
-        return total(self, task, found)
+    def opened(self, task, found, where=None):
+        reals = total(self, task, found, where)
+        seen["opened"].append((task, found, reals))
+        return reals
 
     monkeypatch.setattr(ReleaseSession, "contribute", contribute)
     monkeypatch.setattr(RunSums, "total", opened)
@@ -77,14 +78,17 @@ def test_what_is_opened_is_exactly_the_sum_of_what_the_survivors_put_in(small_ru
     assert [row["missing"] for row in rows(run.path)] == [[], ["hospital-1"], []]
     made, rate = iter(contributed["made"]), 0.1
     grid, number = integer_grid(1.0), 0
-    for task, found in contributed["opened"]:
+    for task, found, reals in contributed["opened"]:
         words = [next(made) for _ in found.survivors]
         assert np.array_equal(found.total, centred(np.sum(words, axis=0, dtype=np.uint64)))
         if task != "train":
             continue
         number += 1
+        # one site of five may drop out; who is there shows the key of what is not needed, unless one did
+        assert all(len(keys) == len(found.survivors) - 4 for keys in found.excess.values())
+        assert np.array_equal(reals, found.total * grid) == (len(found.survivors) == 4)
         # five sites of 10 declared patients, half of them in a step on average
-        mean = found.total * grid / (0.5 * 10 * len(found.survivors))
+        mean = reals / (0.5 * 10 * len(found.survivors))
         before = parameters(run.path, number - 1) if number > 1 else None
         if before is not None:
             moved = parameters(run.path, number) - before
@@ -119,8 +123,13 @@ def test_the_report_the_record_and_the_card_say_what_the_promise_rests_on(small_
         assert "No secure aggregation" not in page
     assert main(["verify", str(run.path)]) == 0
     record = json.loads((run.path / "record.json").read_text())["record"]
-    assert record["secagg"] == {"name": "pairwise", "sites": 5, "threshold": 4, "colluders": 1}
-    assert {signed["part"]["plan"]["honest_sites"] for signed in record["sites"]} == {3}
+    assert record["secagg"] == {
+        "name": "pairwise",
+        "colluders": 1,
+        "sums": [{"sites": 5, "threshold": 4}],
+    }
+    numbers = ("sum_sites", "sum_threshold", "sum_colluders")
+    assert {tuple(signed["part"]["plan"][n] for n in numbers) for signed in record["sites"]} == {(5, 4, 1)}
 
 
 def test_too_few_survivors_void_a_step_that_is_charged(small_run, wire):

@@ -22,8 +22,8 @@ from fedimg.privacy.noise_shares import (
     NoiseShares,
     closeness,
     closeness_at,
+    keyed_noise,
     noised_steps,
-    share_variance,
 )
 from fedimg.privacy.plan import ReleaseSession
 from fedimg.privacy.policy import SitePolicy
@@ -41,7 +41,7 @@ REQUEST = PrivacyRequest(
     rounds=50,
     noise="discrete_gaussian",
 )
-SHARES = NoiseShares(5, 1000)
+SHARES = NoiseShares(8, 6, 1, 1000)
 POLICY = SitePolicy(declared_patients=100, allow_shared_noise=True, max_delta=1e-3)
 FLAT = torch.linspace(-1, 1, 10)
 
@@ -77,13 +77,26 @@ def test_shares_add_up_to_the_discrete_gaussian_within_the_published_bound(varia
     assert 1e-5 * tau < np.abs(ratio).max() <= tau
 
 
+@given(st.lists(st.sampled_from([0.5, 0.7, 1.0, 1.6]), min_size=2, max_size=5))
+def test_parts_of_different_widths_add_up_within_the_bound_of_each_addition(variances):
+    """Theorem 9 of the same paper: 5·exp(−2π²ab/(a + b)) for each, whatever the order."""
+    reach = 40
+    found, wide, bound = mass(variances[0], reach), variances[0], 0.0
+    for variance in variances[1:]:
+        found = np.convolve(found, mass(variance, reach))[reach:-reach]
+        bound += 5 * math.exp(-2 * math.pi**2 * wide * variance / (wide + variance))
+        wide += variance
+    within = np.abs(np.arange(-reach, reach + 1)) <= 5 * math.sqrt(wide)
+    assert np.abs(np.log(found[within] / mass(wide, reach)[within])).max() <= bound + 1e-12
+
+
 @pytest.mark.parametrize("std", [6.0, 10.0, 25.0])
 def test_shares_are_as_close_to_the_rounded_gaussian_as_claimed(std):
     """Exactly, in one dimension; the bound downwards holds where the Gaussian has all but a little of its mass."""
     shares, reach = 2, round(12 * std)
     p, r = convolved(std**2 / shares, shares, reach), rounded(std, reach)
     near, within = (
-        closeness_at(std, 1, sites=shares),
+        closeness_at(std, 1, std**2 / shares, shares),
         slice(reach - round(8 * std), reach + round(8 * std) + 1),
     )
     apart = np.log(p[within] / r[within])
@@ -97,7 +110,7 @@ def test_shares_are_as_close_to_the_rounded_gaussian_as_claimed(std):
 def test_the_stated_epsilon_holds_for_the_exact_distributions(shift, steps, rate):
     """δ at the stated ε by convolving loss distributions, in both directions, and it is broken at half the ε."""
     std, shares, reach = 9.0, 3, 120
-    noise, near = convolved(std**2 / shares, shares, reach), closeness_at(std, steps, sites=shares)
+    noise, near = convolved(std**2 / shares, shares, reach), closeness_at(std, steps, std**2 / shares, shares)
     with_unit = np.zeros_like(noise)
     with_unit[shift:] = noise[:-shift]
     with_unit = (1 - rate) * noise + rate * with_unit
@@ -109,7 +122,7 @@ def test_the_stated_epsilon_holds_for_the_exact_distributions(shift, steps, rate
 
 
 def hockey_stick(upper, lower, steps, at):
-    """E[max(0, 1 − e^(ε − loss))] of `steps` independent outcomes; losses are binned downwards, so it is never too large by it."""
+    """E[max(0, 1 − e^(ε − loss))] of `steps` independent outcomes; losses are binned upwards, so it is never too small."""
     found = np.array([(0.0, 1.0)])
     kept = (upper > 1e-18) & (lower > 1e-18)
     with np.errstate(divide="ignore"):
@@ -117,7 +130,7 @@ def hockey_stick(upper, lower, steps, at):
     for _ in range(steps):
         losses = (found[:, :1] + one[:, 0]).ravel()
         weights = (found[:, 1:] * one[:, 1]).ravel()
-        bins = np.floor(losses * 1e4).astype(np.int64)
+        bins = np.ceil(losses * 1e4).astype(np.int64)
         names, places = np.unique(bins, return_inverse=True)
         found = np.stack([names / 1e4, np.bincount(places, weights)], axis=1)
     return float((found[:, 1] * np.maximum(0, 1 - np.exp(at - found[:, 0]))).sum())
@@ -127,7 +140,7 @@ def test_closeness_is_nothing_beside_the_promise_and_everything_where_the_grid_i
     near = closeness(1.0, 10_000 * 400)
     assert near.up + near.down < 2e-6
     assert closeness(1.0, 10**9).up + closeness(1.0, 10**9).down < 3e-4
-    assert closeness(2.0**-14, 1).up == math.inf
+    assert closeness(2.0**-13, 1).up == math.inf
     events = [Event(1.2, 0.1, 100)]
     shared = [replace(events[0], coordinates=5000)]
     for accountant in (epsilon, epsilon_prv):
@@ -141,10 +154,24 @@ def test_closeness_is_nothing_beside_the_promise_and_everything_where_the_grid_i
         epsilon([shared[0], Event(1.0, 1.0, 1, "discrete_gaussian")], 1e-5)
 
 
-@given(honest=st.integers(2, 200), noise=st.floats(0.2, 50), norm=st.floats(1e-3, 1e3))
-def test_h_shares_are_never_less_than_the_noise(honest, noise, norm):
-    variance, std = share_variance(noise, norm, honest), noise * norm / integer_grid(norm)
-    assert std**2 * (1 - 1e-12) <= honest * variance <= std**2 + honest
+@given(
+    threshold=st.integers(3, 34),
+    more=st.integers(0, 16),
+    colluders=st.integers(1, 30),
+    noise=st.floats(0.2, 50),
+    norm=st.floats(1e-3, 1e3),
+)
+def test_whoever_survives_the_honest_have_the_whole_noise_and_hardly_more(
+    threshold, more, colluders, noise, norm
+):
+    """For each number of drop-outs that the threshold allows."""
+    colluders = min(colluders, threshold - 2)
+    shares = NoiseShares(threshold + more, threshold, colluders, 1)
+    parts, std = shares.parts(noise, norm), noise * norm / integer_grid(norm)
+    assert len(parts) == 1 + more
+    for dropped in range(1 + more):
+        honest = shares.sites - colluders - dropped
+        assert std**2 * (1 - 1e-12) <= honest * sum(parts[: 1 + dropped]) <= std**2 * (1 + 1e-12) + honest
 
 
 def opened(shares):
@@ -161,15 +188,24 @@ def opened(shares):
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.97, 1.03])
-def test_the_noise_of_h_sites_is_the_noise_of_the_plan(factor):
+def test_the_noise_of_the_honest_sites_is_the_noise_of_the_plan_whoever_drops_out(factor):
     """And 3 % more or less is told."""
-    sigma, norm, honest, size = 1.7, 0.3, 5, 40_000
+    sigma, norm, size = 1.7, 0.3, 40_000
     zero, stream = ClippedSum(np.zeros(size), norm), InsecureSeededEntropy(5)
-    total = sum(noised_steps(zero, sigma * factor, honest, 10, stream) for _ in range(honest))
-    scaled = total * integer_grid(norm) / (sigma * norm)
-    likely = min(chi2.cdf((scaled**2).sum(), size), chi2.sf((scaled**2).sum(), size))
-    assert (likely > 1e-4) == (factor == 1.0)
-    assert kstest(scaled / factor, "norm").pvalue > 1e-3
+    parts = SHARES.parts(factor * sigma, norm)
+    for dropped in range(3):
+        total = np.zeros(size)
+        for _ in range(8 - 1 - dropped):  # the honest ones that are left
+            steps, keys = noised_steps(zero, sigma * factor, SHARES, 10, stream)
+            total += steps - sum(
+                (keyed_noise(keys[d - 1], parts[d], size) for d in range(dropped + 1, 3)), np.zeros(size)
+            )
+        scaled = total * integer_grid(norm) / (sigma * norm)
+        likely = min(chi2.cdf((scaled**2).sum(), size), chi2.sf((scaled**2).sum(), size))
+        assert (likely > 1e-4) == (factor == 1.0), dropped
+        assert kstest(scaled / factor, "norm").pvalue > 1e-3
+    # and nobody who has not seen the keys can do without more
+    assert np.var(steps * integer_grid(norm)) == pytest.approx(sum(parts) * integer_grid(norm) ** 2, rel=0.05)
 
 
 def test_a_coordinate_beyond_the_declared_patients_is_clamped_before_the_noise():
@@ -177,19 +213,22 @@ def test_a_coordinate_beyond_the_declared_patients_is_clamped_before_the_noise()
     norm, grid = 0.3, integer_grid(0.3)
     sums = [np.array([value, 0.0, -value]) * norm for value in (3.0, 50.0)]
     clean = [np.trunc(vector / grid) * grid for vector in sums]
-    few, many = (noised_steps(ClippedSum(c, norm), 1.0, 2, 3, InsecureSeededEntropy(1)) for c in clean)
+    few, many = (
+        noised_steps(ClippedSum(c, norm), 1.0, SHARES, 3, InsecureSeededEntropy(1))[0] for c in clean
+    )
     assert np.abs(few - many).max() <= 1
-    wide = noised_steps(ClippedSum(clean[1], norm), 1.0, 2, 99, InsecureSeededEntropy(1))
+    wide, _ = noised_steps(ClippedSum(clean[1], norm), 1.0, SHARES, 99, InsecureSeededEntropy(1))
     assert (wide - few)[0] * grid == pytest.approx(47 * norm, rel=1e-5)
 
 
 def test_what_is_no_sum_of_integers_and_shares_of_too_little_noise_are_refused():
     with pytest.raises(ConfigError, match="a sum of patients' integers"):
-        noised_steps(ClippedSum(np.array([1e-9]), 1.0), 1.0, 2, 1, OsEntropy())
+        noised_steps(ClippedSum(np.array([1e-9]), 1.0), 1.0, SHARES, 1, OsEntropy())
     with pytest.raises(ConfigError, match="at least 3 steps of the grid"):
-        share_variance(2.0**-20, 1.0, 2)
-    with pytest.raises(ConfigError, match="2 to 10000 shares"):
-        NoiseShares(1, 10)
+        SHARES.parts(2.0**-20, 1.0)
+    for numbers in ((51, 40, 1, 1), (8, 6, 0, 1), (8, 3, 2, 1), (5, 6, 1, 1), (8, 6, 1, 0)):
+        with pytest.raises(ConfigError, match="two honest ones of which survive"):
+            NoiseShares(*numbers)
 
 
 def test_the_common_plan_follows_from_public_numbers_and_is_accounted_for():
@@ -201,9 +240,9 @@ def test_the_common_plan_follows_from_public_numbers_and_is_accounted_for():
     alone = replace(REQUEST, mode="per_site", noise="gaussian", retry_allowance=0)
     of_one = make_plan(alone, POLICY, scratch(alone))
     assert plan.noise_multiplier == pytest.approx(of_one.noise_multiplier, rel=2e-3)
-    assert plan.release_record()["noise_shares"] == 5
+    assert plan.release_record()["noise_shares"] == {"sites": 8, "threshold": 6, "colluders": 1}
     assert {method["method"] for method in plan.release_record()["accountants"]} == {"PLD", "PRV"}
-    assert plan.digest != replace(plan, honest_sites=6).digest
+    assert plan.digest != replace(plan, sum_threshold=7).digest
     assert plan.epsilon_after(10, 0) < plan.epsilon_after(50, 1) <= plan.epsilon
 
 
@@ -271,7 +310,7 @@ def test_a_share_is_charged_before_the_data_are_read_and_has_no_other_way_out(pa
         session.gradient_step(FLAT, patients([1]), linear)
     with pytest.raises(ConfigError, match="use `release`"):
         ReleaseSession(
-            replace(plan, request=replace(REQUEST, mode="per_site")), ledger, OsEntropy()
+            replace(plan, request=replace(REQUEST, mode="per_site"), sum_sites=0), ledger, OsEntropy()
         ).histogram_share(lambda: np.zeros((0, 3)))
 
 
@@ -282,8 +321,12 @@ def test_shares_of_a_step_are_the_clipped_sums_and_discrete_gaussian_noise(patie
     ledger.reserve("run", plan)
     rows = np.eye(4) * 0.5
     share = ReleaseSession(plan, ledger, InsecureSeededEntropy(2)).histogram_share(lambda: rows)
-    variance = share_variance(plan.evaluation_noise_multiplier, 1.0, 5)
-    expected = rows.sum(axis=0) / integer_grid(1.0) + discrete_gaussian(4, variance, InsecureSeededEntropy(2))
+    own, *further = SHARES.parts(plan.evaluation_noise_multiplier, 1.0)
+    stream = InsecureSeededEntropy(2)
+    expected = rows.sum(axis=0) / integer_grid(1.0) + discrete_gaussian(4, own, stream)
+    for key, variance in zip(share.excess, further, strict=True):
+        assert key == stream.bytes(32)
+        expected += keyed_noise(key, variance, 4)
     assert np.array_equal(opened([share]), expected)
     placed = opened([share.placed(slice(2, 6), 8)])
     assert np.array_equal(placed, [0, 0, *expected, 0, 0])

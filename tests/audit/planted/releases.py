@@ -1,6 +1,7 @@
 """Known ways in which sums over clients and evaluations go wrong, each a patch of what is shipped."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import numpy as np
 from fedimg.privacy import client_level, clipping, noise_shares, plan
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.entropy import InsecureSeededEntropy
+from fedimg.secagg import messages
+from fedimg.secagg.coordinator import SumCoordinator
+from fedimg.secagg.site import SumSite
 from fedimg.values import ClippedSum, NoisedSum, PartlyNoisedSum
 
 
@@ -162,10 +166,11 @@ EVALUATION = (
 
 
 NOISED, SHARED = plan.noised_steps, plan.ReleaseSession.gradient_share
+PARTS = noise_shares.NoiseShares.parts
 
 
 def shares(change):
-    """A bug of the noise: `change(total, σ, h, n̄, entropy)` → whole steps."""
+    """A bug of the noise: `change(total, σ, shares, n̄, entropy)` → whole steps, keys."""
     return lambda: [(plan, "noised_steps", change())]
 
 
@@ -173,14 +178,24 @@ def narrower(factor):
     return lambda: lambda total, sigma, *rest: NOISED(total, factor * sigma, *rest)
 
 
-def among(more):
-    """The variance is divided among more sites than are certain to add theirs."""
-    return lambda: lambda total, sigma, honest, *rest: NOISED(total, sigma, honest + more, *rest)
+def without_colluders():
+    """As if nobody subtracted their own share: variances are divided among all survivors."""
+
+    def parts(self, sigma, norm):
+        return PARTS(
+            replace(self, sites=self.sites + self.colluders, threshold=self.threshold + self.colluders),
+            sigma,
+            norm,
+        )
+
+    return [(noise_shares.NoiseShares, "parts", parts)]
 
 
 def by_standard_deviation():
     """σ/h instead of σ/√h."""
-    return lambda total, sigma, honest, *rest: NOISED(total, sigma / honest**0.5, honest, *rest)
+    return lambda total, sigma, shares, *rest: NOISED(
+        total, sigma / (shares.threshold - 1) ** 0.5, shares, *rest
+    )
 
 
 def from_one_site():
@@ -189,19 +204,28 @@ def from_one_site():
 
     def noised(total, *rest):
         count[0] += 1
-        found = NOISED(total, *rest)
-        return (
-            found
-            if count[0] % 2
-            else np.rint(total.vector / noise_shares.integer_grid(total.sensitivity)).astype(np.int64)
-        )
+        found, keys = NOISED(total, *rest)
+        return (found, keys) if count[0] % 2 else (clean_steps(total) + taken_off(total, keys, *rest), keys)
 
     return noised
 
 
+def clean_steps(total):
+    return np.rint(total.vector / noise_shares.integer_grid(total.sensitivity)).astype(np.int64)
+
+
+def taken_off(total, keys, sigma, shares, *_rest):
+    """What is in a sum for drop-outs."""
+    parts = shares.parts(sigma, total.sensitivity)[1:]
+    zero = np.zeros(total.vector.size, dtype=np.int64)
+    return sum(
+        (noise_shares.keyed_noise(key, part, zero.size) for key, part in zip(keys, parts, strict=True)), zero
+    )
+
+
 def replayed():
-    def noised(total, sigma, honest, units, _entropy):
-        return NOISED(total, sigma, honest, units, InsecureSeededEntropy(3, "shares"))
+    def noised(total, sigma, shares, units, _entropy):
+        return NOISED(total, sigma, shares, units, InsecureSeededEntropy(3, "shares"))
 
     return noised
 
@@ -209,11 +233,11 @@ def replayed():
 def cut_off():
     """Each share is held within two standard deviations, as where the noised sum is clamped."""
 
-    def noised(total, sigma, honest, units, entropy):
-        clean = total.vector / noise_shares.integer_grid(total.sensitivity)
-        most = 2 * noise_shares.share_variance(sigma, total.sensitivity, honest) ** 0.5
-        drawn = NOISED(total, sigma, honest, units, entropy) - clean
-        return np.rint(clean + np.clip(drawn, -most, most)).astype(np.int64)
+    def noised(total, sigma, shares, units, entropy):
+        found, keys = NOISED(total, sigma, shares, units, entropy)
+        rest = clean_steps(total) + taken_off(total, keys, sigma, shares)
+        most = 2 * shares.parts(sigma, total.sensitivity)[0] ** 0.5
+        return np.rint(rest + np.clip(found - rest, -most, most)).astype(np.int64), keys
 
     return noised
 
@@ -221,9 +245,43 @@ def cut_off():
 def on_a_coarse_grid():
     """Shares on a grid of half their standard deviation."""
 
-    def noised(total, sigma, honest, units, entropy):
-        step = max(1, round(noise_shares.share_variance(sigma, total.sensitivity, honest) ** 0.5 / 2))
-        return np.rint(NOISED(total, sigma, honest, units, entropy) / step).astype(np.int64) * step
+    def noised(total, sigma, shares, units, entropy):
+        found, keys = NOISED(total, sigma, shares, units, entropy)
+        rest = clean_steps(total) + taken_off(total, keys, sigma, shares)
+        step = max(1, round(shares.parts(sigma, total.sensitivity)[0] ** 0.5 / 2))
+        return rest + np.rint((found - rest) / step).astype(np.int64) * step, keys
+
+    return noised
+
+
+def shown_at_once():
+    """A site shows the keys of all of its noise for drop-outs, however many there were."""
+    unmask = SumSite._unmask
+
+    def unmasked(self, request):
+        opened, _ = messages.split_excess(unmask(self, request))
+        return opened + messages.EXCESS.pack(
+            self._context, self._index, list(enumerate(self.state.excess, start=1))
+        )
+
+    unchecked = SumCoordinator._opened_shares
+
+    def taken(self, index, data):
+        opened, behind = messages.split_excess(data)
+        rows, _ = unchecked(self, index, opened)
+        return rows, tuple(messages.EXCESS.unpack(self._context, index, behind, 99))
+
+    return [(SumSite, "_unmask", unmasked), (SumCoordinator, "_opened_shares", taken)]
+
+
+def one_key():
+    """The noise for drop-outs of all sites comes from one key."""
+
+    def noised(total, sigma, shares, units, entropy):
+        found, keys = NOISED(total, sigma, shares, units, entropy)
+        same = tuple(bytes(32) for _ in keys)
+        moved = taken_off(total, same, sigma, shares) - taken_off(total, keys, sigma, shares)
+        return found + moved, same
 
     return noised
 
@@ -235,7 +293,7 @@ def in_the_sum_twice():
     def gradient_share(self, *rest):
         share = SHARED(self, *rest)
         count.append(1)
-        return PartlyNoisedSum(share._steps * (1 + (len(count) == 1)), share.release_id)
+        return PartlyNoisedSum(share._steps * (1 + (len(count) == 1)), share.excess, share.release_id)
 
     return [(plan.ReleaseSession, "gradient_share", gradient_share)]
 
@@ -255,10 +313,10 @@ def skipped_first():
     """The release is made first, and what fails in it is charged nothing."""
 
     def contribute(self, kind, clipped, sigma):
-        found = plan.noised_steps(
-            clipped(), sigma, self.plan.honest_sites, self.plan.declared_patients, self._entropy
+        steps, keys = plan.noised_steps(
+            clipped(), sigma, self.plan.shares, self.plan.declared_patients, self._entropy
         )
-        return PartlyNoisedSum(found, self._charged(kind))
+        return PartlyNoisedSum(steps, keys, self._charged(kind))
 
     return [(plan.ReleaseSession, "contribute", contribute)]
 
@@ -279,7 +337,9 @@ def every_second_uncharged():
 
 SHARES = (
     Bug("σ × 0.9 of the shares", "noise.scale", shares(narrower(0.9))),
-    Bug("h too large by one", "noise.scale", shares(among(1))),
+    Bug("h too large: colluders are counted on", "noise.scale", without_colluders),
+    Bug("noise for drop-outs shown at once", "noise.rounds", shown_at_once),
+    Bug("one key for the noise of drop-outs", "reuse.rounds", shares(one_key)),
     Bug("σ/h instead of σ/√h", "noise.scale", shares(by_standard_deviation)),
     Bug("some sites add no share", "noise.scale", shares(from_one_site)),
     Bug("shares reseeded each round", "reuse.rounds", shares(replayed)),
