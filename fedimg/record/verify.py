@@ -176,24 +176,22 @@ def _federation(found: Findings, record: Mapping[str, Any], plans: list[PrivacyP
 
 def _sums(found: Findings, record: Mapping[str, Any], plans: list[PrivacyPlan]) -> None:
     """The secure sums' numbers bear the promise; shared noise rests on them, and is the same at every site."""
-    sums, mode = record["secagg"], record["claim"]["mode"]
+    sums, shared = record["secagg"], record["claim"]["mode"] == DISTRIBUTED
+    expected, colluders = {(0, 0, 0)}, 0
     if sums is None:
-        found.check(
-            "secure sums", mode != DISTRIBUTED, "none", "none, though the noise is said to be shared in them"
-        )
-        return
-    colluders, groups = sums["colluders"], {(one["sites"], one["threshold"]) for one in sums["sums"]}
-    sound = bool(groups) and len(record["sites"]) <= sum(one["sites"] for one in sums["sums"])
-    for sites, threshold in groups:
-        sound = sound and sites >= LEAST_SITES and usual_threshold(sites) <= threshold <= sites
-        sound = sound and 1 <= colluders <= 2 * threshold - sites - 1
-        sound = sound and threshold - colluders >= LEAST_HONEST
-    told = "; ".join(f"{threshold} of {sites} sites must survive" for sites, threshold in sorted(groups))
-    told += f", {colluders} may collude"
-    found.check("secure sums", sound, told, f"{told}: that opens more than sums")
-    shared = mode == DISTRIBUTED
+        found.check("secure sums", not shared, "none", "none, though the noise is said to be shared in them")
+    else:
+        colluders, groups = sums["colluders"], {(one["sites"], one["threshold"]) for one in sums["sums"]}
+        sound = bool(groups) and len(record["sites"]) <= sum(one["sites"] for one in sums["sums"])
+        for sites, threshold in groups:
+            sound = sound and LEAST_SITES <= sites and usual_threshold(sites) <= threshold <= sites
+            sound = sound and 1 <= colluders <= 2 * threshold - sites - 1
+            sound = sound and threshold - colluders >= LEAST_HONEST
+        told = "; ".join(f"{threshold} of {sites} sites must survive" for sites, threshold in sorted(groups))
+        told += f", {colluders} may collude"
+        found.check("secure sums", sound, told, f"{told}: that opens more than sums")
+        expected = {(*group, colluders) for group in groups} if shared else expected
     stated = {(plan.sum_sites, plan.sum_threshold, plan.sum_colluders) for plan in plans}
-    expected = {(*group, colluders) for group in groups} if shared else {(0, 0, 0)}
     alike = {(plan.noise_multiplier, plan.sampling_rate, plan.evaluation_noise_multiplier) for plan in plans}
     good = stated <= expected and (not shared or len(alike) == 1)
     told = "in shares that fit the sums" if shared else "each site's own"

@@ -88,6 +88,11 @@ def test_every_field_is_under_a_signature(finished):
             assert f"{site}: signature" in names or "site" in path, path
 
 
+def sums(*groups, colluders=1):
+    each = [{"sites": sites, "threshold": threshold} for sites, threshold in groups]
+    return {"name": "pairwise", "colluders": colluders, "sums": each}
+
+
 def changes():
     """(what is changed in the record, the check that must name it): all signatures made anew."""
 
@@ -132,6 +137,20 @@ def changes():
         "one site a patient": (
             lambda r: r["claim"].update(max_sites_per_patient=1),
             "federation: sites per patient",
+        ),
+        "shared noise without sums": (lambda r: r["claim"].update(mode="distributed"), "secure sums"),
+        "a threshold that opens two sums": (
+            lambda r: r.update(secagg=sums((4, 2))),
+            "secure sums",
+        ),
+        "as many colluders as survivors": (
+            lambda r: r.update(secagg=sums((4, 3), colluders=3)),
+            "secure sums",
+        ),
+        "no sums": (lambda r: r.update(secagg=sums()), "secure sums"),
+        "shares of a noise of the site's own": (
+            lambda r: part(r)["plan"].update(sum_sites=4, sum_threshold=3, sum_colluders=1),
+            "noise",
         ),
         "mode": (lambda r: r["claim"].update(mode="distributed"), "federation: claim"),
         "unit": (lambda r: r["claim"].update(unit="image"), "federation: claim"),
