@@ -184,7 +184,7 @@ def _sums(found: Findings, record: Mapping[str, Any], plans: list[PrivacyPlan]) 
         colluders, groups = sums["colluders"], {(one["sites"], one["threshold"]) for one in sums["sums"]}
         sound = bool(groups) and len(record["sites"]) <= sum(one["sites"] for one in sums["sums"])
         for sites, threshold in groups:
-            sound = sound and LEAST_SITES <= sites and usual_threshold(sites) <= threshold <= sites
+            sound = sound and sites >= LEAST_SITES and usual_threshold(sites) <= threshold <= sites
             sound = sound and 1 <= colluders <= 2 * threshold - sites - 1
             sound = sound and threshold - colluders >= LEAST_HONEST
         told = "; ".join(f"{threshold} of {sites} sites must survive" for sites, threshold in sorted(groups))
