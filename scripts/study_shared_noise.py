@@ -66,14 +66,20 @@ def absent(arm: str, seed: int) -> Callable[[int], Sequence[str]]:
 
 
 def runs_of(
-    arm: str, epsilon: float, path: Path, data: Splits, seeds: Sequence[int], model: str
+    arm: str,
+    epsilon: float,
+    path: Path,
+    data: Splits,
+    seeds: Sequence[int],
+    model: str,
+    also: Sequence[str] = (),
 ) -> list[Result]:
     sites = 1 if arm == "pooled" else SITES
     # the recipe of the pooled run: shared noise is 1.07 to 1.1 times as wide
     recipe = epsilon if arm != "per_site" else epsilon / SITES**0.5
     found = []
     for seed in seeds:
-        config = configured(path, epsilon, sites, seed, overrides(arm, model), recipe)
+        config = configured(path, epsilon, sites, seed, [*overrides(arm, model), *also], recipe)
         found.append(one_run(config, data, absent(arm, seed)))
     return found
 

@@ -36,6 +36,7 @@ __all__ = [
     "epsilon",
     "epsilon_prv",
     "least_fitting",
+    "of_shares",
     "pld_accountant",
 ]
 
@@ -74,7 +75,7 @@ def _epsilon_by(gaussian: Composed, discrete: Composed, events: Sequence[Event],
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
         return math.inf
     one_law = all(event.law == "gaussian" for event in together)
-    if (near := _of_shares(together)) is None:
+    if (near := of_shares(together)) is None:
         return (gaussian if one_law else discrete)(together, delta)
     if not one_law:
         raise ConfigError("shared noise beside Gaussian noise only", "another law", "account for them apart")
@@ -84,7 +85,7 @@ def _epsilon_by(gaussian: Composed, discrete: Composed, events: Sequence[Event],
     return near.epsilon(gaussian(alone, near.inner(delta)))
 
 
-def _of_shares(events: tuple[Event, ...]) -> Closeness | None:
+def of_shares(events: tuple[Event, ...]) -> Closeness | None:
     """Of all releases whose noise came in shares; None without any."""
     shared = [event for event in events if event.coordinates]
     if not shared:

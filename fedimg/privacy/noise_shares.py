@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from fedimg.errors import ConfigError
 from fedimg.privacy.discrete_gaussian import Integers, discrete_gaussian
@@ -104,6 +105,13 @@ class Closeness:
         """ε of the shares' mechanism where the Gaussian's is `of_gaussian` at `inner` δ; infinite beyond 100."""
         total = of_gaussian + self.up + self.down
         return total if total <= _MOST_EPSILON else math.inf
+
+    def profile(
+        self, epsilons: npt.NDArray[np.float64], deltas: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Points (ε, δ) that hold for the shares' mechanism, from those of the Gaussian."""
+        tail = np.exp(epsilons + self.down - _TAIL)
+        return epsilons + self.up + self.down, math.exp(self.up) * (deltas + tail)
 
     def inner(self, delta: float) -> float:
         """The δ' at which the Gaussian's ε is taken, so that `delta` holds for the shares."""

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from fedimg.privacy.accounting import pld_accountant
+from fedimg.privacy.accounting import of_shares, pld_accountant
 from fedimg.privacy.events import LEAST_NOISE_MULTIPLIER, Event, check_delta, merged
 from fedimg.privacy.renyi import ORDERS, delta_rdp, rdp, rdp_conversion
 
@@ -96,7 +96,8 @@ def exposure_of_epsilon(epsilon: float, delta: float) -> Exposure:
 def trade_off(events: Sequence[Event]) -> TradeOff | None:
     """The curve of all events together, add-or-remove-one; None where some noise is too little to have one.
 
-    By privacy loss distributions; where noise is discrete Gaussian, from its Rényi divergences, which is wider.
+    By privacy loss distributions, with what shares of noise cost beyond them; where noise is discrete Gaussian, from its
+    Rényi divergences, which is wider.
     """
     together = merged(events)
     if any(event.noise_multiplier < LEAST_NOISE_MULTIPLIER for event in together):
@@ -114,7 +115,8 @@ def _trade_off(events: tuple[Event, ...]) -> TradeOff:
     most = accountant.get_epsilon(_LEAST_DELTA)
     epsilons = np.linspace(0.0, most if math.isfinite(most) else 50.0, _POINTS)
     deltas = np.array([accountant.get_delta(epsilon) for epsilon in epsilons])
-    return TradeOff(epsilons, deltas)
+    near = of_shares(events)
+    return TradeOff(epsilons, deltas) if near is None else TradeOff(*near.profile(epsilons, deltas))
 
 
 def _epsilon_at_least_delta(costs: Sequence[float]) -> float:

@@ -24,7 +24,14 @@ LEAST = {8.0: 0.93, 1.0: 0.88, 0.5: 0.8}
 @pytest.fixture(scope="module")
 def scripts():
     sys.path.insert(0, str(ROOT / "scripts"))
-    names = ("generated_studies", "photographs", "private_runs", "tune_private", "study_pneumonia")
+    names = (
+        "generated_studies",
+        "photographs",
+        "private_runs",
+        "tune_private",
+        "study_pneumonia",
+        "study_shared_noise",
+    )
     yield {name: import_module(name) for name in names}
     sys.path.remove(str(ROOT / "scripts"))
 
@@ -71,6 +78,30 @@ def test_a_study_trains_what_simulate_trains(scripts, generated, sites, tmp_path
         ]
     )
     assert run.auroc == pytest.approx(simulated.summary["test"]["auroc"], abs=1e-12)
+
+
+def test_arms_of_the_study_of_shared_noise_differ_by_their_noise_alone(scripts, generated):
+    """Eight sites in the test mode: without noise to speak of, pooled data and secure sums learn the same model."""
+    study = scripts["study_shared_noise"]
+    also = ["rounds=6", "model.centring_rounds=2", "insecure_test_mode=true", "privacy.sampling_rate=1.0"]
+    also += ["audit.battery=false"]
+    data = scripts["study_pneumonia"].load(generated, study.configured(generated, 8.0, 1, 0, also))
+    found = {
+        arm: study.runs_of(arm, 80.0, generated, data, [0], "scattering", also)[0].auroc
+        for arm in ("pooled", "shared", "missing-2")
+    }
+    assert found["shared"] == pytest.approx(found["pooled"], abs=0.01)
+    assert abs(found["missing-2"] - found["pooled"]) < 0.05
+    rows = [
+        study.row(arm, 80.0, study.runs_of(arm, 80.0, generated, data, [0], "scattering", also), [])
+        for arm in ("pooled",)
+    ]
+    assert "AUROC" in study.told(rows[0])
+    assert (
+        study.absent("missing-2", 0)(3) == study.absent("missing-2", 0)(3) != study.absent("missing-2", 0)(4)
+    )
+    assert len(study.absent("missing-1", 5)(9)) == 1
+    assert study.absent("shared", 5)(9) == []
 
 
 def test_a_search_keeps_the_best_and_tries_nothing_twice(scripts, monkeypatch):

@@ -17,9 +17,11 @@ from fedimg.privacy.discrete_gaussian import (
     discrete_gaussian,
     discrete_laplace,
     exp_bounds,
+    geometric,
+    rank,
     uniform_below,
 )
-from fedimg.privacy.entropy import InsecureSeededEntropy, OsEntropy
+from fedimg.privacy.entropy import InsecureSeededEntropy, KeyedEntropy, OsEntropy
 
 # Seeds are fixed, so a test fails or passes for good; with fresh seeds it would fail once in a million runs.
 FALSE_ALARM = 1e-6
@@ -154,3 +156,42 @@ def test_no_draws_are_no_draws_and_no_variance_is_no_noise():
     for variance in (0, -1, 1 << 90):
         with pytest.raises(ConfigError, match="a variance parameter between 1 and"):
             discrete_gaussian(1, variance, OsEntropy())
+
+
+def test_geometric_draws_have_the_exact_masses():
+    draws = geometric(60_000, InsecureSeededEntropy(8))
+    masses = {k: (1 - math.exp(-1)) * math.exp(-k) for k in range(8)}
+    assert chi_square(draws, masses) > FALSE_ALARM
+    assert chi_square(draws, {k: (1 - 0.35) * 0.35**k for k in range(8)}) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("power", [1, 2, 7, 30, 44, 50])
+@pytest.mark.parametrize("below", [True, False])
+def test_a_uniform_number_that_begins_like_a_power_of_e_is_placed_by_more_of_its_bits(power, below):
+    """Beyond 44 the first 64 bits are all zero."""
+    low, high = exp_bounds(Fraction(power), 400)
+    word = int(low * (1 << 192)) + (-1 if below else 1)
+    assert high - low < Fraction(1, 1 << 400)
+    parts = [word >> 128, word >> 64 & (1 << 64) - 1, word & (1 << 64) - 1]
+    entropy = Words(*parts)
+    assert geometric(1, entropy).tolist() == [power if below else power - 1]
+    assert entropy.drawn in (16, 24)
+    assert rank(parts[0], Words(*parts[1:])) == (power if below else power - 1)
+
+
+def test_all_other_numbers_are_placed_by_their_first_bits():
+    words = [1 << 63, (1 << 64) - 1, 2**64 // 3, 5, 10**6, 10**12]
+    found = geometric(len(words), Words(*words))
+    expected = [math.floor(64 * math.log(2) - math.log(word + 0.5)) for word in words]
+    assert found.tolist() == expected
+
+
+def test_noise_from_a_key_is_the_same_wherever_it_is_made_and_another_from_another_key():
+    first, again, other = (discrete_gaussian(3000, 1 << 40, KeyedEntropy(bytes([k]) * 32)) for k in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert abs(float(np.corrcoef(first, other)[0, 1])) < 0.1
+    assert stats.kstest(first / 2.0**20, "norm").pvalue > FALSE_ALARM
+    whole, pieces = KeyedEntropy(b"k" * 32), KeyedEntropy(b"k" * 32)
+    assert whole.bytes(1000) == pieces.bytes(10) + pieces.bytes(7) + pieces.bytes(983)
+    # published in RFC 8439 for a key of zeros, a counter of 0 and a nonce of zeros
+    assert KeyedEntropy(bytes(32)).bytes(16).hex() == "76b8e0ada0f13d90405d6ae55386bd28"

@@ -28,6 +28,7 @@ from fedimg.privacy.noise_shares import (
 from fedimg.privacy.plan import ReleaseSession
 from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.request import PrivacyRequest
+from fedimg.privacy.tradeoff import trade_off
 from fedimg.secagg.encoding import centred
 from fedimg.values import ClippedSum, MaskedUpdate
 
@@ -134,6 +135,14 @@ def hockey_stick(upper, lower, steps, at):
         names, places = np.unique(bins, return_inverse=True)
         found = np.stack([names / 1e4, np.bincount(places, weights)], axis=1)
     return float((found[:, 1] * np.maximum(0, 1 - np.exp(at - found[:, 0]))).sum())
+
+
+def test_what_a_patient_is_exposed_to_is_a_little_more_than_with_gaussian_noise():
+    events = [Event(3.0, 0.2, 100)]
+    plain, shared = (trade_off(each) for each in (events, [replace(events[0], coordinates=10**6)]))
+    for rate in (1e-3, 1e-2, 0.3):
+        assert plain.power(rate) < shared.power(rate) < plain.power(rate) + 1e-4
+    assert plain.advantage < shared.advantage < plain.advantage + 1e-4
 
 
 def test_closeness_is_nothing_beside_the_promise_and_everything_where_the_grid_is_coarse():
