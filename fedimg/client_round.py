@@ -131,8 +131,9 @@ def join(
     # where there are data it was done before, for this run or one that it is compared with
     if data is None and not rehearsed:
         site_terms.rehearse(terms, network, loss, device)
-    shares = sums.shares if sums is not None else None
-    plan, ledger = site_terms.reserve(home, terms, policy, shares, known_head)
+    plan, ledger = site_terms.reserve(home, terms, policy, sums.shares if sums else None, known_head)
+    if sums is not None:
+        sums.check_plan(plan)
     if data is None:
         data = load(home, terms, network)
         note_held_back(home.root, "loading", data.held_back)
@@ -168,10 +169,7 @@ def train_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
-    """Station 8 at the site: one declared release of score histograms, flattened (classes, bins).
-
-    With `client_level` the site is one unit, and sends the mean over its patients.
-    """
+    """Station 8 at the site: one declared release of score histograms, (classes · bins,); of a client their mean."""
     number, data = instructions.round, site.data.validation
     if site.plan is None or site.ledger is None:
         rows = _histograms(site, instructions, remaining(data, site.roll, EVALUATE))
@@ -274,8 +272,8 @@ def _unnoised(
 
 def _part(site: Site, instructions: RoundInstructions) -> training.Part:
     start, terms = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device), site.terms
-    norm = terms.privacy.l2_clip_norm
-    return training.part_of_round(site.network, instructions.round, start, terms.training, norm)
+    number, norm = instructions.round, terms.privacy.l2_clip_norm
+    return training.part_of_round(site.network, number, start, terms.training, norm)
 
 
 def _loss_of(site: Site, part: training.Part) -> PatientLoss:

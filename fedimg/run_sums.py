@@ -16,7 +16,7 @@ from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.privacy.calibration import EVALUATE, PrivacyPlan, common_plan
 from fedimg.privacy.integers import integer_grid
-from fedimg.privacy.noise_shares import NoiseShares, keyed_noise, most_steps
+from fedimg.privacy.noise_shares import SAMPLER, NoiseShares, keyed_noise, most_steps
 from fedimg.privacy.policy import SitePolicy
 from fedimg.privacy.request import DISTRIBUTED
 from fedimg.secagg.encoding import Encoded, Encoding, OpenedSum
@@ -99,6 +99,20 @@ class RunSums:
                 "allow it, which trusts the coordinator to follow the protocol, or take part with fewer sites",
             )
 
+    def check_plan(self, plan: PrivacyPlan | None) -> None:
+        """Refuse a site's plan whose noise is not the one that these sums count on.
+
+        A run that is resumed keeps its plan; the roster, or an accountant, may have changed since. Raises PolicyRefused.
+        """
+        expected = None if self.common is None else _noise_of(self.common)
+        found = None if plan is None or plan.shares is None else _noise_of(plan)
+        if found != expected:
+            raise PolicyRefused(
+                "the noise, the sites and the threshold that this run's plan was made for",
+                "others",
+                "start a new run: what was set aside for this one is divided otherwise",
+            )
+
     def plan(self, task: str) -> SumPlan:
         """Of sums of updates ("train"), or of histograms ("evaluate"). Raises ConfigError."""
         if task not in self._plans:
@@ -120,7 +134,7 @@ class RunSums:
         """σ to six digits, and the parts of a share: sites that would add other noise do not add up."""
         if self.common is None:
             return "of each site's own"
-        return f"{_mechanism(self.common, task)[0]:.6g} {self._parts(task)}"
+        return f"{SAMPLER} {_mechanism(self.common, task)[0]:.6g} {self._parts(task)}"
 
     def _parts(self, task: str) -> tuple[int, ...]:
         """Variances, in squared steps, of what a site adds; () where the noise is its own."""
@@ -221,3 +235,7 @@ def _mechanism(plan: PrivacyPlan, task: str) -> tuple[float, float]:
     if task == EVALUATE:
         return plan.evaluation_noise_multiplier, 1.0
     return plan.noise_multiplier, plan.l2_clip_norm
+
+
+def _noise_of(plan: PrivacyPlan) -> tuple[object, ...]:
+    return plan.shares, plan.sampling_rate, plan.noise_multiplier, plan.evaluation_noise_multiplier

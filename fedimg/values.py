@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ if TYPE_CHECKING:  # a process that de-identifies needs no torch, and importing 
 FloatArray = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[Any]
-"""(P,) unsigned words modulo 2ᵏ, "<u4" or "<u8"."""
+Words = npt.NDArray[Any]  # (P,) unsigned, modulo 2ᵏ: "<u4" or "<u8"
 Split = Literal["train", "public"]
 
 
@@ -224,17 +223,17 @@ class Maskable(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PartlyNoisedSum:
-    """A `ClippedSum` with a *share* of its noise, charged to the ledger: private only in a sum with enough others.
-    (P,) whole steps of the patients' grid; it can be masked, and nothing else. `excess`: keys of noise that is in it
-    for drop-outs only, each shown once it is certain that fewer dropped out.
-    """
+    """(P,) whole steps of a clipped sum, charged, with a *share* of its noise: it can be masked, and nothing else."""
 
     _steps: Integers
-    excess: tuple[bytes, ...]
+    excess: tuple[bytes, ...]  # keys of noise that is in it for drop-outs, which may not happen
     release_id: str
 
     def mask(self, masking: Masking) -> MaskedUpdate:
         return masking(self._steps.astype("<i8").view("<u8"))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a part of a noised sum is never stored or sent")
 
     def placed(self, where: slice, size: int) -> PartlyNoisedSum:
         whole = np.zeros(size, dtype=np.int64)

@@ -302,3 +302,39 @@ def test_a_sum_goes_on_in_other_processes(tmp_path):
     found = secure_sum(sites.sums.plan("train"), request, tuple(KEYS), exchange, lambda *_which: None)
     assert found.opened.survivors == tuple(KEYS)
     assert np.allclose(sites.sums.mean(found.opened), 1.0)
+
+
+SHARED = replace(
+    TERMS,
+    privacy=PrivacyRequest(
+        mode="distributed",
+        rounds=2,
+        sampling_rate=0.5,
+        expected_batch_size=None,
+        noise="discrete_gaussian",
+    ),
+)
+
+
+def test_a_plan_that_was_made_for_other_sums_is_refused():
+    """A run is resumed under its plan; with fewer sites in the roster its shares would be too little noise."""
+    sums = RunSums(SHARED, ROSTER, SIZE)
+    sums.check_plan(sums.common)
+    many = {f"site-{i}": SigningKey(bytes([i + 1]) * 32).public_bytes for i in range(7)}
+    wider = RunSums(SHARED, Roster(many, dict.fromkeys(many, 10.0)), SIZE)
+    louder = replace(sums.common, noise_multiplier=1.01 * sums.common.noise_multiplier)
+    for plan in (wider.common, louder, None, replace(sums.common, sum_sites=0)):
+        with pytest.raises(PolicyRefused, match="that this run's plan was made for"):
+            sums.check_plan(plan)
+    RunSums(TERMS, ROSTER, SIZE).check_plan(None)
+
+
+def test_a_declared_size_that_is_not_the_rosters_is_refused(home):
+    allowing = replace(POLICY, declared_patients=10, allow_shared_noise=True)
+    assert agreed(home, "site-0", SHARED, allowing, SIZE).shares.threshold == 3
+    with pytest.raises(PolicyRefused, match="this site's declared size in its roster, 11"):
+        agreed(home, "site-0", SHARED, replace(allowing, declared_patients=11), SIZE)
+    with pytest.raises(PolicyRefused, match="min_colluders"):
+        agreed(home, "site-0", SHARED, replace(allowing, min_colluders=2), SIZE)
+    with pytest.raises(PolicyRefused, match="secure sums with privacy=distributed"):
+        agreed(home, "site-0", replace(SHARED, secagg=SecaggConfig("none")), allowing, SIZE)

@@ -47,6 +47,8 @@ LEAST_STEPS = 3
 """A share's standard deviation is at least so many steps of the grid."""
 MOST_SITES = 50
 KEY_BYTES = 32
+SAMPLER = "sampler 1"
+"""Another name whenever the same key gives other noise: sites and coordinator must draw alike."""
 # A site's own share and what it is wider by for each drop-out: fewer than a third of all drop out.
 _MOST_PARTS = MOST_SITES * (MOST_SITES // 3 + 1)
 _TAIL = 200.0  # x: an event of probability 10⁻⁸⁷

@@ -98,6 +98,13 @@ class PrivacyRequest:
         """All sites must draw alike, and a step is one sum."""
         if self.noise != "discrete_gaussian":
             _refuse("noise", "discrete_gaussian with privacy=distributed, whose shares add up", self.noise)
+        if self.max_sites_per_patient != 1:
+            # in one sum a patient's parts add up to m·C against one noise: more than m releases of one part each
+            raise ConfigError(
+                "patients at one site each with privacy=distributed, whose sums would hold another's parts together",
+                f"{self.max_sites_per_patient} sites",
+                "set data.max_sites_per_patient=1 if that is so, or privacy=per_site",
+            )
         if self.sampling_rate is None:
             _refuse("sampling_rate", "a number with privacy=distributed, the same at every site", None)
         if self.local_steps != 1:

@@ -199,7 +199,8 @@ class SumCoordinator:
         rows = OPENED.unpack(self._context, index, opened, self._plan.sites)
         excess = EXCESS.unpack(self._context, index, behind, self._plan.sites) if behind else []
         dropped = self._plan.sites - len(self._inputs)
-        if any(not dropped < number <= self._plan.sites for number, _ in excess):
+        most = self._plan.sites - self._plan.threshold
+        if any(not dropped < number <= most for number, _ in excess):
             raise _wrong("keys of noise that is not needed")
         circle = {*self._plan.neighbours_of(index), index} & set(self._sharing)
         for of, role, _ in rows:

@@ -41,7 +41,7 @@ from fedimg.secagg.plan import SumPlan
 from fedimg.values import Maskable, MaskedUpdate, Words
 
 
-@dataclass
+@dataclass(repr=False)
 class SumState:
     """What a site knows within one sum, secrets included; None and empty once they are forgotten."""
 

@@ -1,6 +1,8 @@
 """Noise in shares: its law, what it costs beyond the Gaussian's, and that a share alone goes nowhere."""
 
+import hashlib
 import math
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from fedimg.privacy.discrete_gaussian import discrete_gaussian
 from fedimg.privacy.entropy import InsecureSeededEntropy, OsEntropy
 from fedimg.privacy.integers import integer_grid
 from fedimg.privacy.noise_shares import (
+    SAMPLER,
     NoiseShares,
     closeness,
     closeness_at,
@@ -291,6 +294,7 @@ def test_policies_decide_on_shared_noise():
         ({"noise": "gaussian"}, "discrete_gaussian with privacy=distributed"),
         ({"sampling_rate": None, "expected_batch_size": 64.0}, "the same at every site"),
         ({"local_steps": 2}, "set training.local_steps=1"),
+        ({"max_sites_per_patient": 2}, "patients at one site each"),
     ],
 )
 def test_a_request_that_sites_could_not_draw_alike_is_refused(changed, expected):
@@ -314,6 +318,8 @@ def test_a_share_is_charged_before_the_data_are_read_and_has_no_other_way_out(pa
     assert session.releases[-1] == share.release_id
     assert not hasattr(share, "to_bytes")
     assert not hasattr(share, "vector")
+    with pytest.raises(TypeError, match="never stored or sent"):
+        pickle.dumps(share)
     assert not any(character.isdigit() for character in repr(share).split("object at")[0])
     with pytest.raises(ConfigError, match="a release that is a secure sum"):
         session.gradient_step(FLAT, patients([1]), linear)
@@ -339,3 +345,10 @@ def test_shares_of_a_step_are_the_clipped_sums_and_discrete_gaussian_noise(patie
     assert np.array_equal(opened([share]), expected)
     placed = opened([share.placed(slice(2, 6), 8)])
     assert np.array_equal(placed, [0, 0, *expected, 0, 0])
+
+
+def test_the_noise_of_a_key_is_the_one_that_sites_and_coordinators_agree_on():
+    """By the sampler's name: whoever changes these numbers changes `SAMPLER` too."""
+    drawn = keyed_noise(bytes(range(32)), 10**9, 1000).astype("<i8")
+    digest = hashlib.sha256(drawn.tobytes()).hexdigest()
+    assert (SAMPLER, digest[:16]) == ("sampler 1", "45c0eb29c032d168")

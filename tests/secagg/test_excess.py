@@ -78,7 +78,7 @@ def test_a_site_that_refuses_forgets_its_keys(seven):
     assert site.state.excess == []
 
 
-@pytest.mark.parametrize("number", [0, 1, 9])
+@pytest.mark.parametrize("number", [0, 1, 3, 7, 9])
 def test_keys_of_noise_that_is_needed_or_unknown_are_discarded_with_their_answer(seven, number):
     bad, gone = seven.plan.names[6], seven.plan.names[0]
 
