@@ -83,7 +83,7 @@ def test_only_released_values_have_bytes() -> None:
     assert not hasattr(ClippedSum, "to_bytes") and not hasattr(NoisedSum, "to_bytes")
     # of a sum with a share of its noise nothing can be had but masked words, and its place among others
     ways = {name for name in vars(PartlyNoisedSum) if not name.startswith("_")}
-    assert ways == {"mask", "placed", "release_id"}
+    assert ways == {"mask", "placed", "excess", "release_id"}
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.data())
