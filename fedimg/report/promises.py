@@ -132,7 +132,8 @@ def _not_promised(privacy: PrivacySummary) -> tuple[str, ...]:
     )
     trusted = {
         "per_site": "The patient's own site sees the patient's data, as it did before.",
-        "distributed": "More colluding sites than declared, or survivors fewer than the threshold, void the promise.",
+        "distributed": "More colluding sites than declared void the promise: each can take its own share of the noise "
+        "off. With fewer survivors than the threshold a step is void: nothing is opened, and it is charged.",
         "client_level": "Nothing is promised against the server: it sees every update before the noise. A patient "
         "is protected only as part of one client; exchanging a client's data for others counts as removing one "
         "client and adding another.",
