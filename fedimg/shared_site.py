@@ -10,16 +10,16 @@ by oversight. A note that is lost loses that warning, not the ledger.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from fedimg.crypto.keys import write_secret
+from fedimg.durable import locked
 from fedimg.errors import DataError
 
 FIELD = "site"  # of home.json
@@ -99,20 +99,18 @@ def first_homes(state: Path) -> tuple[FirstHome, ...]:
 def alone(state: Path) -> Iterator[None]:
     """Nobody else makes a site meanwhile. Raises DataError where nothing may be noted."""
     folder = state / "sites"
+    lock = ExitStack()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        lock.enter_context(locked(folder))
     except OSError as error:
         raise DataError(
             "a folder in which this machine notes its sites",
             error.strerror or "an error",
             "set FEDIMG_STATE_DIR to one that can be written",
         ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with lock:
         yield
-    finally:
-        os.close(handle)
 
 
 def check_only(state: Path, root: Path) -> None:

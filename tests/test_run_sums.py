@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.errors import MessageError, PolicyRefused
+from fedimg.errors import DataError, MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig
@@ -224,6 +224,19 @@ def test_a_label_is_summed_once_even_by_a_site_that_was_restarted(tmp_path):
         sites.sum(1)
     assert len(sites.made) == 4
     assert sites.sum(2).opened.survivors == tuple(KEYS)
+
+
+def test_what_a_site_remembers_of_sums_does_not_grow_and_without_it_none_is_made(tmp_path):
+    sites = Sites(tmp_path)
+    for number in (1, 2, 5):
+        sites.sum(number)
+    (remembered,) = (tmp_path / "site-0").iterdir()
+    assert remembered.read_text() == "5\n"
+    assert remembered.stat().st_mode & 0o777 == 0o600
+    for folder in tmp_path.iterdir():
+        (folder / remembered.name).write_text("five\n")
+    with pytest.raises(DataError, match="could be summed twice"):
+        sites.sum(6)
 
 
 @pytest.mark.parametrize(("step", "survives"), [(1, False), (2, False), (3, True), (4, True)])

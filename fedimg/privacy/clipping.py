@@ -27,8 +27,8 @@ from fedimg.values import ClippedSum, Vector
 _ROUNDINGS, _LEAST_MARGIN = 64, 2.0**-34
 # Below, squares of float32 gradients of norm C are no longer normal numbers.
 _LEAST_NORM = 1e-12
-# Values that are turned to integers at once.
-_BLOCK = 1 << 20
+# Values that are turned to integers at once: arrays that stay in the cache and need no fresh pages.
+_BLOCK = 1 << 17
 
 
 def clipped_sum(
@@ -179,7 +179,7 @@ def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -
     """Add each row of (B, P), scaled down to C, to `total` (P,) in place; rows without a finite norm are left out."""
     if total.dtype == torch.int64:
         for block in rows.split(max(1, _BLOCK // max(1, rows.shape[1]))):
-            total.add_(_whole_steps(block.double(), l2_clip_norm).sum(dim=0))
+            total.add_(_whole_steps(block.double(), l2_clip_norm).sum(dim=0).to(torch.int64))
         return
     # row by row: a float64 copy of all rows would be the step's largest array, and cost more than the sum
     norms = torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows]).tolist()
@@ -189,11 +189,16 @@ def _add_clipped(total: torch.Tensor, rows: torch.Tensor, l2_clip_norm: float) -
 
 
 def _whole_steps(rows: torch.Tensor, l2_clip_norm: float) -> torch.Tensor:
-    """(B, P) float64 → (B, P) int64, each row clipped and in whole steps; zeros for one without a finite norm."""
+    """(B, P) float64 → the same in whole steps, each row clipped; zeros for one without a finite norm.
+
+    Sums of a block are exact: a number is at most 2²¹.
+    """
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    factors = (l2_clip_norm / norms).clamp(max=1.0)  # infinite, hence 1, for a row of zeros
+    clipped = rows * (l2_clip_norm / norms).clamp(max=1.0)  # by infinity, hence 1, for a row of zeros
     known = torch.isfinite(norms)
-    return as_integers(torch.where(known, rows * factors, 0.0), l2_clip_norm)
+    if not bool(known.all()):
+        clipped.masked_fill_(~known, 0.0)
+    return as_integers(clipped, l2_clip_norm)
 
 
 def _check_norm(l2_clip_norm: float) -> None:

@@ -31,21 +31,22 @@ def squared_bound(l2_clip_norm: float) -> int:
 
 
 def as_integers(vectors: torch.Tensor, l2_clip_norm: float) -> torch.Tensor:
-    """(…, P) float64 of norms about ≤ C → (…, P) int64 with Σk² ≤ (C/γ)² each, certainly.
+    """(…, P) float64 of norms about ≤ C → (…, P) float64 of whole numbers with Σk² ≤ (C/γ)² each, certainly.
 
     Where floating-point clipping left a norm above the bound by its rounding, the vector is shrunk by 2⁻³⁰ and
-    rounded again; one that still does not fit, or is not finite, becomes zero.
+    rounded again; one that still does not fit, or is not finite, becomes zero. Floats hold these numbers and sums of
+    their squares exactly, in any order: Σk² ≤ 1.03·2⁴² < 2⁵³.
     """
-    steps = vectors / integer_grid(l2_clip_norm)  # exact: a power of two
-    bound = squared_bound(l2_clip_norm)
-    integers = torch.zeros_like(steps, dtype=torch.int64)
-    over = torch.ones_like(integers[..., :1], dtype=torch.bool)
+    grid, bound = integer_grid(l2_clip_norm), squared_bound(l2_clip_norm)
+    integers, over = vectors, torch.ones_like(vectors[..., :1], dtype=torch.bool)
     for _ in range(_TRIES):
-        # in float64 first: only sums that cannot overflow are formed in int64
-        finite = torch.linalg.vector_norm(steps, dim=-1, keepdim=True) <= 1.01 * math.sqrt(bound)
-        integers = torch.where(finite, steps, 0.0).trunc_().to(torch.int64)
-        over = integers.square().sum(dim=-1, keepdim=True) > bound
+        integers = (vectors / grid).trunc_()  # exact: the grid is a power of two
+        # only sums that are exact are formed
+        beyond = ~(torch.linalg.vector_norm(integers, dim=-1, keepdim=True) <= 1.01 * math.sqrt(bound))
+        if bool(beyond.any()):
+            integers.masked_fill_(beyond, 0.0)
+        over = torch.linalg.vecdot(integers, integers)[..., None] > bound
         if not bool(over.any()):
             return integers
-        steps = torch.where(over, steps * (1 - 2.0**-30), steps)
-    return torch.where(over, 0, integers)
+        vectors = torch.where(over, vectors * (1 - 2.0**-30), vectors)
+    return integers.masked_fill_(over, 0.0)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.durable import sync_folder
-from fedimg.errors import MessageError
+from fedimg.durable import locked, sync_folder, write_durably
+from fedimg.errors import DataError, MessageError
 from fedimg.secagg import carried
 from fedimg.secagg.plan import SumPlan
 from fedimg.secagg.request import INPUT_STEP, SumRequest, pack_answer
@@ -27,7 +26,7 @@ class SiteSums:
     """The sums that one site takes part in during one run.
 
     Keys are in memory only: a site that was restarted within a sum has none for it. What it must not forget is on the
-    disk: for which rounds of which task it has begun to make its input. Two inputs for one round would differ by
+    disk: the last round of each task for which it has begun to make its input. Two inputs for one round would differ by
     un-masked data, and two sums of one round by a single site's. Rounds only go up.
 
     Attributes:
@@ -89,28 +88,34 @@ class SiteSums:
 
     def _first(self, request: SumRequest, contribution: Callable[[], Contribution]) -> Maskable:
         """The vector, once the disk says that they are being made; of two processes one succeeds."""
-        self._refuse_begun(request)
         if not self.folder.is_dir():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_folder(self.folder.parent)
             sync_folder(self.folder.parent.parent)
-        try:
-            os.close(os.open(self._begun(request), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            raise MessageError("one input for each sum", "a second", "it sits this one out") from None
-        sync_folder(self.folder)
+        with locked(self.folder):
+            self._refuse_begun(request)
+            write_durably(self._last(request.task), f"{request.round}\n")
         vector, self._releases = contribution()
         return vector
 
     def _refuse_begun(self, request: SumRequest) -> None:
-        there = self.folder.glob(f"{request.task}-*.begun") if self.folder.is_dir() else ()
-        last = max((int(path.stem.rsplit("-", 1)[1]) for path in there), default=0)
-        if request.round <= last:
+        last = self._last(request.task)
+        try:
+            begun = int(last.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            raise DataError(
+                f"the number of the last round in {last}",
+                "something else",
+                "restore it: without, a round could be summed twice",
+            ) from None
+        if request.round <= begun:
             raise MessageError(
-                f"a round after {last}, of which this site has had a part in a sum",
+                f"a round after {begun}, of which this site has had a part in a sum",
                 f"round {request.round}",
                 "it sits this one out",
             )
 
-    def _begun(self, request: SumRequest) -> Path:
-        return self.folder / f"{request.task}-{request.round:010d}.begun"
+    def _last(self, task: str) -> Path:
+        return self.folder / f"{task}.last"

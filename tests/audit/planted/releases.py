@@ -302,7 +302,7 @@ def unclipped_rows(rows, norm):
     known = np.isfinite(rows.norm(dim=1).numpy())
     found = (rows / noise_shares.integer_grid(norm)).round()
     found[~known] = 0
-    return found.clamp(-(2.0**50), 2.0**50).long()
+    return found.clamp(-(2.0**50), 2.0**50)
 
 
 def whole_steps(change):
