@@ -11,9 +11,9 @@ Arms, each with the same recipe, seed and ε (for one image, δ = 2e-5, every re
     per_site    eight sites, each with its own whole noise
 
 With d of eight gone the noise is √((8 − d)/(7 − d)) of the pooled: the promise does not count on the one that may
-collude, and what sites add for drop-outs is taken off again. All five exchanges of every sum are made. A run's number is its seed (the division among sites); sampling and noise come
-from the operating system. The test split is read once a run, after the last round. The loss is the pooled AUROC less
-the arm's, run by run, in points (hundredths).
+collude, and what sites add for drop-outs is taken off again. All five exchanges of every sum are made. A run's number
+is its seed (the division among sites); sampling and noise come from the operating system. The test split is read once a
+run, after the last round. The loss is the pooled AUROC less the arm's, run by run, in points (hundredths).
 """
 
 from __future__ import annotations

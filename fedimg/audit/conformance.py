@@ -16,19 +16,12 @@ from typing import Any
 import torch
 
 from fedimg.audit import battery
-from fedimg.audit.shipped import ShippedMechanism
-from fedimg.audit.shipped_clients import ClientMechanism
-from fedimg.audit.shipped_shares import SharedNoiseMechanism
+from fedimg.audit.adapters import adapter_of
 from fedimg.durable import write_durably
 from fedimg.errors import DataError, PolicyRefused
 from fedimg.privacy.client_level import MODE
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 
-MECHANISMS: dict[str, type[ShippedMechanism]] = {
-    "training": ShippedMechanism,
-    "shares": SharedNoiseMechanism,
-    "clients": ClientMechanism,
-}
 _RELEASES = {MODE: "clients", DISTRIBUTED: "shares"}
 
 
@@ -89,7 +82,7 @@ def _way_through_the_code(request: PrivacyRequest) -> PrivacyRequest:
 def _report(request: PrivacyRequest, releases: str) -> battery.Report:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # many small steps: threads only wait for each other
-    mechanism = MECHANISMS[releases](request)
+    mechanism = adapter_of(releases, request)
     try:
         return battery.run(mechanism)
     finally:

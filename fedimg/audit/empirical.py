@@ -1,9 +1,10 @@
 """Empirical ε: what canaries measure of a plan's mechanism, to stand beside the claim.
 
 A shadow site of public units runs the plan's own (q, σ, T, C) through `ReleaseSession`: the same sampling,
-clipping, summing, noise and charge; with shared noise through as many sites and secure sums as the plan has. What its canaries' coordinates show is fitted (`mixture`), and the fitted
-mechanism is accounted like the claimed one. It is an *estimate* of what this mechanism with these numbers costs a
-worst-case patient; it is neither a proof nor a bound, and it cannot see faults that canaries do not meet.
+clipping, summing, noise and charge; with shared noise through as many sites and secure sums as the plan has. What its
+canaries' coordinates show is fitted (`mixture`), and the fitted mechanism is accounted like the claimed one. It is an
+*estimate* of what this mechanism with these numbers costs a worst-case patient; it is neither a proof nor a bound, and
+it cannot see faults that canaries do not meet.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from fedimg.audit.mechanism import Claim, NotCheckable, Setting
 from fedimg.audit.shipped import ShippedMechanism, ShippedSession
 from fedimg.audit.shipped_sums import Release, SumSession
 from fedimg.privacy.client_level import MODE, ClientReleases
-from fedimg.privacy.noise import grid_step
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.values import SiteDataset, Vector
 
@@ -49,16 +48,7 @@ class ClientSession(SumSession):
 
     @property
     def claim(self) -> Claim:
-        plan = self.run.plan
-        return Claim(
-            plan.l2_clip_norm,
-            plan.noise_multiplier,
-            plan.sampling_rate,
-            plan.declared_patients,
-            plan.expected_batch_size,
-            unit="client",
-            grid=grid_step(plan.noise_multiplier * plan.l2_clip_norm),
-        )
+        return replace(super().claim, unit="client")
 
     def _release_on(self, dataset: SiteDataset) -> Release:
         """As `server_round` does it: what moves the model."""

@@ -78,16 +78,9 @@ class SharedNoiseSession(SumSession):
 
     @property
     def claim(self) -> Claim:
-        plan = self.run.plan
-        return Claim(
-            plan.l2_clip_norm,
-            plan.noise_multiplier,
-            plan.sampling_rate,
-            plan.declared_patients,
-            # of all sites, which are of one size
-            plan.expected_batch_size * SITES,
-            grid=integer_grid(plan.l2_clip_norm),
-        )
+        alone = super().claim
+        # the divisor is all sites', which are of one size
+        return replace(alone, divisor=alone.divisor * SITES, grid=integer_grid(self.run.plan.l2_clip_norm))
 
     def _release_on(self, dataset: SiteDataset) -> Release:
         """As `client_round.add` and `server_round` do it; the sum that is opened, less the colluder's part."""

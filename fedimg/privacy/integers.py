@@ -12,11 +12,17 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
+import numpy as np
 import torch
+
+from fedimg.errors import ConfigError
+from fedimg.values import ClippedSum, Vector
 
 # C is 2²⁰ to 2²¹ grid steps: rounding costs a patient at most √P · 2⁻²⁰ of C.
 STEPS_BITS = 20
 _TRIES = 3
+# Integers below are float64 numbers, and so are their sums with noise.
+_EXACT = 2.0**52
 
 
 def integer_grid(l2_clip_norm: float) -> float:
@@ -50,3 +56,18 @@ def as_integers(vectors: torch.Tensor, l2_clip_norm: float) -> torch.Tensor:
             return integers
         vectors = torch.where(over, vectors * (1 - 2.0**-30), vectors)
     return integers.masked_fill_(over, 0.0)
+
+
+def in_steps(total: ClippedSum) -> Vector:
+    """(P,) float64 of whole numbers: a sum of patients' integers. Raises ConfigError where it is none."""
+    steps = total.vector / integer_grid(total.sensitivity)  # exact: a power of two
+    if not (steps == np.rint(steps)).all() or not (np.abs(steps) < _EXACT).all():
+        raise ConfigError(
+            "a sum of patients' integers", "values between grid points", "clip with integers=True"
+        )
+    return np.asarray(steps, dtype=np.float64)
+
+
+def std_in_steps(noise_multiplier: float, l2_clip_norm: float) -> Fraction:
+    """σ·C/γ, exactly."""
+    return Fraction(noise_multiplier) * Fraction(l2_clip_norm) / Fraction(integer_grid(l2_clip_norm))

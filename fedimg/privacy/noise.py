@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -19,15 +18,13 @@ import torch
 from fedimg.errors import ConfigError
 from fedimg.privacy.discrete_gaussian import discrete_gaussian
 from fedimg.privacy.entropy import Entropy, InsecureSeededEntropy, OsEntropy
-from fedimg.privacy.integers import integer_grid
+from fedimg.privacy.integers import in_steps, integer_grid, std_in_steps
 from fedimg.values import ClippedSum, Vector
 
 __all__ = ["Entropy", "InsecureSeededEntropy", "OsEntropy", "add_noise", "gaussian", "grid_step"]
 
 # Grid steps per noise standard deviation: 2^20 costs a relative variance of 1/(12·2^40).
 GRID_BITS = 20
-# Integers below are float64 numbers, and so are their sums with noise.
-_EXACT = 2.0**52
 # Values noised at once: enough for several threads, and few enough to stay in the processor's cache.
 _BLOCK = 1 << 18
 
@@ -105,18 +102,13 @@ def add_noise(
 
 
 def _on_integers(total: ClippedSum, noise_multiplier: float, entropy: Entropy, noise: str) -> Vector:
-    grid = integer_grid(total.sensitivity)
-    steps = total.vector / grid
-    if not (steps == np.rint(steps)).all() or not (np.abs(steps) < _EXACT).all():
-        raise ConfigError(
-            "a sum of patients' integers", "values between grid points", "clip with integers=True"
-        )
+    grid, steps = integer_grid(total.sensitivity), in_steps(total)
     if noise == "strict":
         drawn = np.rint(gaussian(steps.size, noise_multiplier * (total.sensitivity / grid), entropy))
     elif noise == "discrete_gaussian":
         # the next integer above the variance: never less noise than was accounted for
-        std = Fraction(noise_multiplier) * Fraction(total.sensitivity) / Fraction(grid)
-        drawn = discrete_gaussian(steps.size, math.ceil(std**2), entropy).astype(np.float64)
+        variance = math.ceil(std_in_steps(noise_multiplier, total.sensitivity) ** 2)
+        drawn = discrete_gaussian(steps.size, variance, entropy).astype(np.float64)
     else:
         raise ConfigError("noise gaussian, strict or discrete_gaussian", noise, "set privacy.noise")
     return np.asarray((steps + drawn) * grid, dtype=np.float64)

@@ -32,7 +32,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +39,7 @@ import numpy.typing as npt
 from fedimg.errors import ConfigError
 from fedimg.privacy.discrete_gaussian import Integers, discrete_gaussian
 from fedimg.privacy.entropy import Entropy, KeyedEntropy
-from fedimg.privacy.integers import STEPS_BITS, integer_grid
+from fedimg.privacy.integers import STEPS_BITS, in_steps, integer_grid, std_in_steps
 from fedimg.values import ClippedSum
 
 LEAST_STEPS = 3
@@ -78,7 +77,7 @@ class NoiseShares:
 
         Raises ConfigError where one of them is less than 3² steps.
         """
-        std = Fraction(noise_multiplier) * Fraction(l2_clip_norm) / Fraction(integer_grid(l2_clip_norm))
+        std = std_in_steps(noise_multiplier, l2_clip_norm)
         shares = [
             math.ceil(std**2 / (self.sites - self.colluders - dropped))
             for dropped in range(self.sites - self.threshold + 1)
@@ -158,13 +157,7 @@ def noised_steps(
     Raises:
         ConfigError: the sum is not of integers, or a share is too little noise.
     """
-    grid = integer_grid(total.sensitivity)
-    steps = total.vector / grid  # exact: a power of two
-    if not (steps == np.rint(steps)).all():
-        raise ConfigError(
-            "a sum of patients' integers", "values between grid points", "clip with integers=True"
-        )
-    most = most_steps(total.sensitivity, units)
+    steps, most = in_steps(total), most_steps(total.sensitivity, units)
     own, *further = shares.parts(noise_multiplier, total.sensitivity)
     noised = np.clip(steps, -most, most).astype(np.int64) + discrete_gaussian(steps.size, own, entropy)
     keys = tuple(entropy.bytes(KEY_BYTES) for _ in further)

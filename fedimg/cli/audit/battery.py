@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
 
+from fedimg.audit.adapters import RELEASES, adapter_of
 from fedimg.cli.audit import _output
 from fedimg.cli.console import print_table
-
-if TYPE_CHECKING:
-    from fedimg.audit.shipped import ShippedMechanism
 
 _ABOUT = (
     "Hold the shipped mechanism to its claims: sensitivity, noise, reuse, shape, sampler, ledger, upload and canaries, "
     "by exact tests on generated data. All tests together give a false alarm in one correct run of 10,000. "
     "docs/audit-battery.md says how another mechanism is connected."
 )
-_ADAPTERS: Final = {
-    "training": ("shipped", "ShippedMechanism"),
-    "shares": ("shipped_shares", "SharedNoiseMechanism"),
-    "clients": ("shipped_clients", "ClientMechanism"),
-    "evaluation": ("shipped_histograms", "HistogramMechanism"),
-}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -30,10 +20,10 @@ def run(argv: Sequence[str]) -> int:
     parser = _output.parser("battery", _ABOUT)
     parser.add_argument(
         "--releases",
-        choices=tuple(_ADAPTERS),
+        choices=RELEASES,
         default="training",
-        help="a site's training steps (default), the secure sums of privacy=distributed, the sums over clients with privacy=client_level, or a site's "
-        "evaluations",
+        help="a site's training steps (default), the secure sums of privacy=distributed, the sums over clients with "
+        "privacy=client_level, or a site's evaluations",
     )
     arguments = parser.parse_args(argv)
     _output.check(arguments.report)
@@ -44,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     from fedimg.report.battery import render
 
     torch.set_num_threads(1)  # many small steps: threads only wait for each other
-    mechanism = _mechanism(arguments.releases)
+    mechanism = adapter_of(arguments.releases)
     try:
         report = battery.run(mechanism)
     finally:
@@ -59,9 +49,3 @@ def run(argv: Sequence[str]) -> int:
     html = render(found | {"figures": report.figures}) if arguments.report is not None else ""
     lines = [f"\n{report.mechanism}: {len(report.failed)} of {len(found['checks'])} checks failed"]
     return _output.finish(found, arguments.report, html, lines, as_json=arguments.json)
-
-
-def _mechanism(releases: str) -> ShippedMechanism:
-    module, name = _ADAPTERS[releases]
-    made: ShippedMechanism = getattr(import_module(f"fedimg.audit.{module}"), name)()
-    return made
