@@ -147,9 +147,16 @@ def test_more_canaries_share_a_coordinate_where_noise_hides_one():
     assert many.sum() / 2 * 0.5 * 400 < 120_000
 
 
-def test_a_small_study_at_fixed_seeds():
+def in_shares(plan, coordinates):
+    request = replace(plan.request, mode="distributed", noise="discrete_gaussian")
+    return replace(
+        plan, request=request, sum_sites=4, sum_threshold=3, sum_colluders=1, coordinates=coordinates
+    )
+
+
+@pytest.mark.parametrize("claimed", [plan_of(), in_shares(plan_of(), 1000)], ids=["whole", "shares"])
+def test_a_small_study_at_fixed_seeds(claimed):
     """The script has the large one. Chance that a right build was given unlucky seeds: below 10⁻³ once and for all."""
-    claimed = plan_of()
     correct = [audit_plan(claimed, seeded(seed)) for seed in range(5)]
     assert sum(run.low <= run.claim <= run.high for run in correct) >= 4
     assert not any(run.flagged for run in correct)
