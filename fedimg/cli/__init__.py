@@ -20,6 +20,7 @@ VERBS = {
     "privacy-card": "write what a model promises its patients, for people to read",
     "cohort": "write a generated hospital's image files into a folder",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
+    "provision": "make a federation, or join one: keys, certificates, members",
     "site": "make a site's home folder, and read what it tells its operator",
     "ledger": "show, verify and recover a site's privacy ledger, enter withdrawals",
     "audit": "check that the mechanism keeps its promise, and what an attacker can learn",

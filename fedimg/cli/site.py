@@ -200,10 +200,10 @@ def _log(arguments: Any) -> int:
 def _open(arguments: Any) -> int:
     """Find this site's part by its key, open it, and write the opening."""
     from fedimg import record
+    from fedimg.canonical import encode
     from fedimg.cli.verify import read_bytes, record_file
     from fedimg.crypto.keys import write_secret
     from fedimg.home import SiteHome
-    from fedimg.record.canonical import encode
 
     home = SiteHome.open(arguments.home)
     document = record.read(read_bytes(record_file(arguments.record)[0]))

@@ -120,8 +120,8 @@ def evidence_of(folder: Path | None) -> Evidence:
 
 
 def _opening(path: Path) -> Any:
+    from fedimg.canonical import decode
     from fedimg.record import Opening
-    from fedimg.record.canonical import decode
 
     return Opening.from_json(decode(read_bytes(path), "opening"))
 

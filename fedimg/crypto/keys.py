@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fedimg.errors import DataError
 
 KEY_BYTES = 32
+_MOST_BYTES = 1 << 16  # of a key file
 _PIECE = 1 << 30  # bytes that the library takes at a time
 
 
@@ -49,9 +50,8 @@ def write_secret(path: Path, data: bytes) -> None:
         raise
 
 
-def read_secret(path: Path) -> bytes:
-    """The bytes of a key file. Raises DataError unless it is ours alone and of the right length."""
-    remedy = "restore the key from the custodian's copy; without it earlier pseudonyms cannot be made again"
+def read_private(path: Path, remedy: str) -> bytes:
+    """The bytes of a key file, at most 64 KiB. Raises DataError unless it is ours alone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
@@ -61,9 +61,18 @@ def read_secret(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
             mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
             raise DataError("a key file of mode 0600", mode, "chmod 600 it after asking who could read it")
-        data = file.read(KEY_BYTES + 1)
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise DataError("a key file of at most 64 KiB", "a longer one", remedy)
+    return data
+
+
+def read_secret(path: Path) -> bytes:
+    """The bytes of a key file. Raises DataError unless it is ours alone and of the right length."""
+    remedy = "restore the key from the custodian's copy; without it earlier pseudonyms cannot be made again"
+    data = read_private(path, remedy)
     if len(data) != KEY_BYTES:
-        raise DataError(f"a key of {KEY_BYTES} bytes", f"{len(data)} bytes or more", remedy)
+        raise DataError(f"a key of {KEY_BYTES} bytes", f"{len(data)} bytes", remedy)
     return data
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from fedimg import canonical
 from fedimg.crypto.keys import SigningKey
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.record import canonical, code, schema
+from fedimg.record import code, schema
 from fedimg.record.plans import plan_from_json
 from fedimg.record.schema import RECORD_FORMAT
 

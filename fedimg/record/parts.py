@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fedimg import canonical
 from fedimg.errors import LedgerError, ReceiptError
 from fedimg.home import SiteHome
 from fedimg.intake.commitment import hash_of, history
 from fedimg.privacy.chain import follow
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.record import canonical, code, commitments
+from fedimg.record import code, commitments
 from fedimg.record.commitments import Committed, Opening
 from fedimg.record.schema import PART_FORMAT
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fedimg import canonical
 from fedimg.errors import FedimgError
 from fedimg.privacy import calibration, statement
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.statement import RunSpend
-from fedimg.record import canonical
 from fedimg.record.checks import Findings
 from fedimg.record.parts import claim as claim_of
 from fedimg.record.schema import PART_FORMAT

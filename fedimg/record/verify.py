@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedimg import canonical
 from fedimg.errors import DataError
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.request import DISTRIBUTED
 from fedimg.privacy.statement import heads
-from fedimg.record import canonical, code, model, schema
+from fedimg.record import code, model, schema
 from fedimg.record.checks import Check, Findings
 from fedimg.record.commitments import Opening
 from fedimg.record.plans import plan_from_json

@@ -7,14 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fedimg import record
+from fedimg import canonical, record
 from fedimg.crypto.keys import SigningKey
 from fedimg.home import SiteHome
 from fedimg.intake import commitment
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyRequest, make_plan, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
-from fedimg.record import canonical
 from fedimg.record.schema import PART_FORMAT, RECORD_FORMAT
 
 RUN, TERMS = "20260131-1", "ab" * 32

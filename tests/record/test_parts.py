@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedimg
-from fedimg import record
+from fedimg import canonical, record
 from fedimg.errors import DataError, LedgerError
 from fedimg.privacy.ledger import Ledger
-from fedimg.record import canonical, code
+from fedimg.record import code
 from tests.record.conftest import RUN, facts
 
 JSON = st.recursive(

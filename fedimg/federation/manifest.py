@@ -1,0 +1,239 @@
+"""The federation's members, signed by its authority: what every site pins before it trains with others.
+
+The authority says who may connect. It is not believed about who the *others* are: a coordinator that made up members
+would sit in every secure sum as many of its sites. So a site takes a first list of members, and every later one with
+other members, only with the code that its operator compared with the other hospitals' (`roster_code`: one code, the
+same at all). Renewed certificates change no code. Numbers only go up, and a new authority is vouched for by the old.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from fedimg import canonical
+from fedimg.crypto.authority import Authority
+from fedimg.crypto.certificates import (
+    NodeCertificate,
+    fingerprint,
+    host_name,
+    read_node_certificate,
+    signed_by_authority,
+    verify_authority,
+)
+from fedimg.crypto.keys import framed
+from fedimg.errors import ConfigError, DataError
+from fedimg.federation.request import MOST_PATIENTS, TIME, check_name
+from fedimg.federation.spoken import spoken_code
+
+FORMAT, VERSION = "fedimg federation", 1
+_DOMAIN = FORMAT.encode()
+_REMEDY = "ask the coordinator for a bundle as `fedimg provision bundle` writes it"
+_FIELDS = {
+    "format",
+    "version",
+    "id",
+    "name",
+    "number",
+    "issued",
+    "address",
+    "authority",
+    "former",
+    "members",
+    "revoked",
+}
+_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A site: `identity` its Ed25519 public key, `weight` its declared patients, `certificate` of its node key (PEM)."""
+
+    identity: bytes
+    weight: int
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A federation at one moment.
+
+    Attributes:
+        id: random, for ever. name: for people. number: goes up with every change. issued: UTC, whole seconds.
+        address: host:port that sites dial. authority: its certificate, PEM. former: while it is taken over from, the
+            one before; else "".
+        members: by name. revoked: names and identities (hex) of those that may not come back.
+    """
+
+    id: str
+    name: str
+    number: int
+    issued: datetime
+    address: str
+    authority: str
+    former: str
+    members: Mapping[str, Member]
+    revoked: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def roster_code(self) -> str:
+        """The same at every site that has pinned the same authority and members; compared by telephone."""
+        parts = [self.id.encode(), fingerprint(self.authority)]
+        for name, member in sorted(self.members.items()):
+            parts += [name.encode(), member.identity, b"%d" % member.weight]
+        return spoken_code("fedimg roster", *parts)
+
+    def certificates(self) -> dict[str, NodeCertificate]:
+        """Each member's certificate, read as of when this was issued."""
+        return {
+            name: read_node_certificate(member.certificate, self.authority, self.issued)
+            for name, member in self.members.items()
+        }
+
+    def body(self) -> dict[str, Any]:
+        members = {
+            name: {
+                "identity": member.identity.hex(),
+                "weight": member.weight,
+                "certificate": member.certificate,
+            }
+            for name, member in self.members.items()
+        }
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "id": self.id,
+            "name": self.name,
+            "number": self.number,
+            "issued": self.issued.strftime(TIME),
+            "address": self.address,
+            "authority": self.authority,
+            "former": self.former,
+            "members": members,
+            "revoked": dict(self.revoked),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SignedManifest:
+    """A manifest that its own authority signed; `signatures` by the authorities' fingerprints, hex."""
+
+    manifest: Manifest
+    signatures: Mapping[str, bytes]
+
+    @classmethod
+    def made(cls, manifest: Manifest, authorities: Sequence[Authority]) -> Self:
+        """Signed by the manifest's authority, and while it takes over by the former one too."""
+        data = _signed_bytes(manifest.body())
+        return cls(manifest, {fingerprint(one.certificate).hex(): one.sign(data) for one in authorities})
+
+    def to_bytes(self) -> bytes:
+        """The bundle that sites are given."""
+        signatures = {name: signature.hex() for name, signature in self.signatures.items()}
+        return canonical.encode({"manifest": self.manifest.body(), "signatures": signatures}) + b"\n"
+
+    @classmethod
+    def read(cls, data: bytes, now: datetime) -> Self:
+        """Raises DataError unless it is well-formed, signed by its own authority, and its certificates hold."""
+        document = canonical.decode(data, "bundle")
+        body = document.get("manifest") if isinstance(document, dict) else None
+        if not isinstance(body, dict) or set(document) != {"manifest", "signatures"} or set(body) != _FIELDS:
+            raise DataError("a federation's bundle", "another document", _REMEDY)
+        if (body["format"], body["version"]) != (FORMAT, VERSION):
+            raise DataError(f"a bundle of version {VERSION}", "another", "install the coordinator's fedimg")
+        try:
+            manifest = _manifest(body)
+            signatures = {str(k): bytes.fromhex(v) for k, v in document["signatures"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError, ConfigError):
+            raise DataError("a federation's bundle", "fields of another form", _REMEDY) from None
+        found = cls(manifest, signatures)
+        verify_authority(manifest.authority, now)
+        if not found.signed_by(manifest.authority):
+            raise DataError("a bundle that its authority signed", "another signature", _REMEDY)
+        if manifest.former:
+            verify_authority(manifest.former, now)
+        if manifest.issued > now + _SKEW:
+            raise DataError("a bundle of the past", "one of the future", "set this machine's clock")
+        for name, certificate in manifest.certificates().items():
+            member = manifest.members[name]
+            if (certificate.name, certificate.identity) != (name, member.identity):
+                raise DataError("members with their own certificates", "another's", _REMEDY)
+        return found
+
+    def signed_by(self, authority: str) -> bool:
+        """Whether this authority (PEM) signed."""
+        signature = self.signatures.get(fingerprint(authority).hex())
+        return signature is not None and signed_by_authority(
+            authority, signature, _signed_bytes(self.manifest.body())
+        )
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """(host, port) of host:port, a v6 address in brackets. Raises ConfigError for another."""
+    host, _, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if (
+        not port.isascii()
+        or not port.isdecimal()
+        or not 0 < int(port) < 65536
+        or (":" in host and not bracketed)
+    ):
+        raise ConfigError("an address as host:port", "another", "give it as fl.example.org:443")
+    return host_name(host), int(port)
+
+
+def _signed_bytes(body: Mapping[str, Any]) -> bytes:
+    return framed([_DOMAIN, canonical.encode(body)])
+
+
+def _manifest(body: Mapping[str, Any]) -> Manifest:
+    """Raises ValueError, TypeError, KeyError, AttributeError or ConfigError for other forms."""
+    members = {}
+    for name, entry in body["members"].items():
+        if set(entry) != {"identity", "weight", "certificate"}:
+            raise ValueError
+        members[check_name(name)] = Member(
+            _identity(entry["identity"]), _whole(entry["weight"], MOST_PATIENTS), _text(entry["certificate"])
+        )
+    identities = {member.identity for member in members.values()}
+    if len(identities) != len(members) or len({name.casefold() for name in members}) != len(members):
+        raise ValueError
+    revoked = {check_name(name): _identity(identity).hex() for name, identity in body["revoked"].items()}
+    if identities & {bytes.fromhex(identity) for identity in revoked.values()}:
+        raise ValueError
+    split_address(body["address"])
+    if not re.fullmatch("[0-9a-f]{32}", body["id"]):
+        raise ValueError
+    issued = datetime.strptime(body["issued"], TIME).replace(tzinfo=UTC)
+    return Manifest(
+        body["id"],
+        _text(body["name"]),
+        _whole(body["number"], 2**53),
+        issued,
+        body["address"],
+        _text(body["authority"]),
+        _text(body["former"]) if body["former"] else "",
+        members,
+        revoked,
+    )
+
+
+def _identity(value: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError
+    return bytes.fromhex(value)
+
+
+def _whole(value: object, most: int) -> int:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 1 << 16:
+        raise ValueError
+    return value
