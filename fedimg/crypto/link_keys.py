@@ -61,6 +61,11 @@ class NodeKey(_EcKey):
             raise DataError("a node key on P-384", "another key", remedy)
         return cls(key)
 
+    @property
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """For the one library that signs the link's requests with it."""
+        return self._key
+
     def request(self, name: str, identity: bytes) -> str:
         """A signing request, PEM, for this key under `name`, beside the identity's public key."""
         builder = (
@@ -91,3 +96,11 @@ def private_bytes(
     if passphrase is not None:
         encryption = serialization.BestAvailableEncryption(passphrase)
     return key.private_bytes(serialization.Encoding.PEM, form, encryption)
+
+
+def public_key(pem: str) -> ec.EllipticCurvePublicKey:
+    """Raises DataError where it is none on an elliptic curve."""
+    key = serialization.load_pem_public_key(pem.encode())
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise DataError("a public key on an elliptic curve", "another", "make the request again")
+    return key

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedimg import client_round, flower
+from fedimg import client_round
 from fedimg.client_round import Site, Terms, answer
 from fedimg.config import EngineConfig
 from fedimg.errors import ConfigError
@@ -64,7 +64,9 @@ def run(
     for site in sites:
         if site.ledger is not None:
             site.ledger.disconnect()  # Ray's processes open it themselves
-    return flower.run_on_ray(
+    from fedimg.flower.ray import run_on_ray
+
+    return run_on_ray(
         tuple(setup.name for setup in setups),
         partial(_answer_in_worker, setups),
         lambda exchange: conduct(Carrier(exchange)),

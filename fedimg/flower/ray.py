@@ -1,36 +1,27 @@
-"""The only file that imports Flower (flwr 1.41; it moves fast, so it is kept behind this seam).
+"""Virtual sites on Flower's simulation runtime on Ray (`flwr.simulation`).
 
-Flower carries bytes. Both ends are ours: a site's answer is made by
-`client_round.answer`, the coordinator's loop is `server_round`'s. Flower's own
-strategies are not used: they go on silently when every client fails.
-
-The engine is Flower's simulation runtime on Ray (`flwr.simulation`). Its
-`run_simulation` is announced as deprecated in favour of a command line; it is the
-only entry that takes apps from a running program.
+Its `run_simulation` is announced as deprecated in favour of a command line; it is the only entry that takes apps from a
+running program.
 """
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-# Before the import, because flwr reads it once: this software calls home nowhere.
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedimg.errors import FederationError
+from fedimg.flower.payload import RECORD, content, message_to, payload
 
 Exchange = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
 Result = TypeVar("Result")
 Answer = Callable[[int, bytes, bytes], tuple[bytes | None, bytes]]
-_RECORD, _PAYLOAD, _PARTITION, _STATE = "fedimg", "payload", "partition", "state"
+_PARTITION, _STATE = "partition", "state"
 
 
 def client_app(answer: Answer) -> ClientApp:
@@ -46,15 +37,14 @@ def client_app(answer: Answer) -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         number = int(context.node_config["partition-id"])
-        data = _payload(message)
-        kept = context.state.get(_RECORD)
+        data = payload(message)
+        kept = context.state.get(RECORD)
         state = kept[_STATE] if isinstance(kept, ConfigRecord) else b""
         reply, state = (
             answer(number, data, state if isinstance(state, bytes) else b"") if data else (None, b"")
         )
-        context.state[_RECORD] = ConfigRecord({_STATE: state})
-        content = RecordDict({_RECORD: ConfigRecord({_PAYLOAD: reply or b"", _PARTITION: number})})
-        return Message(content, reply_to=message)
+        context.state[RECORD] = ConfigRecord({_STATE: state})
+        return Message(content(reply or b"", **{_PARTITION: number}), reply_to=message)
 
     return app
 
@@ -64,25 +54,15 @@ def grid_exchange(grid: Grid, node_of: Mapping[str, int], deadline_s: float) -> 
     site_of = {node: site for site, node in node_of.items()}
 
     def exchange(outgoing: Mapping[str, bytes]) -> dict[str, bytes | None]:
-        messages = [_message(node_of[site], data) for site, data in outgoing.items()]
+        messages = [message_to(node_of[site], data) for site, data in outgoing.items()]
         answers: dict[str, bytes | None] = dict.fromkeys(outgoing)
         for reply in grid.send_and_receive(messages, timeout=deadline_s):
             site = site_of.get(reply.metadata.src_node_id)
             if site in answers and reply.has_content():
-                answers[site] = _payload(reply) or None
+                answers[site] = payload(reply) or None
         return answers
 
     return exchange
-
-
-def _payload(message: Message) -> bytes:
-    data = message.content[_RECORD][_PAYLOAD]
-    return data if isinstance(data, bytes) else b""
-
-
-def _message(node: int, data: bytes) -> Message:
-    content = RecordDict({_RECORD: ConfigRecord({_PAYLOAD: data})})
-    return Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
 
 
 def run_on_ray(
@@ -142,11 +122,11 @@ def _find_sites(grid: Grid, names: tuple[str, ...], patience_s: float = 120.0) -
                 f"{len(names)} virtual sites on Ray", f"{len(nodes)}", "give Ray more CPUs or memory"
             )
         time.sleep(0.05)
-    replies = grid.send_and_receive([_message(node, b"") for node in nodes], timeout=patience_s)
+    replies = grid.send_and_receive([message_to(node, b"") for node in nodes], timeout=patience_s)
     found = {
         names[number]: reply.metadata.src_node_id
         for reply in replies
-        if reply.has_content() and isinstance(number := reply.content[_RECORD][_PARTITION], int)
+        if reply.has_content() and isinstance(number := reply.content[RECORD][_PARTITION], int)
     }
     if set(found) != set(names):
         raise FederationError(

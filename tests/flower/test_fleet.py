@@ -1,0 +1,343 @@
+"""The link: members and nobody else, bytes out and bytes back, whatever a site or a stranger does."""
+
+import base64
+import logging
+import ssl
+import threading
+import time
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PullMessagesRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from fedimg.crypto.authority import Authority
+from fedimg.crypto.link_keys import NodeKey, ServerKey
+from fedimg.errors import FederationError
+from fedimg.flower.fleet_node import FleetNode
+from fedimg.flower.fleet_server import FleetServer
+from fedimg.flower.gate import ROUTES
+from fedimg.flower.node_keys import public_bytes, signing
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+NAMES = ("north", "south", "east")
+DEADLINE_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    logger = logging.getLogger("flwr")
+    monkeypatch.setattr(logger, "disabled", True)
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    """An authority, another one, a TLS pair of each, and node keys."""
+    folder = tmp_path_factory.mktemp("link")
+    for name, host in (("own", "localhost"), ("other", "localhost")):
+        authority = Authority.create(folder / f"{name}.key", name, None, NOW)
+        tls = ServerKey.create(folder / f"{name}-tls.key")
+        (folder / f"{name}-tls.pem").write_text(authority.certify_server(tls, [host], NOW))
+        (folder / f"{name}.pem").write_text(authority.certificate)
+    for name in (*NAMES, "stranger"):
+        NodeKey.create(folder / f"{name}-node.key")
+    return folder
+
+
+def public(papers, *names):
+    return {name: NodeKey.load(papers / f"{name}-node.key").public_pem for name in names}
+
+
+@pytest.fixture
+def server(papers):
+    with FleetServer("127.0.0.1", 0, papers / "own-tls.pem", papers / "own-tls.key", 1 << 24) as found:
+        found.admit(public(papers, *NAMES))
+        yield found
+
+
+@pytest.fixture
+def connect(papers, server):
+    """Start a site's end; `heard` is what it told its operator."""
+    with ExitStack() as stack:
+
+        def start(name, answer=None, *, roots="own", host="127.0.0.1", port=None):
+            heard = []
+            node = FleetNode(
+                f"{host}:{port or server.port}",
+                papers / f"{roots}.pem",
+                papers / f"{name}-node.key",
+                answer or (lambda data: name.encode() + data),
+                heard.append,
+            )
+            thread = threading.Thread(target=node.attend, daemon=True)
+            thread.start()
+
+            def stop():
+                node.stop()
+                thread.join(timeout=20)
+                assert not thread.is_alive()
+
+            stack.callback(stop)
+            node.heard, node.leave = heard, stop
+            return node
+
+        yield start
+
+
+def until(true, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def run(server):
+    found = server.begin()
+    yield found
+    found.end()
+
+
+def stored(server):
+    state = server._state
+    return len(state.message_ins_store) + len(state.message_res_store) + len(state.object_store.store)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_bytes_go_out_and_come_back_and_nothing_is_kept(server, connect, run, size):
+    for name in NAMES:
+        connect(name)
+    until(lambda: server.online() == set(NAMES))
+    for number in range(2):
+        asked = {name: bytes([number + k]) * size for k, name in enumerate(NAMES)}
+        answers = run.exchange(asked, DEADLINE_S)
+        assert answers == {name: name.encode() + data for name, data in asked.items()}
+    assert stored(server) == 0
+
+
+def test_a_site_that_declines_or_is_not_there_has_no_answer(server, connect, run):
+    connect("north", lambda _data: None)
+    connect("south")
+    until(lambda: server.online() == {"north", "south"})
+    assert run.exchange(dict.fromkeys(NAMES, b"x"), DEADLINE_S) == {
+        "north": None,
+        "south": b"southx",
+        "east": None,
+    }
+
+
+def test_a_late_answer_is_nobodys(server, connect, run):
+    """Neither to what was asked, nor to what is asked next."""
+    go, asked = threading.Event(), []
+
+    def slow(data):
+        asked.append(data)
+        if data == b"first":
+            go.wait(20)
+        return b"to " + data
+
+    connect("north", slow)
+    connect("south")
+    until(lambda: server.online() == {"north", "south"})
+    begun = time.monotonic()
+    assert run.exchange({"north": b"first", "south": b"first"}, 1.0) == {
+        "north": None,
+        "south": b"southfirst",
+    }
+    assert time.monotonic() - begun < 10
+    go.set()
+    assert run.exchange({"north": b"second"}, DEADLINE_S) == {"north": b"to second"}
+    assert asked == [b"first", b"second"]
+    assert stored(server) == 0
+
+
+def test_a_site_that_leaves_and_comes_back_is_not_waited_for(server, connect, run):
+    began = threading.Event()
+
+    def dying(_data):
+        began.set()
+        node.stop()  # it goes without an answer that anyone could use
+        raise httpx.ConnectError("gone")
+
+    node = connect("north", dying)
+    until(lambda: server.online() == {"north"})
+    answers = run.exchange({"north": b"x"}, DEADLINE_S)
+    assert began.is_set()
+    assert answers == {"north": None}
+
+
+def test_a_stranger_is_not_let_in_and_the_run_goes_on(server, connect, run):
+    stranger, north = connect("stranger"), connect("north")
+    until(lambda: server.online() == {"north"} and stranger.heard)
+    assert "refused" in stranger.heard[0]
+    assert north.heard == ["connected"]
+    assert run.exchange({"north": b"x"}, DEADLINE_S) == {"north": b"northx"}
+
+
+@pytest.mark.parametrize("roots", ["other"])
+def test_a_server_of_another_authority_is_not_spoken_to(server, connect, roots):
+    asked = []
+    node = connect("north", asked.append, roots=roots)
+    until(lambda: node.heard)
+    assert "no connection" in node.heard[0]
+    assert server.online() == set()
+
+
+def test_a_server_on_another_host_than_its_certificates_is_not_spoken_to(papers, connect):
+    authority = Authority.load(papers / "own.key", (papers / "own.pem").read_text(), None)
+    key = ServerKey.create(papers / "elsewhere.key")
+    pem = authority.certify_server(key, ["fl.example.org"], NOW)
+    (papers / "elsewhere.pem").write_text(pem)
+    with FleetServer("127.0.0.2", 0, papers / "elsewhere.pem", papers / "elsewhere.key") as other:
+        other.admit(public(papers, "north"))
+        node = connect("north", host="127.0.0.2", port=other.port)
+        until(lambda: node.heard)
+        assert "no connection" in node.heard[0]
+        assert other.online() == set()
+
+
+def test_who_is_a_member_no_longer_is_out_at_once(papers, server, connect, run):
+    north, south = connect("north"), connect("south")
+    until(lambda: server.online() == {"north", "south"})
+    server.admit(public(papers, "south", "east"))
+    assert server.online() == {"south"}
+    until(lambda: any("refused" in text for text in north.heard))
+    assert run.exchange({"south": b"x"}, DEADLINE_S) == {"south": b"southx"}
+    assert south.heard == ["connected"]
+    server.admit(public(papers, *NAMES))
+    until(lambda: server.online() == {"north", "south"})
+
+
+def test_a_member_that_never_came_can_be_dropped(papers, server):
+    server.admit({})
+    assert server.online() == set()
+    server.admit(public(papers, "north"))
+
+
+def test_a_new_node_key_takes_the_old_ones_place(papers, server, connect, run):
+    NodeKey.create(papers / "renewed-node.key")
+    connect("north")
+    until(lambda: server.online() == {"north"})
+    server.admit({"north": public(papers, "renewed")["renewed"]})
+    assert server.online() == set()
+    connect("renewed")
+    until(lambda: server.online() == {"north"})
+    assert run.exchange({"north": b"x"}, DEADLINE_S) == {"north": b"renewedx"}
+
+
+def test_a_server_that_comes_back_is_found_again(papers, connect):
+    first = FleetServer("127.0.0.1", 0, papers / "own-tls.pem", papers / "own-tls.key")
+    with first:
+        port = first.port
+        first.admit(public(papers, "north"))
+        node = connect("north", port=port)
+        until(lambda: first.online() == {"north"})
+    with FleetServer("127.0.0.1", port, papers / "own-tls.pem", papers / "own-tls.key") as second:
+        second.admit(public(papers, "north"))
+        until(lambda: second.online() == {"north"}, 40)
+        run = second.begin()
+        assert run.exchange({"north": b"x"}, DEADLINE_S) == {"north": b"northx"}
+        run.end()
+        node.leave()
+
+
+# ---------------------------------------------------------------------------------------- what strangers can reach
+
+
+@pytest.fixture
+def web(papers, server):
+    context = ssl.create_default_context(cafile=papers / "own.pem")
+    with httpx.Client(base_url=f"https://127.0.0.1:{server.port}", verify=context) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/control/register-node",
+        "/v1/control/stop-run",
+        "/v1/control/list-nodes",
+        "/v1/runtime/acquire-task",
+        "/v1/runtime/push-messages",
+        "/v1/fleet/register-node",
+        "/v1/fleet/unregister-node",
+        "/v1/fleet/get-fab",
+        "/v1/fleet/../control/start-run",
+        "//v1/fleet/activate-node",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ],
+)
+def test_nothing_but_the_members_routes_is_there(web, member, path):
+    protobuf = {"content-type": "application/protobuf", "accept": "application/protobuf"}
+    for answer in (web.get(path), web.post(path), web.post(path, headers=protobuf | member)):
+        assert answer.status_code == 404
+        assert "server" not in answer.headers
+
+
+@pytest.fixture
+def member(papers):
+    """What a member's request says of its sender."""
+    key = public_bytes(public(papers, "north")["north"])
+    return {FLEET_HTTP_PUBLIC_KEY_HEADER: base64.b64encode(key).decode()}
+
+
+@pytest.mark.parametrize("route", sorted(ROUTES))
+def test_a_request_that_no_member_signed_is_refused(web, member, papers, route):
+    stranger = public_bytes(public(papers, "stranger")["stranger"])
+    protobuf = {"content-type": "application/protobuf", "accept": "application/protobuf"}
+    for headers in (
+        {},
+        {FLEET_HTTP_PUBLIC_KEY_HEADER: "none"},
+        {FLEET_HTTP_PUBLIC_KEY_HEADER: base64.b64encode(stranger).decode()},
+        member,  # the key is a member's, and nothing is signed with it
+        member | {FLEET_HTTP_SIGNATURE_HEADER: "AAAA", TIMESTAMP_HEADER: NOW.isoformat()},
+    ):
+        assert web.post(route, headers=protobuf | headers).status_code == 401
+
+
+def test_a_request_that_another_member_signed_is_refused(papers, server, connect, web):
+    """South's signature, for north's node."""
+    connect("north")
+    until(lambda: server.online() == {"north"})
+    signer, _key = signing(papers / "south-node.key")
+    with FleetHttpClient.from_server_address(
+        f"127.0.0.1:{server.port}", False, (papers / "own.pem").read_bytes(), [signer]
+    ) as client:
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            client.PullMessages(PullMessagesRequest(node=Node(node_id=server._nodes["north"])))
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            client.DeactivateNode(DeactivateNodeRequest(node_id=server._nodes["north"]))
+    assert server.online() == {"north"}
+
+
+def test_a_body_that_is_too_long_is_not_read(web, member):
+    declared = web.post("/v1/fleet/push-object", headers=member, content=bytes((1 << 24) + 1))
+    assert declared.status_code == 413
+    sent, protobuf = 0, member | {"content-type": "application/protobuf"}
+
+    def endless():
+        nonlocal sent
+        for _ in range(1 << 10):
+            sent += 1 << 20
+            yield bytes(1 << 20)
+
+    with suppress(httpx.TransportError):  # hung up on while it was sending
+        assert web.post("/v1/fleet/push-object", headers=protobuf, content=endless()).status_code == 413
+    assert sent < 100 << 20
+
+
+def test_a_server_without_a_sound_pair_does_not_start(tmp_path):
+    (tmp_path / "pem").write_text("none")
+    with (
+        pytest.raises(FederationError, match="TLS"),
+        FleetServer("127.0.0.1", 0, tmp_path / "pem", tmp_path / "pem"),
+    ):
+        pytest.fail("it started")
