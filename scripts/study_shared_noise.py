@@ -116,6 +116,7 @@ def main() -> None:
     )
     parser.add_argument("path", type=Path)
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--epsilons", type=float, nargs="+", default=[8, 3, 1, 0.5])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--model", choices=("scattering", "cnn"), default="scattering")
@@ -128,7 +129,7 @@ def main() -> None:
     for epsilon in args.epsilons:
         pooled: list[Result] = []
         for arm in args.arms:
-            results = runs_of(arm, epsilon, path, data, range(args.runs), args.model)
+            results = runs_of(arm, epsilon, path, data, range(args.seed, args.seed + args.runs), args.model)
             if arm == "pooled":
                 pooled = results
             lines.append(row(arm, epsilon, results, pooled if arm != "pooled" else ()))
