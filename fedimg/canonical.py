@@ -43,9 +43,21 @@ def decode(data: bytes, what: str) -> Any:
         return found
 
     try:
-        return json.loads(data.decode(), parse_constant=unknown, object_pairs_hook=once)
+        found = json.loads(data.decode(), parse_constant=unknown, object_pairs_hook=once)
+        encode(found)  # half of a surrogate pair is JSON, and no text
     except (ValueError, RecursionError):
         raise DataError(f"a {what} in JSON", "bytes that are not", remedy) from None
+    return found
+
+
+def decode_canonical(data: bytes, what: str) -> Any:
+    """The same, of nothing but canonical bytes and a line feed: one document, one string of bytes."""
+    found = decode(data, what)
+    if encode(found) != data.removesuffix(b"\n"):
+        raise DataError(
+            f"a {what} as it was written", "one that was written anew", f"ask for the {what} again"
+        )
+    return found
 
 
 def sign(value: Any, key: SigningKey, domain: str) -> str:

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 
-from fedimg.crypto.certificates import utc_now
 from fedimg.durable import write_durably
 from fedimg.errors import DataError
 from fedimg.federation import SignedManifest
@@ -81,10 +79,10 @@ class FederationFolder:
             raise DataError(f"a federation's folder of version {_VERSION}", "another version", remedy)
         return state
 
-    def last(self, now: datetime | None = None) -> SignedManifest | None:
-        """The last bundle; None before the first."""
+    def last(self) -> SignedManifest | None:
+        """The last bundle; None before the first. Raises DataError where it cannot be read."""
         file = self.root / "federation.bundle"
-        return SignedManifest.read(file.read_bytes(), now or utc_now()) if file.exists() else None
+        return SignedManifest.read(file.read_bytes(), None) if file.exists() else None
 
     def members(self) -> tuple[str, ...]:
         return tuple(sorted(path.stem for path in (self.root / "members").glob("*.json")))

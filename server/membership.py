@@ -7,20 +7,23 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 from fedimg.crypto.authority import Authority
-from fedimg.crypto.certificates import issued_by, utc_now
+from fedimg.crypto.certificates import host_name, issued_by, read_node_certificate, read_request, utc_now
 from fedimg.crypto.link_keys import ServerKey
 from fedimg.durable import locked, sync_folder, write_durably
 from fedimg.errors import ConfigError, DataError, PolicyRefused
 from fedimg.federation import Manifest, Member, SignedManifest, SiteRequest, same_code
-from fedimg.federation.manifest import split_address
+from fedimg.federation.manifest import federation_name, split_address
 from server.federation_folder import FederationFolder, State, write_state
 
 _PUBLIC = 0o644
+_SKEW = timedelta(minutes=5)
+# What a making that was interrupted leaves.
+_UNFINISHED = {"members", *(f"{stem}-1.{end}" for stem in ("authority", "tls") for end in ("key", "pem"))}
 
 
 class Federation(FederationFolder):
@@ -46,17 +49,17 @@ class Federation(FederationFolder):
     ) -> Self:
         """A new federation without members. Raises DataError where the folder holds anything."""
         host, _port = split_address(address)
-        if not 0 < len(name) <= 64 or not name.isprintable():
-            raise ConfigError("a federation's name of up to 64 letters", "another", "give another name")
+        names = tuple(dict.fromkeys(map(host_name, (host, *hosts))))
+        state = State(federation_name(name), secrets.token_hex(16), address, names)
+        _check_passphrase(passphrase)
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(root.iterdir()):
+        if {path.name for path in root.iterdir()} - _UNFINISHED:
             raise DataError(
                 "an empty folder for a new federation", "one with files in it", "name another folder"
             )
         root.chmod(0o700)
-        (root / "members").mkdir(mode=0o700)
+        (root / "members").mkdir(mode=0o700, exist_ok=True)
         at = now or utc_now()
-        state = State(name, secrets.token_hex(16), address, tuple(dict.fromkeys((host, *hosts))))
         authority = _new_authority(root, state, passphrase, at)
         _new_tls(root, authority, state, at)
         write_state(root, state)  # last: without it the folder is none
@@ -73,7 +76,13 @@ class Federation(FederationFolder):
             DataError: the request is not sound. PolicyRefused: no code or another, a name or an identity that is
             taken, or one that was revoked.
         """
-        request = SiteRequest.read(data)
+        request, at = SiteRequest.read(data), now or utc_now()
+        if request.made > at + _SKEW:
+            raise PolicyRefused(
+                "a request of the past",
+                "one of the future",
+                "set both machines' clocks, and let the site ask again",
+            )
         with self._changing():
             self._refuse_taken(request)
             former = (
@@ -92,36 +101,41 @@ class Federation(FederationFolder):
                     "none" if code is None else "another",
                     "call the site, and type what its operator reads out",
                 )
-            self._write_member(data, self.authority(), now or utc_now())
+            self._write_member(data, self.authority(), at)
         return request
 
     def _refuse_taken(self, request: SiteRequest) -> None:
         revoked = self.revoked()
-        if request.identity.hex() in revoked.values() or request.name in revoked:
+        gone = {name.casefold() for name in revoked}
+        if request.identity.hex() in revoked.values() or request.name.casefold() in gone:
             raise PolicyRefused(
                 "a site that was not revoked", "one that was", "let it make a new home, under another name"
             )
         for name in self.members():
-            identity = SiteRequest.read(self.member(name)[0]).identity
-            if (name == request.name) != (identity == request.identity) or (
-                name != request.name and name.casefold() == request.name.casefold()
-            ):
+            other = SiteRequest.read(self.member(name)[0])
+            same = name == request.name
+            if same != (other.identity == request.identity) or (not same and _alike(other, request)):
                 raise PolicyRefused(
                     "a name and an identity that no other member has",
                     f"those of {name}",
                     "let it take another name, or renew the membership it has",
                 )
 
-    def bundle(self, now: datetime | None = None) -> SignedManifest:
-        """The list of members, signed, with a number above all before it; the last one again if nothing changed."""
+    def bundle(self, now: datetime | None = None, above: int = 0) -> SignedManifest:
+        """The list of members, signed, with a number above all before it; the last one again if nothing changed.
+
+        Args:
+            above: a number that a site has seen, where this folder was restored from before it.
+        """
         at = now or utc_now()
         with self._changing():
             state, own = self.state(), self.authority()
             former = self._authority(state.former) if state.former else None
+            number = max(state.number, above) + 1
             manifest = Manifest(
                 state.id,
                 state.name,
-                state.number + 1,
+                number,
                 at,
                 state.address,
                 own.certificate,
@@ -129,14 +143,15 @@ class Federation(FederationFolder):
                 self._certified(own, at),
                 self.revoked(),
             )
-            last = self.last(at)
-            if last is not None:
+            last = self.last()
+            if last is not None and above < last.manifest.number:
                 same = replace(manifest, number=last.manifest.number, issued=last.manifest.issued)
                 if same == last.manifest:
                     return last
             signed = SignedManifest.made(manifest, (own,) if former is None else (own, former))
+            SignedManifest.read(signed.to_bytes(), at)  # as its readers will
             # a number is used up before the bundle that has it is seen
-            write_state(self.root, replace(state, number=manifest.number))
+            write_state(self.root, replace(state, number=number))
             write_durably(self.root / "federation.bundle", signed.to_bytes(), _PUBLIC)
         return signed
 
@@ -189,6 +204,13 @@ class Federation(FederationFolder):
             state = self.state()
             if not state.former:
                 raise DataError("a rotation under way", "none", "begin one: fedimg provision rotate FOLDER")
+            last = self.last()
+            if last is None or last.manifest.authority != self.certificate or not last.manifest.former:
+                raise DataError(
+                    "a bundle in which the former authority vouches for the new one",
+                    "none yet",
+                    "fedimg provision bundle FOLDER, and have all sites accept it",
+                )
             if not issued_by(self.tls_certificate, self.certificate):
                 raise DataError(
                     "a TLS certificate of the new authority",
@@ -203,11 +225,16 @@ class Federation(FederationFolder):
         return self._authority(self.state().authority)
 
     def _certified(self, own: Authority, now: datetime) -> dict[str, Member]:
-        """The members; those whose certificate is a former authority's get a new one."""
-        found = {}
+        """The members. Those whose certificate is a former authority's get a new one, as do those whose has ended."""
+        found, revoked = {}, self.revoked()
         for name in self.members():
+            if name in revoked:  # its end was cut short
+                self.member_file(name).unlink()
+                continue
             data, certificate = self.member(name)
-            if not issued_by(certificate, own.certificate):
+            try:
+                read_node_certificate(certificate, own.certificate, now)
+            except DataError:
                 certificate = self._write_member(data, own, now)
             request = SiteRequest.read(data)
             found[name] = Member(request.identity, request.weight, certificate)
@@ -237,13 +264,25 @@ class Federation(FederationFolder):
     @contextmanager
     def _changing(self) -> Iterator[None]:
         with locked(self.root):
+            self._remove_unused()
             yield
+
+
+def _alike(one: SiteRequest, other: SiteRequest) -> bool:
+    """Whether they have one node key, or names that differ in capitals only."""
+    keys = {read_request(request.csr).public_pem for request in (one, other)}
+    return len(keys) == 1 or one.name.casefold() == other.name.casefold()
+
+
+def _check_passphrase(passphrase: bytes | None) -> None:
+    if passphrase is not None and not 1 <= len(passphrase) <= 1023:
+        raise ConfigError("a passphrase of 1 to 1023 bytes", f"{len(passphrase)}", "choose another")
 
 
 def _new_authority(root: Path, state: State, passphrase: bytes | None, now: datetime) -> Authority:
     stem = root / f"authority-{state.authority}"
     stem.with_suffix(".key").unlink(missing_ok=True)  # of a rotation that was cut short
-    authority = Authority.create(stem.with_suffix(".key"), state.name, passphrase, now)
+    authority = Authority.create(stem.with_suffix(".key"), passphrase, now)
     write_durably(stem.with_suffix(".pem"), authority.certificate, _PUBLIC)
     return authority
 

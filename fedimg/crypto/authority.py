@@ -50,10 +50,10 @@ class Authority:
         raise TypeError("an authority is not pickled")
 
     @classmethod
-    def create(cls, key_path: Path, name: str, passphrase: bytes | None, now: datetime) -> Self:
+    def create(cls, key_path: Path, passphrase: bytes | None, now: datetime) -> Self:
         """A fresh authority whose key is written once (0600), encrypted where there is a passphrase."""
         key = ec.generate_private_key(ec.SECP384R1())
-        public, subject = key.public_key(), named(f"{name} authority")
+        public, subject = key.public_key(), named("fedimg authority")
         usage = x509.KeyUsage(
             digital_signature=True,
             key_cert_sign=True,
@@ -66,7 +66,7 @@ class Authority:
             decipher_only=False,
         )
         builder = (
-            _builder(subject, subject, public, now, AUTHORITY_DAYS)
+            _builder(subject, subject, public, now, now + timedelta(days=AUTHORITY_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -120,7 +120,7 @@ class Authority:
         public = serialization.load_pem_public_key(key.public_pem.encode())
         alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
         usage = ExtendedKeyUsageOID.SERVER_AUTH
-        return self._leaf(public, named(names[0]), alternatives, usage, now, SERVER_DAYS)
+        return self._leaf(public, named("fedimg server"), alternatives, usage, now, SERVER_DAYS)
 
     def _leaf(
         self,
@@ -134,13 +134,13 @@ class Authority:
         if not isinstance(public, ec.EllipticCurvePublicKey):
             raise DataError("an elliptic-curve key", "another", "make the request again")
         issuer = self._certificate
-        left = issuer.not_valid_after_utc - now
-        if left <= timedelta(0):
+        end = min(now + timedelta(days=days), issuer.not_valid_after_utc)
+        if end <= now:
             raise DataError(
                 "an authority that is valid", "one that has expired", "fedimg provision rotate FOLDER"
             )
         builder = (
-            _builder(subject, issuer.subject, public, now, min(days, left.days))
+            _builder(subject, issuer.subject, public, now, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(names, critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -152,7 +152,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, days: int
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -161,7 +161,7 @@ def _builder(
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end)
     )
 
 

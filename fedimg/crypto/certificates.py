@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509 import verification
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedimg.errors import ConfigError, DataError
 
@@ -31,6 +31,21 @@ _MOST_CHARACTERS = 1 << 16
 _IDENTITY = "urn:fedimg:identity:"
 _SITE = "urn:fedimg:site:"
 _DNS = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+# What the library's parser and verifier raise for foreign bytes.
+_FOREIGN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    verification.VerificationError,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,47 +78,53 @@ def read_request(pem: str) -> NodeRequest:
     """What a signing request asks for. Raises DataError unless its own key signed it and it is of our form."""
     remedy = "make it again with `fedimg provision csr`"
     try:
+        if len(pem) > _MOST_CHARACTERS:
+            raise ValueError
         request = x509.load_pem_x509_csr(pem.encode())
-        sound = request.is_signature_valid
-        key, names = request.public_key(), _site_names(request.extensions)
-        subject = _common_name(request.subject)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
-        raise DataError("a signing request", "bytes that are none", remedy) from None
-    if not sound or not on_curve(key, ec.SECP384R1) or names is None or subject != names[0]:
-        raise DataError("a signing request of a node key on P-384", "another", remedy)
-    return NodeRequest(names[0], names[1], public_pem(key))
+        whole = request.public_bytes(serialization.Encoding.PEM).decode() == pem  # and nothing behind it
+        sound = whole and request.is_signature_valid and on_curve(request.public_key(), ec.SECP384R1)
+        names, subject = _site_names(request.extensions), _common_name(request.subject)
+        if not sound or names is None or subject != names[0]:
+            raise ValueError
+        return NodeRequest(*names, public_pem(request.public_key()))
+    except _FOREIGN:
+        raise DataError("a signing request of a node key on P-384", "another", remedy) from None
 
 
 def read_node_certificate(pem: str, authority: str, now: datetime) -> NodeCertificate:
     """What a site's certificate says. Raises DataError unless the authority signed it, for a client, and it is valid."""
     certificate, root = parsed(pem, "site"), parsed(authority, "authority")
-    policy = verification.PolicyBuilder().store(verification.Store([root])).time(now.replace(tzinfo=None))
     try:
+        policy = verification.PolicyBuilder().store(verification.Store([root])).time(now.replace(tzinfo=None))
         policy.build_client_verifier().verify(certificate, [])
         certificate.verify_directly_issued_by(root)  # the verifier takes any certificate for a root
+        usage = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
         names, key = _site_names(certificate.extensions), certificate.public_key()
-    except (verification.VerificationError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        whose = _common_name(certificate.subject)
+        if names is None or whose != names[0] or usage != [ExtendedKeyUsageOID.CLIENT_AUTH]:
+            raise ValueError
+        if not on_curve(key, ec.SECP384R1):
+            raise ValueError
+        return NodeCertificate(
+            *names,
+            public_pem(key),
+            f"{certificate.serial_number:x}",
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )
+    except _FOREIGN:
         raise DataError(
             "a site's certificate that the federation's authority signed and that is valid now",
             _why(certificate, now),
             "ask the coordinator for a bundle with a valid one; `fedimg provision renew` makes it",
         ) from None
-    if names is None or not on_curve(key, ec.SECP384R1) or _common_name(certificate.subject) != names[0]:
-        raise DataError("a site's certificate", "another kind", "ask the coordinator for a sound bundle")
-    return NodeCertificate(
-        *names,
-        public_pem(key),
-        f"{certificate.serial_number:x}",
-        certificate.not_valid_before_utc,
-        certificate.not_valid_after_utc,
-    )
 
 
 def issued_by(pem: str, authority: str) -> bool:
     """Whether the authority signed this certificate, valid or not."""
     try:
         parsed(pem, "federation").verify_directly_issued_by(parsed(authority, "authority"))
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except _FOREIGN:
         return False
     return True
 
@@ -123,20 +144,24 @@ def fingerprint(pem: str) -> bytes:
     return hashlib.sha256(spki(parsed(pem, "federation").public_key())).digest()
 
 
-def verify_authority(pem: str, now: datetime) -> None:
-    """Raises DataError unless `pem` is an authority that signed itself and is valid."""
+def verify_authority(pem: str, now: datetime | None) -> None:
+    """Raises DataError unless `pem` is an authority that signed itself and, where there is a `now`, is valid."""
     certificate = parsed(pem, "authority")
     try:
         certificate.verify_directly_issued_by(certificate)
         rules = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
-        rules = None
-    within = certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
-    if rules is None or not rules.ca or not on_curve(certificate.public_key(), ec.SECP384R1) or not within:
+        if not rules.ca or not on_curve(certificate.public_key(), ec.SECP384R1):
+            raise ValueError
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except _FOREIGN:
         raise DataError(
-            "a valid authority of a federation",
-            "another certificate" if within else _why(certificate, now),
-            "ask the coordinator for a sound bundle",
+            "an authority of a federation", "another certificate", "ask the coordinator for a sound bundle"
+        ) from None
+    if now is not None and not begin <= now <= end:
+        raise DataError(
+            "a federation's authority that is valid",
+            _why(certificate, now),
+            "set this machine's clock, or have the coordinator rotate its authority",
         )
 
 
@@ -156,6 +181,8 @@ def host_name(host: str) -> str:
     """A host as certificates name it: an address, or a DNS name in small letters. Raises ConfigError for others."""
     name = host.strip("[]").lower()
     try:
+        if "%" in name:  # a zone may be any text
+            raise ValueError
         return str(ipaddress.ip_address(name))
     except ValueError:
         if not _DNS.fullmatch(name):
@@ -188,17 +215,26 @@ def _site_names(extensions: x509.Extensions) -> tuple[str, bytes] | None:
     uris = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
     if len(names) != 2 or len(uris) != 2 or not (uris[0].startswith(_SITE) and uris[1].startswith(_IDENTITY)):
         return None
-    identity = bytes.fromhex(uris[1].removeprefix(_IDENTITY))
-    return (uris[0].removeprefix(_SITE), identity) if len(identity) == 32 else None
+    name, identity = uris[0].removeprefix(_SITE), uris[1].removeprefix(_IDENTITY)
+    return (name, bytes.fromhex(identity)) if re.fullmatch("[0-9a-f]{64}", identity) else None
 
 
 def parsed(pem: str, whose: str) -> x509.Certificate:
+    """Raises DataError unless `pem` is one certificate, as this module writes it, and nothing beside it."""
     try:
         if len(pem) > _MOST_CHARACTERS:
             raise ValueError
-        return x509.load_pem_x509_certificate(pem.encode())
-    except (ValueError, UnsupportedAlgorithm):
+        found = x509.load_pem_x509_certificate(pem.encode())
+        if pem_of(found) != pem:
+            raise ValueError
+        _ = found.not_valid_before_utc, found.not_valid_after_utc
+    except _FOREIGN:
         raise DataError(f"the certificate of a {whose}", "bytes that are none", "ask for it again") from None
+    return found
+
+
+def pem_of(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def _why(certificate: x509.Certificate, now: datetime) -> str:
@@ -227,7 +263,3 @@ def public_pem(key: object) -> str:
         raise DataError("an elliptic-curve key", "another", "make the request again")
     info = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(serialization.Encoding.PEM, info).decode()
-
-
-def pem_of(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()

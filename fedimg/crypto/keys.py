@@ -175,6 +175,26 @@ class SigningKey(_Secret):
         return self._key.public_key().public_bytes_raw()
 
 
+# Encodings of Ed25519's points of small order, but for the sign: under such a key one signature fits any text.
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
+
+def is_identity(public_bytes: bytes) -> bool:
+    """Whether these 32 bytes can be somebody's Ed25519 key: signatures under points of small order bind nobody."""
+    return len(public_bytes) == 32 and public_bytes[:31] + bytes([public_bytes[31] & 127]) not in _SMALL_ORDER
+
+
 def verify(public_bytes: bytes, signature: bytes, data: bytes) -> bool:
     """Whether `signature` over `data` is the key's. False for anything malformed."""
     try:

@@ -51,7 +51,7 @@ class NodeKey(_EcKey):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises DataError where group or others may read the file, or it is no such key."""
-        remedy = "make a new one with `fedimg provision csr HOME --renew`"
+        remedy = "make a new one with `fedimg provision csr HOME --name NAME`"
         data = read_private(path, remedy)
         try:
             key = serialization.load_ssh_private_key(data, None)

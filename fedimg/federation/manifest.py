@@ -2,8 +2,9 @@
 
 The authority says who may connect. It is not believed about who the *others* are: a coordinator that made up members
 would sit in every secure sum as many of its sites. So a site takes a first list of members, and every later one with
-other members, only with the code that its operator compared with the other hospitals' (`roster_code`: one code, the
-same at all). Renewed certificates change no code. Numbers only go up, and a new authority is vouched for by the old.
+other members, only with its code (`roster_code`), and with the names of the members that its operator has heard say it.
+Who says it has its own identity in that list. Renewed certificates change no code. Numbers only go up, nobody who was
+revoked comes back, and a new authority is vouched for by the old.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fedimg.crypto.certificates import (
     signed_by_authority,
     verify_authority,
 )
-from fedimg.crypto.keys import framed
+from fedimg.crypto.keys import framed, is_identity
 from fedimg.errors import ConfigError, DataError
 from fedimg.federation.request import MOST_PATIENTS, TIME, check_name
 from fedimg.federation.spoken import spoken_code
@@ -136,13 +137,17 @@ class SignedManifest:
         return canonical.encode({"manifest": self.manifest.body(), "signatures": signatures}) + b"\n"
 
     @classmethod
-    def read(cls, data: bytes, now: datetime) -> Self:
-        """Raises DataError unless it is well-formed, signed by its own authority, and its certificates hold."""
-        document = canonical.decode(data, "bundle")
+    def read(cls, data: bytes, now: datetime | None) -> Self:
+        """Raises DataError unless it is well-formed, signed by its own authority, and its certificates hold.
+
+        Args:
+            now: the authority has to be valid then. None for what was read before, and kept.
+        """
+        document = canonical.decode_canonical(data, "bundle")
         body = document.get("manifest") if isinstance(document, dict) else None
         if not isinstance(body, dict) or set(document) != {"manifest", "signatures"} or set(body) != _FIELDS:
             raise DataError("a federation's bundle", "another document", _REMEDY)
-        if (body["format"], body["version"]) != (FORMAT, VERSION):
+        if body["format"] != FORMAT or canonical.encode(body["version"]) != b"%d" % VERSION:
             raise DataError(f"a bundle of version {VERSION}", "another", "install the coordinator's fedimg")
         try:
             manifest = _manifest(body)
@@ -153,11 +158,20 @@ class SignedManifest:
         verify_authority(manifest.authority, now)
         if not found.signed_by(manifest.authority):
             raise DataError("a bundle that its authority signed", "another signature", _REMEDY)
+        signers = {fingerprint(manifest.authority).hex()}
         if manifest.former:
-            verify_authority(manifest.former, now)
-        if manifest.issued > now + _SKEW:
+            verify_authority(manifest.former, None)
+            signers.add(fingerprint(manifest.former).hex())
+            if not found.signed_by(manifest.former):
+                raise DataError("a bundle that the former authority signed too", "another signature", _REMEDY)
+        if set(signatures) != signers or canonical.encode(body) != canonical.encode(manifest.body()):
+            raise DataError("a bundle as `bundle` writes it", "another form of it", _REMEDY)
+        if now is not None and manifest.issued > now + _SKEW:
             raise DataError("a bundle of the past", "one of the future", "set this machine's clock")
-        for name, certificate in manifest.certificates().items():
+        certificates = manifest.certificates()
+        if len({certificate.public_pem for certificate in certificates.values()}) != len(certificates):
+            raise DataError("members with a node key each", "one key of two members", _REMEDY)
+        for name, certificate in certificates.items():
             member = manifest.members[name]
             if (certificate.name, certificate.identity) != (name, member.identity):
                 raise DataError("members with their own certificates", "another's", _REMEDY)
@@ -171,16 +185,18 @@ class SignedManifest:
         )
 
 
+def federation_name(name: str) -> str:
+    """Raises ConfigError for a name of more than one line, or than 64 letters."""
+    if not 0 < len(name) <= 64 or not name.isprintable():
+        raise ConfigError("a federation's name of up to 64 letters", "another", "give another name")
+    return name
+
+
 def split_address(address: str) -> tuple[str, int]:
     """(host, port) of host:port, a v6 address in brackets. Raises ConfigError for another."""
     host, _, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if (
-        not port.isascii()
-        or not port.isdecimal()
-        or not 0 < int(port) < 65536
-        or (":" in host and not bracketed)
-    ):
+    sound = re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536
+    if not sound or (":" in host and not (host.startswith("[") and host.endswith("]"))):
         raise ConfigError("an address as host:port", "another", "give it as fl.example.org:443")
     return host_name(host), int(port)
 
@@ -202,7 +218,10 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
     if len(identities) != len(members) or len({name.casefold() for name in members}) != len(members):
         raise ValueError
     revoked = {check_name(name): _identity(identity).hex() for name, identity in body["revoked"].items()}
+    gone = {name.casefold() for name in revoked}
     if identities & {bytes.fromhex(identity) for identity in revoked.values()}:
+        raise ValueError
+    if gone & {name.casefold() for name in members} or len(gone) != len(revoked):
         raise ValueError
     split_address(body["address"])
     if not re.fullmatch("[0-9a-f]{32}", body["id"]):
@@ -210,7 +229,7 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
     issued = datetime.strptime(body["issued"], TIME).replace(tzinfo=UTC)
     return Manifest(
         body["id"],
-        _text(body["name"]),
+        federation_name(_text(body["name"])),
         _whole(body["number"], 2**53),
         issued,
         body["address"],
@@ -222,7 +241,7 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
 
 
 def _identity(value: str) -> bytes:
-    if not re.fullmatch("[0-9a-f]{64}", value):
+    if not re.fullmatch("[0-9a-f]{64}", value) or not is_identity(bytes.fromhex(value)):
         raise ValueError
     return bytes.fromhex(value)
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from fedimg import canonical
 from fedimg.crypto.certificates import read_request
-from fedimg.crypto.keys import SigningKey
+from fedimg.crypto.keys import SigningKey, is_identity
 from fedimg.crypto.link_keys import NodeKey
 from fedimg.errors import ConfigError, DataError
 from fedimg.federation.spoken import spoken_code
@@ -21,7 +21,7 @@ from fedimg.federation.spoken import spoken_code
 FORMAT, VERSION = "fedimg site request", 1
 MOST_PATIENTS = 10**8
 TIME = "%Y-%m-%dT%H:%M:%SZ"
-_INSTANT = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_INSTANT = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _FIELDS = {"format", "version", "name", "weight", "made", "identity", "csr"}
 _REMEDY = "make it again with `fedimg provision csr`, and hand it over unchanged"
@@ -63,11 +63,11 @@ class SiteRequest:
     @classmethod
     def read(cls, data: bytes) -> Self:
         """Raises DataError unless it is well-formed and both keys signed it."""
-        document = canonical.decode(data, "site request")
+        document = canonical.decode_canonical(data, "site request")
         body = document.get("request") if isinstance(document, dict) else None
         if not isinstance(body, dict) or set(document) != {"request", "signature"} or set(body) != _FIELDS:
             raise DataError("a site request", "another document", _REMEDY)
-        if (body["format"], body["version"]) != (FORMAT, VERSION):
+        if body["format"] != FORMAT or canonical.encode(body["version"]) != b"%d" % VERSION:
             raise DataError(f"a site request of version {VERSION}", "another", "install the same fedimg")
         _check(body)
         if not canonical.signed_by(body, body["identity"], str(document["signature"]), FORMAT):
@@ -109,7 +109,7 @@ def _check(body: dict[str, Any]) -> None:
     )
     text = all(isinstance(value, str) for value in (name, made, identity, csr))
     sound = text and _NAME.fullmatch(name) and _INSTANT.fullmatch(made)
-    if not sound or not re.fullmatch("[0-9a-f]{64}", identity):
+    if not sound or not re.fullmatch("[0-9a-f]{64}", identity) or not is_identity(bytes.fromhex(identity)):
         raise DataError("a site request with a name, a time and an identity", "others", _REMEDY)
     if type(weight) is not int or not 1 <= weight <= MOST_PATIENTS:
         raise DataError(f"a declared number of patients from 1 to {MOST_PATIENTS}", "another", _REMEDY)

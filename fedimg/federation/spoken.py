@@ -14,11 +14,15 @@ _GROUPS, _GROUP = 5, 5
 
 
 def spoken_code(domain: str, *parts: bytes) -> str:
-    """125 bits of SHA-256 over the framed parts, as five groups of five letters.
+    """125 bits of scrypt (RFC 7914) over a hash of the framed parts, as five groups of five letters.
 
-    Two lists of parts with one code take 2⁶² tries to find, even for someone who may choose both.
+    Two lists of parts with one code take 2⁶² tries to find, even for someone who may choose both; each try takes 16 MiB
+    and some hundredths of a second.
     """
-    number = int.from_bytes(hashlib.sha256(framed([domain.encode(), *parts])).digest(), "big")
+    # the hash is of one length: scrypt pads a password with zeros
+    parts_hash = hashlib.sha256(framed(parts)).digest()
+    found = hashlib.scrypt(parts_hash, salt=domain.encode(), n=1 << 14, r=8, p=1, maxmem=1 << 25, dklen=32)
+    number = int.from_bytes(found, "big")
     letters = "".join(_LETTERS[number >> (251 - 5 * i) & 31] for i in range(_GROUPS * _GROUP))
     return "-".join(letters[i : i + _GROUP] for i in range(0, len(letters), _GROUP))
 
@@ -29,4 +33,4 @@ def same_code(typed: str, code: str) -> bool:
 
 
 def _plain(code: str) -> bytes:
-    return "".join(code.split()).replace("-", "").upper().translate(_MISREAD).encode()
+    return "".join(code.split()).replace("-", "").upper().translate(_MISREAD).encode(errors="replace")

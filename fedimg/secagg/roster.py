@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedimg.crypto.keys import is_identity
 from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, PolicyRefused
 
@@ -25,9 +26,12 @@ class Roster:
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if set(self.identities) != set(self.weights) or not all(w > 0 for w in self.weights.values()):
+        sound = all(w > 0 for w in self.weights.values()) and all(map(is_identity, self.identities.values()))
+        if set(self.identities) != set(self.weights) or not sound:
             raise ConfigError(
-                "a roster with a positive weight for each site", "another", "provision the sites again"
+                "a roster with a key and a positive weight for each site",
+                "another",
+                "provision the sites again",
             )
 
     def share(self, name: str) -> float:

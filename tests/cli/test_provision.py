@@ -42,14 +42,14 @@ def test_two_hospitals_and_a_coordinator(homes, said):
     out = said("bundle", net, "--out", bundle)
     (code,) = re.findall(r"^code of all members: (\S+)$", out, re.MULTILINE)
     assert code in said("show", bundle)
-    assert code in said("accept", homes / "north", bundle, "--code", code)
-    assert "compared" in said("accept", homes / "south", bundle, code=3)
+    assert code in said("accept", homes / "north", bundle, "--code", code, "--heard", "south")
+    assert "as they say it" in said("accept", homes / "south", bundle, code=3)
     for path in (net, homes / "north", bundle):
         shown = json.loads(said("show", path, "--json"))
         assert shown["code"] == code
         assert [row["site"] for row in shown["members"]] == ["north", "south"]
         assert ("tls_ends" in shown) == (path == net)
-    assert "none yet" in said("show", homes / "south", code=4)
+    assert "asked to be south" in said("show", homes / "south")
 
 
 def test_what_changes_later(homes, said):
@@ -59,6 +59,8 @@ def test_what_changes_later(homes, said):
     (code,) = re.findall(r"^code (\S+)$", out, re.MULTILINE)
     said("sign", net, homes / "north" / "federation" / "request.json", "--code", code)
     said("rotate", net)
+    assert "none yet" in said("rotate", net, "--finish", code=4)
+    said("bundle", net)
     assert "renew" in said("rotate", net, "--finish", code=4)
     said("renew", net)
     said("rotate", net, "--finish")

@@ -1,11 +1,15 @@
 """Certificates: held against OpenSSL and against what Flower reads, and refused where they are of another kind."""
 
+import base64
 import pickle
 import shutil
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedimg.crypto import certificates
 from fedimg.crypto.authority import Authority
@@ -21,7 +25,7 @@ def made(tmp_path_factory):
     """An authority, a node key and a TLS key, with the files that they lie in."""
     folder = tmp_path_factory.mktemp("keys")
     return (
-        Authority.create(folder / "authority.key", "net", None, NOW),
+        Authority.create(folder / "authority.key", None, NOW),
         NodeKey.create(folder / "node.key"),
         ServerKey.create(folder / "tls.key"),
         folder,
@@ -112,7 +116,7 @@ def test_another_file_is_no_node_key(tmp_path, content):
 
 
 def test_an_authority_opens_with_its_passphrase_only(tmp_path):
-    made = Authority.create(tmp_path / "key", "net", b"correct horse", NOW)
+    made = Authority.create(tmp_path / "key", b"correct horse", NOW)
     assert b"ENCRYPTED" in (tmp_path / "key").read_bytes()
     assert (
         Authority.load(tmp_path / "key", made.certificate, b"correct horse").certificate == made.certificate
@@ -120,7 +124,7 @@ def test_an_authority_opens_with_its_passphrase_only(tmp_path):
     for wrong in (None, b"other"):
         with pytest.raises(DataError, match="opens"):
             Authority.load(tmp_path / "key", made.certificate, wrong)
-    other = Authority.create(tmp_path / "other", "net", None, NOW)
+    other = Authority.create(tmp_path / "other", None, NOW)
     with pytest.raises(DataError, match="the key of this authority"):
         Authority.load(tmp_path / "other", made.certificate, None)
     assert other.certificate != made.certificate
@@ -134,7 +138,7 @@ def refused(pem, authority, now=NOW):
 
 def test_certificates_of_another_kind_are_no_sites(made, node_pem, tmp_path):
     authority, _node, tls, _folder = made
-    other = Authority.create(tmp_path / "key", "net", None, NOW)
+    other = Authority.create(tmp_path / "key", None, NOW)
     assert "did not sign" in refused(node_pem, other.certificate)
     assert not certificates.issued_by(node_pem, other.certificate)
     server = authority.certify_server(tls, ["fl.example.org"], NOW)
@@ -173,7 +177,7 @@ def test_a_signature_is_of_one_authority_over_one_text(made, tmp_path):
     assert certificates.signed_by_authority(authority.certificate, signature, b"text")
     assert not certificates.signed_by_authority(authority.certificate, signature, b"texts")
     assert not certificates.signed_by_authority(authority.certificate, b"", b"text")
-    other = Authority.create(tmp_path / "key", "net", None, NOW)
+    other = Authority.create(tmp_path / "key", None, NOW)
     assert not certificates.signed_by_authority(other.certificate, signature, b"text")
 
 
@@ -197,8 +201,65 @@ def test_a_host_is_a_name_or_an_address(host):
 
 
 @pytest.mark.parametrize(
-    "host", ["", "a b", "*.example.org", "exa_mple", "a" * 64, "-a", "a..b", "ünï.org", "1.2.3.4/8"]
+    "host", ["", "a b", "*.example.org", "exa_mple", "a" * 64, "-a", "a..b", "ünï.org", "1.2.3.4/8", "::1%x"]
 )
 def test_what_is_no_host_is_refused(host):
     with pytest.raises(ConfigError):
         certificates.host_name(host)
+
+
+def altered(pem, old, new, kind):
+    """The same PEM with bytes of its DER replaced, its signature no longer fitting."""
+    der = base64.b64decode("".join(pem.splitlines()[1:-1]))
+    assert old in der
+    body = base64.b64encode(der.replace(old, new, 1)).decode()
+    lines = [body[i : i + 64] for i in range(0, len(body), 64)]
+    return f"-----BEGIN {kind}-----\n" + "\n".join(lines) + f"\n-----END {kind}-----\n"
+
+
+VERSION_3, VERSION_8 = bytes.fromhex("a003020102"), bytes.fromhex("a003020107")
+
+
+def test_what_the_parser_trips_over_is_refused_like_anything_else(made, node_pem):
+    authority, node, *_ = made
+    for pem in (node_pem, authority.certificate):
+        strange = altered(pem, VERSION_3, VERSION_8, "CERTIFICATE")
+        refused(strange, authority.certificate)
+        refused(node_pem, strange)
+        with pytest.raises(DataError):
+            certificates.verify_authority(strange, NOW)
+    request = node.request("north", IDENTITY)
+    names = bytes.fromhex("0603551d11")  # the object identifier of alternative names
+    for old, new in (
+        (names, bytes.fromhex("0603551d0e")),
+        (b"urn:", b"\xff\xfe\xfd\xfc"),
+        (b"north", b"n\x00\xffrt"),
+    ):
+        with pytest.raises(DataError):
+            certificates.read_request(altered(request, old, new, "CERTIFICATE REQUEST"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 255))
+def test_no_byte_of_a_certificate_or_request_makes_another_error(made, node_pem, place, value):
+    authority, *_ = made
+    der = bytearray(base64.b64decode("".join(node_pem.splitlines()[1:-1])))
+    der[place % len(der)] = value
+    body = base64.b64encode(bytes(der)).decode()
+    lines = "\n".join(body[i : i + 64] for i in range(0, len(body), 64))
+    for kind, read in (
+        ("CERTIFICATE", lambda pem: certificates.read_node_certificate(pem, authority.certificate, NOW)),
+        ("CERTIFICATE REQUEST", certificates.read_request),
+    ):
+        pem = f"-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n"
+        with suppress(DataError):
+            assert read(pem).name == "north"
+
+
+@pytest.mark.parametrize("around", ["{0}{0}", "text\n{0}", "{0}\n", " {0}", "{0}text"])
+def test_a_certificate_stands_alone(made, node_pem, around):
+    authority, *_ = made
+    refused(around.format(node_pem), authority.certificate)
+    refused(node_pem, around.format(authority.certificate))
+    with pytest.raises(DataError):
+        certificates.expiry(around.format(node_pem))

@@ -15,7 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.crypto import keys
-from fedimg.crypto.keys import SigningKey, SiteKey, framed, keyed_digest, keyed_fingerprint, verify
+from fedimg.crypto.keys import (
+    SigningKey,
+    SiteKey,
+    framed,
+    is_identity,
+    keyed_digest,
+    keyed_fingerprint,
+    verify,
+)
 from fedimg.errors import DataError
 
 SECRET = bytes(range(32))
@@ -188,3 +196,61 @@ def test_no_text_of_a_key_shows_it_and_none_is_pickled(kind):
 def test_load_gives_the_key_that_was_created(tmp_path):
     created = SigningKey.create(tmp_path / "key")
     assert SigningKey.load(tmp_path / "key").public_bytes == created.public_bytes
+
+
+# The curve −x² + y² = 1 + dx²y² over the integers mod 2²⁵⁵ − 19 (RFC 8032, section 5.1), slow and plain.
+_P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P
+
+
+def _point(encoded):
+    """(x, y) of an encoding, by RFC 8032's decompression but for its refusals; None where there is no such x."""
+    number = int.from_bytes(encoded, "little")
+    sign, y = number >> 255, (number & (2**255 - 1)) % _P
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if (x * x - square) % _P:
+        x = x * pow(2, (_P - 1) // 4, _P) % _P
+    if (x * x - square) % _P:
+        return None
+    return (-x % _P if x % 2 != sign else x, y)
+
+
+def _sum(a, b):
+    product = _D * a[0] * b[0] * a[1] * b[1] % _P
+    x = (a[0] * b[1] + a[1] * b[0]) * pow(1 + product, -1, _P) % _P
+    y = (a[1] * b[1] + a[0] * b[0]) * pow(1 - product, -1, _P) % _P
+    return x, y
+
+
+def _has_small_order(encoded):
+    point = _point(encoded)
+    for _ in range(3):
+        point = _sum(point, point)
+    return point == (0, 1)
+
+
+def test_points_of_small_order_are_nobodys_key():
+    listed = [point[:31] + bytes([point[31] | sign]) for point in keys._SMALL_ORDER for sign in (0, 128)]
+    assert len(listed) == 14
+    for point in listed:
+        assert _has_small_order(point)
+        assert not is_identity(point)
+    # all of them: eight points of small order, and the encodings of y that are p too large
+    values = {_point(point) for point in listed}
+    assert len({(x, y) for x, y in values} | {(-x % _P, y) for x, y in values}) == 8
+
+
+def test_a_key_that_was_made_is_an_identity(tmp_path):
+    public = SigningKey.create(tmp_path / "key").public_bytes
+    assert not _has_small_order(public)
+    assert is_identity(public)
+    assert not is_identity(public + b"x")
+    assert not is_identity(b"")
+
+
+def test_under_a_point_of_small_order_a_signature_fits_any_text():
+    """Why they are refused."""
+    point = b"\x01" + bytes(31)
+    assert verify(point, point + bytes(32), b"one text")
+    assert verify(point, point + bytes(32), b"another")

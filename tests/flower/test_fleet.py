@@ -40,7 +40,7 @@ def papers(tmp_path_factory):
     """An authority, another one, a TLS pair of each, and node keys."""
     folder = tmp_path_factory.mktemp("link")
     for name, host in (("own", "localhost"), ("other", "localhost")):
-        authority = Authority.create(folder / f"{name}.key", name, None, NOW)
+        authority = Authority.create(folder / f"{name}.key", None, NOW)
         tls = ServerKey.create(folder / f"{name}-tls.key")
         (folder / f"{name}-tls.pem").write_text(authority.certify_server(tls, [host], NOW))
         (folder / f"{name}.pem").write_text(authority.certificate)

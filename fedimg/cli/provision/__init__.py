@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedimg.cli.console import Arguments, print_json, print_table, verb_parser
+from fedimg.cli.console import Arguments, verb_parser
 from fedimg.errors import DataError
 
 if TYPE_CHECKING:
-    from fedimg.federation import Manifest
     from server.membership import Federation
 
-_SOON_DAYS = 60
 _ABOUT = (
     "Make a federation and join one. The coordinator's folder holds the authority; a site makes its keys in its own "
     "home, and none of them leaves it. Two codes are compared by telephone: a site's, when it is signed, and that of "
@@ -50,6 +48,13 @@ def _coordinators(actions: Any) -> None:
     bundle = _action(actions, "bundle", "coordinator: write the signed list of members that sites are given")
     bundle.add_argument("folder", type=Path)
     bundle.add_argument("--out", type=Path, help="a copy; the folder has it as federation.bundle")
+    bundle.add_argument(
+        "--above",
+        type=int,
+        default=0,
+        metavar="N",
+        help="a number that a site shows, after this folder was restored from a backup",
+    )
     renew = _action(
         actions, "renew", "coordinator: new certificates for server and sites, on the keys sites have"
     )
@@ -77,7 +82,14 @@ def _sites(actions: Any) -> None:
     accept = _action(actions, "accept", "site: pin a federation's members, or a later state of them")
     accept.add_argument("home", type=Path, help="a site's home folder")
     accept.add_argument("bundle", type=Path)
-    accept.add_argument("--code", help="of all members, as compared with the other sites' operators")
+    accept.add_argument("--code", help="of all members, as they say it")
+    accept.add_argument(
+        "--heard",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="members that said it on a call; who was heard before need not be again",
+    )
 
 
 def _action(actions: Any, name: str, about: str) -> Arguments:
@@ -99,7 +111,9 @@ def _init(arguments: Any) -> int:
 
 
 def _sign(arguments: Any) -> int:
-    request = _federation(arguments).sign(_read(arguments.request), arguments.code)
+    from fedimg.cli.provision.show import read_file
+
+    request = _federation(arguments).sign(read_file(arguments.request), arguments.code)
     sys.stdout.write(
         f"{request.name} is a member, of weight {request.weight}; write a new bundle for all sites\n"
     )
@@ -107,15 +121,16 @@ def _sign(arguments: Any) -> int:
 
 
 def _bundle(arguments: Any) -> int:
+    from fedimg.cli.provision.show import print_members
     from fedimg.durable import write_durably
 
-    signed = _federation(arguments).bundle()
+    signed = _federation(arguments).bundle(above=arguments.above)
     if arguments.out is not None:
         write_durably(arguments.out, signed.to_bytes(), 0o644)
-    _print_members(signed.manifest)
+    print_members(signed.manifest)
     sys.stdout.write(
         f"{arguments.out or arguments.folder / 'federation.bundle'}: number {signed.manifest.number}; "
-        "every operator compares the code with two others before accepting\n"
+        "before accepting, every operator hears the other members say the code\n"
     )
     return 0
 
@@ -148,8 +163,8 @@ def _rotate(arguments: Any) -> int:
     else:
         federation.rotate()
         sys.stdout.write(
-            "a new authority; write a bundle and have all sites accept it (no code is needed), then `renew`, restart "
-            "the server, and `rotate --finish`\n"
+            "a new authority; write a bundle and have all sites accept it with its code, then `renew`, restart the "
+            "server, and `rotate --finish`\n"
         )
     return 0
 
@@ -172,11 +187,14 @@ def _csr(arguments: Any) -> int:
 
 
 def _accept(arguments: Any) -> int:
+    from fedimg.cli.provision.show import print_members, read_file
     from fedimg.home import SiteHome
     from sites.enrolment import Enrolment
 
-    accepted = Enrolment(SiteHome.open(arguments.home)).accept(_read(arguments.bundle), arguments.code)
-    _print_members(accepted.manifest)
+    accepted = Enrolment(SiteHome.open(arguments.home)).accept(
+        read_file(arguments.bundle), arguments.code, arguments.heard
+    )
+    print_members(accepted.manifest)
     changes = [*(f"{name} came" for name in accepted.came), *(f"{name} went" for name in accepted.went)]
     sys.stdout.write(
         f"pinned: number {accepted.manifest.number}" + (f"; {', '.join(changes)}" if changes else "") + "\n"
@@ -185,81 +203,9 @@ def _accept(arguments: Any) -> int:
 
 
 def _show(arguments: Any) -> int:
-    from fedimg.crypto.certificates import expiry, utc_now
-    from fedimg.federation import SignedManifest, SiteRequest
-    from fedimg.home import SiteHome
-    from server.federation_folder import FederationFolder
-    from sites.enrolment import Enrolment
+    from fedimg.cli.provision.show import show
 
-    path, now = arguments.path, utc_now()
-    tls = ""
-    if path.is_dir() and (path / "federation.json").exists():
-        folder = FederationFolder(path)
-        signed, tls = folder.last(now), folder.tls_certificate
-    elif path.is_dir():
-        signed = Enrolment(SiteHome.open(path)).pinned(now)
-    else:
-        data = _read(path)
-        if b'"request"' in data[:16]:
-            return _show_request(SiteRequest.read(data), as_json=arguments.json)
-        signed = SignedManifest.read(data, now)
-    if signed is None:
-        raise DataError("a bundle", "none yet", "coordinator: fedimg provision bundle; site: accept")
-    manifest = signed.manifest
-    found = {
-        "federation": manifest.name,
-        "id": manifest.id,
-        "number": manifest.number,
-        "issued": manifest.issued.isoformat(),
-        "address": manifest.address,
-        "code": manifest.roster_code,
-        "authority_ends": expiry(manifest.authority).isoformat(),
-        "rotation": bool(manifest.former),
-        "members": _rows(manifest),
-        "revoked": sorted(manifest.revoked),
-    } | ({"tls_ends": expiry(tls).isoformat()} if tls else {})
-    if arguments.json:
-        print_json(found)
-        return 0
-    _print_members(manifest)
-    ends = expiry(tls) if tls else expiry(manifest.authority)
-    what = "the server's certificate" if tls else "the authority"
-    sys.stdout.write(f"number {manifest.number}, {manifest.address}; {what} ends {ends:%Y-%m-%d}\n")
-    return 0
-
-
-def _show_request(request: Any, *, as_json: bool) -> int:
-    found = {"name": request.name, "weight": request.weight, "identity": request.identity.hex()}
-    if as_json:
-        print_json(found)
-    else:
-        print_table([found], ("name", "weight", "identity"))
-        sys.stdout.write("its code is read out by the site's operator, and typed at `sign`\n")
-    return 0
-
-
-def _rows(manifest: Manifest) -> list[dict[str, Any]]:
-    from fedimg.crypto.certificates import utc_now
-
-    soon, rows = utc_now(), []
-    for name, certificate in sorted(manifest.certificates().items()):
-        days = (certificate.not_after - soon).days
-        rows.append(
-            {
-                "site": name,
-                "weight": manifest.members[name].weight,
-                "identity": certificate.identity.hex(),
-                "certificate_ends": f"{certificate.not_after:%Y-%m-%d}",
-                "remark": "ended" if days < 0 else f"ends in {days} days" if days < _SOON_DAYS else "",
-            }
-        )
-    return rows
-
-
-def _print_members(manifest: Manifest) -> None:
-    rows = [row | {"identity": f"{row['identity'][:16]}…"} for row in _rows(manifest)]
-    print_table(rows, ("site", "weight", "identity", "certificate_ends", "remark"))
-    sys.stdout.write(f"code of all members: {manifest.roster_code}\n")
+    return show(arguments.path, as_json=arguments.json)
 
 
 def _federation(arguments: Any) -> Federation:
@@ -278,13 +224,3 @@ def _passphrase(arguments: Any) -> bytes | None:
     if not found:
         raise DataError("a passphrase", "an empty file", "write one into it")
     return found
-
-
-def _read(path: Path) -> bytes:
-    from fedimg.canonical import MOST_BYTES
-
-    try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError("a file that can be read", error.strerror or "an error", "name another") from None
