@@ -11,6 +11,7 @@ run's own folder. What was on its way is lost, and asked for again by whoever co
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -47,6 +48,7 @@ from fedimg.flower.gate import Gate
 from fedimg.flower.node_keys import public_bytes
 from fedimg.flower.payload import content, payload
 
+logging.getLogger("flwr").setLevel(logging.WARNING)  # it tells of every message
 _POLL_S = 0.02
 _MOST_OBJECTS = 8  # of a message: itself, its content, one record
 

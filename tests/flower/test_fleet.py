@@ -3,6 +3,8 @@
 import base64
 import logging
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -335,3 +337,52 @@ def test_a_server_without_a_sound_pair_does_not_start(tmp_path):
         FleetServer("127.0.0.1", 0, tmp_path / "pem", tmp_path / "pem"),
     ):
         pytest.fail("it started")
+
+
+# --------------------------------------------------------------------------------------------- a process of its own
+
+SITE = """
+import sys, time
+from pathlib import Path
+from fedimg.flower.fleet_node import FleetNode
+
+def answer(data):
+    time.sleep(float(sys.argv[4]))
+    return b"answer"
+
+FleetNode(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), answer).attend()
+"""
+
+
+@pytest.fixture
+def process(papers, server):
+    """Start north as a process that takes so many seconds for an answer."""
+    started = []
+
+    def start(seconds):
+        arguments = [f"127.0.0.1:{server.port}", str(papers / "own.pem"), str(papers / "north-node.key")]
+        started.append(subprocess.Popen([sys.executable, "-P", "-c", SITE, *arguments, str(seconds)]))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def test_a_site_that_is_killed_is_dropped_and_comes_back(server, connect, run, process):
+    connect("south")
+    site = process(600)
+    until(lambda: server.online() == {"north", "south"}, 60)
+    answers = {}
+    asking = threading.Thread(
+        target=lambda: answers.update(run.exchange({"north": b"x", "south": b"x"}, 120))
+    )
+    asking.start()
+    time.sleep(1)
+    site.kill()
+    asking.join(60)
+    assert answers == {"north": None, "south": b"southx"}
+    process(0)
+    until(lambda: server.online() == {"north", "south"}, 60)
+    assert run.exchange({"north": b"x", "south": b"x"}, DEADLINE_S)["north"] == b"answer"
