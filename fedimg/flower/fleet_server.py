@@ -159,6 +159,10 @@ class FleetServer:
 
     def begin(self) -> FleetRun:
         """A run's conversation with the members. Raises FederationError where Flower takes none."""
+        return FleetRun(self, *self._new_run())
+
+    def _new_run(self) -> tuple[int, int]:
+        """The numbers of a run of Flower's and of its task."""
         run = self._state.create_run(
             None, None, None, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP
         )
@@ -169,7 +173,7 @@ class FleetServer:
                 "a run of Flower's", "none", "install flwr in the version that fedimg names"
             )
         self._state.activate_task(task)
-        return FleetRun(self, run, task)
+        return run, task
 
 
 class FleetRun:
@@ -181,7 +185,9 @@ class FleetRun:
     def exchange(self, outgoing: Mapping[str, bytes], deadline_s: float) -> dict[str, bytes | None]:
         """Ask the named members and wait until all have answered, or are gone, or the time is over."""
         end = time.monotonic() + deadline_s
-        self._state.acknowledge_task_heartbeat(self._task)
+        if not self._state.acknowledge_task_heartbeat(self._task):
+            # to Flower a run that was silent for a minute has failed; a coordinator may well compute for longer
+            self._run, self._task = self._server._new_run()  # noqa: SLF001
         answers: dict[str, bytes | None] = dict.fromkeys(outgoing)
         open_messages: dict[str, _Asked] = {}
         for site, data in outgoing.items():

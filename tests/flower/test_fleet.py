@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.corestate import in_memory_corestate as corestate
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedimg.crypto.authority import Authority
@@ -131,6 +132,17 @@ def test_a_site_that_declines_or_is_not_there_has_no_answer(server, connect, run
         "south": b"southx",
         "east": None,
     }
+
+
+def test_a_coordinator_may_be_silent_for_longer_than_flower_waits(server, connect, run, monkeypatch):
+    connect("north")
+    until(lambda: server.online() == {"north"})
+    assert run.exchange({"north": b"x"}, DEADLINE_S) == {"north": b"northx"}
+    later = corestate.now() + timedelta(minutes=10)
+    monkeypatch.setattr(corestate, "now", lambda: later)
+    assert not server._state.acknowledge_task_heartbeat(run._task)
+    monkeypatch.undo()
+    assert run.exchange({"north": b"y"}, DEADLINE_S) == {"north": b"northy"}
 
 
 def test_a_late_answer_is_nobodys(server, connect, run):
