@@ -44,7 +44,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from fedimg.errors import FederationError
-from fedimg.flower.gate import Gate
+from fedimg.flower.gate import Gate, own_answers
 from fedimg.flower.node_keys import public_bytes
 from fedimg.flower.payload import content, payload
 
@@ -84,6 +84,7 @@ class FleetServer:
                 Middleware(BaseHTTPMiddleware, dispatch=http_error_translator),
                 Middleware(ProtobufTranslationMiddleware),
                 Middleware(NodeAuthMiddleware),
+                Middleware(BaseHTTPMiddleware, dispatch=own_answers),
             ],
         )
         app.state.linkstate_factory = states

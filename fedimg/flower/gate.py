@@ -1,7 +1,7 @@
 """What stands before Flower's code: the members' routes and nothing else, members' keys, bodies of a limited size.
 
-Nothing here believes a key: that the request is signed with it is checked behind the gate. But what no member claims to
-have sent is neither read nor parsed.
+The gate believes no key: that a request is signed with it is checked behind. But what no member claims to have sent is
+neither read nor parsed. What Flower leaves out is that an answer comes from who signed the request (`own_answers`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import base64
 import binascii
 from collections.abc import Callable, Container
 
+from fastapi import HTTPException
+from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ROUTES = frozenset(
@@ -83,6 +87,16 @@ class Gate:
         if not declared.isdecimal() or int(declared) > self._most:
             return _plain("too long", 413)
         return None
+
+
+async def own_answers(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """403 for an answer in another member's name: Flower compares it with who was asked, not with who signed."""
+    pushed = getattr(request.state, "protobuf_request", None)
+    if isinstance(pushed, PushMessagesRequest):
+        senders = [message.metadata.src_node_id for message in pushed.messages_list]
+        if senders != [pushed.node.node_id]:
+            raise HTTPException(403, "another member's answer")
+    return await call_next(request)
 
 
 def _plain(text: str, status: int) -> PlainTextResponse:

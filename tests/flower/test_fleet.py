@@ -12,11 +12,20 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from flwr.app import Metadata
+from flwr.app.message import make_message, remove_content_from_message
 from flwr.common.constant import TIMESTAMP_HEADER
-from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PullMessagesRequest
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.corestate import in_memory_corestate as corestate
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedimg.crypto.authority import Authority
@@ -26,6 +35,7 @@ from fedimg.flower.fleet_node import FleetNode
 from fedimg.flower.fleet_server import FleetServer
 from fedimg.flower.gate import ROUTES
 from fedimg.flower.node_keys import public_bytes, signing
+from fedimg.flower.payload import content
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 NAMES = ("north", "south", "east")
@@ -330,6 +340,53 @@ def test_a_request_that_another_member_signed_is_refused(papers, server, connect
         with pytest.raises(httpx.HTTPStatusError, match="401"):
             client.DeactivateNode(DeactivateNodeRequest(node_id=server._nodes["north"]))
     assert server.online() == {"north"}
+
+
+def test_an_answer_in_another_members_name_is_refused(papers, server, connect, run):
+    """South knows which message north was asked, signs its request, and says that it is north's answer."""
+    asked, go = threading.Event(), threading.Event()
+
+    def slow(data):
+        asked.set()
+        go.wait(20)
+        return b"north's " + data
+
+    connect("north", slow)
+    until(lambda: server.online() == {"north"})
+    answers = {}
+    asking = threading.Thread(target=lambda: answers.update(run.exchange({"north": b"x"}, DEADLINE_S)))
+    asking.start()
+    assert asked.wait(20)
+    (message,) = server._state.message_ins_store.values()
+    north, south = server._nodes["north"], server._nodes["south"]
+    metadata = Metadata(
+        run_id=run._run,
+        message_id="",
+        src_node_id=north,
+        dst_node_id=message.metadata.src_node_id,
+        reply_to_message_id=message.metadata.message_id,
+        group_id="",
+        created_at=time.time(),
+        ttl=10.0,
+        message_type="train",
+    )
+    forged = make_message(metadata, content(b"forged"))
+    metadata.__dict__["_message_id"] = forged.object_id
+    signer, key = signing(papers / "south-node.key")
+    with FleetHttpClient.from_server_address(
+        f"127.0.0.1:{server.port}", False, (papers / "own.pem").read_bytes(), [signer]
+    ) as client:
+        client.ActivateNode(ActivateNodeRequest(public_key=key, heartbeat_interval=10))
+        pushed = PushMessagesRequest(
+            node=Node(node_id=south),
+            messages_list=[message_to_proto(remove_content_from_message(forged))],
+            message_object_trees=[get_object_tree(forged)],
+        )
+        with pytest.raises(httpx.HTTPStatusError, match="403"):
+            client.PushMessages(pushed)
+    go.set()
+    asking.join(30)
+    assert answers == {"north": b"north's x"}
 
 
 def test_a_body_that_is_too_long_is_not_read(web, member):
