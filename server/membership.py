@@ -7,12 +7,19 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from fedimg.crypto.authority import Authority
-from fedimg.crypto.certificates import host_name, issued_by, read_node_certificate, read_request, utc_now
+from fedimg.crypto.certificates import (
+    CLOCKS_APART,
+    host_name,
+    issued_by,
+    read_node_certificate,
+    read_request,
+    utc_now,
+)
 from fedimg.crypto.link_keys import ServerKey
 from fedimg.durable import locked, sync_folder, write_durably
 from fedimg.errors import ConfigError, DataError, PolicyRefused
@@ -21,7 +28,6 @@ from fedimg.federation.manifest import federation_name, split_address
 from server.federation_folder import FederationFolder, State, write_state
 
 _PUBLIC = 0o644
-_SKEW = timedelta(minutes=5)
 # What a making that was interrupted leaves.
 _UNFINISHED = {"members", *(f"{stem}-1.{end}" for stem in ("authority", "tls") for end in ("key", "pem"))}
 
@@ -77,7 +83,7 @@ class Federation(FederationFolder):
             taken, or one that was revoked.
         """
         request, at = SiteRequest.read(data), now or utc_now()
-        if request.made > at + _SKEW:
+        if request.made > at + CLOCKS_APART:
             raise PolicyRefused(
                 "a request of the past",
                 "one of the future",
@@ -85,9 +91,8 @@ class Federation(FederationFolder):
             )
         with self._changing():
             self._refuse_taken(request)
-            former = (
-                SiteRequest.read(self.member(request.name)[0]) if request.name in self.members() else None
-            )
+            known = request.name in self.members()
+            former = SiteRequest.read(self.member(request.name)[0]) if known else None
             if former is not None and request.made <= former.made:
                 raise PolicyRefused(
                     "a request made after the one that this member has",
@@ -149,18 +154,19 @@ class Federation(FederationFolder):
                 if same == last.manifest:
                     return last
             signed = SignedManifest.made(manifest, (own,) if former is None else (own, former))
-            SignedManifest.read(signed.to_bytes(), at)  # as its readers will
+            data = signed.to_bytes()
+            SignedManifest.read(data, at)  # as its readers will
             # a number is used up before the bundle that has it is seen
             write_state(self.root, replace(state, number=number))
-            write_durably(self.root / "federation.bundle", signed.to_bytes(), _PUBLIC)
+            write_durably(self.root / "federation.bundle", data, _PUBLIC)
         return signed
 
     def renew(self, names: Sequence[str] = (), now: datetime | None = None) -> tuple[str, ...]:
         """A new TLS pair, and new certificates for the members named, or all, on the keys they have."""
         at = now or utc_now()
         with self._changing():
-            state, own, members = self.state(), self.authority(), self.members()
-            chosen = tuple(names) or tuple(members)
+            state, own = self.state(), self.authority()
+            chosen = tuple(names) or self.members()
             for name in chosen:
                 self._write_member(self.member(name)[0], own, at)
             state = replace(state, tls=state.tls + 1)

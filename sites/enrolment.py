@@ -127,7 +127,7 @@ class Enrolment:
             own = self._own_key(signed.manifest, pinned)
             before = {} if pinned is None else _roster_of(pinned.manifest)
             after = _roster_of(signed.manifest)
-            same = pinned is not None and signed.manifest.roster_code == pinned.manifest.roster_code
+            same = pinned is not None and signed.manifest.has_code_of(pinned.manifest)
             self._refuse_uncompared(signed.manifest, code, heard, same=same)
             write_durably(self.roots, signed.manifest.authority + signed.manifest.former, _PUBLIC)
             members = signed.manifest.members

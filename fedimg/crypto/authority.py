@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fedimg.crypto.certificates import (
+    CLOCKS_APART,
     host_name,
     named,
     names_of,
@@ -25,13 +26,12 @@ from fedimg.crypto.certificates import (
     spki,
 )
 from fedimg.crypto.keys import read_private, write_secret
-from fedimg.crypto.link_keys import ServerKey, private_bytes
+from fedimg.crypto.link_keys import ServerKey, private_bytes, public_key
 from fedimg.errors import DataError
 
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 397
 NODE_DAYS: Final = 730
-_SKEW = timedelta(minutes=5)  # a site's clock may be behind the authority's
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -104,9 +104,8 @@ class Authority:
     def certify_node(self, request: str, now: datetime, days: int = NODE_DAYS) -> str:
         """A site's certificate, PEM, for a signing request. Raises DataError for one that is not sound."""
         asked = read_request(request)
-        key = serialization.load_pem_public_key(asked.public_pem.encode())
         return self._leaf(
-            key,
+            public_key(asked.public_pem),
             named(asked.name),
             names_of(asked.name, asked.identity),
             ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -117,22 +116,20 @@ class Authority:
     def certify_server(self, key: ServerKey, hosts: Sequence[str], now: datetime) -> str:
         """The coordinator's TLS certificate, PEM, for `hosts` and the loopback."""
         names = tuple(dict.fromkeys((*map(host_name, hosts), *_LOOPBACK)))
-        public = serialization.load_pem_public_key(key.public_pem.encode())
+        public = public_key(key.public_pem)
         alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         return self._leaf(public, named("fedimg server"), alternatives, usage, now, SERVER_DAYS)
 
     def _leaf(
         self,
-        public: object,
+        public: ec.EllipticCurvePublicKey,
         subject: x509.Name,
         names: x509.SubjectAlternativeName,
         usage: x509.ObjectIdentifier,
         now: datetime,
         days: int,
     ) -> str:
-        if not isinstance(public, ec.EllipticCurvePublicKey):
-            raise DataError("an elliptic-curve key", "another", "make the request again")
         issuer = self._certificate
         end = min(now + timedelta(days=days), issuer.not_valid_after_utc)
         if end <= now:
@@ -160,7 +157,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
+        .not_valid_before(now - CLOCKS_APART)
         .not_valid_after(end)
     )
 

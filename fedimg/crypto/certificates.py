@@ -15,7 +15,7 @@ import hashlib
 import ipaddress
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -27,6 +27,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedimg.errors import ConfigError, DataError
 
+CLOCKS_APART = timedelta(minutes=5)
+"""What a site's clock may be behind the coordinator's, or ahead of it."""
 _MOST_CHARACTERS = 1 << 16
 _IDENTITY = "urn:fedimg:identity:"
 _SITE = "urn:fedimg:site:"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import ClassVar, NoReturn, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,6 +20,8 @@ class _EcKey:
     """A private key on a NIST curve that no text or pickle of the object shows."""
 
     __slots__ = ("_key",)
+    _curve: ClassVar[ec.EllipticCurve]
+    _form: ClassVar[serialization.PrivateFormat]
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
@@ -29,6 +31,13 @@ class _EcKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is not pickled")
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """A fresh key, written once (0600). Raises DataError if `path` exists."""
+        key = ec.generate_private_key(cls._curve)
+        write_secret(path, private_bytes(key, cls._form, None))
+        return cls(key)
 
     @property
     def public_pem(self) -> str:
@@ -40,13 +49,7 @@ class NodeKey(_EcKey):
     """A site's key on P-384, by which the link knows it; in the OpenSSH format that Flower reads."""
 
     __slots__ = ()
-
-    @classmethod
-    def create(cls, path: Path) -> Self:
-        """A fresh key, written once (0600). Raises DataError if `path` exists."""
-        key = ec.generate_private_key(ec.SECP384R1())
-        write_secret(path, private_bytes(key, serialization.PrivateFormat.OpenSSH, None))
-        return cls(key)
+    _curve, _form = ec.SECP384R1(), serialization.PrivateFormat.OpenSSH
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -77,16 +80,10 @@ class NodeKey(_EcKey):
 
 
 class ServerKey(_EcKey):
-    """The coordinator's TLS key on P-256."""
+    """The coordinator's TLS key on P-256, as PKCS #8."""
 
     __slots__ = ()
-
-    @classmethod
-    def create(cls, path: Path) -> Self:
-        """A fresh key, written once (0600, PKCS #8). Raises DataError if `path` exists."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        write_secret(path, private_bytes(key, serialization.PrivateFormat.PKCS8, None))
-        return cls(key)
+    _curve, _form = ec.SECP256R1(), serialization.PrivateFormat.PKCS8
 
 
 def private_bytes(

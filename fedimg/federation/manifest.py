@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from fedimg import canonical
 from fedimg.crypto.authority import Authority
 from fedimg.crypto.certificates import (
+    CLOCKS_APART,
     NodeCertificate,
     fingerprint,
     host_name,
@@ -46,7 +47,6 @@ _FIELDS = {
     "members",
     "revoked",
 }
-_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,17 @@ class Manifest:
     @property
     def roster_code(self) -> str:
         """The same at every site that has pinned the same authority and members; compared by telephone."""
+        return spoken_code("fedimg roster", *self._in_code())
+
+    def has_code_of(self, other: Manifest) -> bool:
+        """Whether both have one code, without the work of making it."""
+        return self._in_code() == other._in_code()
+
+    def _in_code(self) -> list[bytes]:
         parts = [self.id.encode(), fingerprint(self.authority)]
         for name, member in sorted(self.members.items()):
             parts += [name.encode(), member.identity, b"%d" % member.weight]
-        return spoken_code("fedimg roster", *parts)
+        return parts
 
     def certificates(self) -> dict[str, NodeCertificate]:
         """Each member's certificate, read as of when this was issued."""
@@ -166,7 +173,7 @@ class SignedManifest:
                 raise DataError("a bundle that the former authority signed too", "another signature", _REMEDY)
         if set(signatures) != signers or canonical.encode(body) != canonical.encode(manifest.body()):
             raise DataError("a bundle as `bundle` writes it", "another form of it", _REMEDY)
-        if now is not None and manifest.issued > now + _SKEW:
+        if now is not None and manifest.issued > now + CLOCKS_APART:
             raise DataError("a bundle of the past", "one of the future", "set this machine's clock")
         certificates = manifest.certificates()
         if len({certificate.public_pem for certificate in certificates.values()}) != len(certificates):

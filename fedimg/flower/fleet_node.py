@@ -45,12 +45,11 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedimg.errors import FederationError
 from fedimg.flower.node_keys import signing
-from fedimg.flower.payload import content, payload
+from fedimg.flower.payload import MOST_OBJECTS, content, payload
 
 Answer = Callable[[bytes], bytes | None]
 _BUSY_S, _IDLE_S = 0.02, 0.5
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
-_MOST_OBJECTS = 8
 _PARTS_S = 60.0  # how long a message's parts may take to be there
 
 
@@ -142,7 +141,7 @@ class FleetNode:
         message = message_from_proto(pulled.messages_list[0])
         run, name = message.metadata.run_id, message.metadata.message_id
         parts = [tree.object_id for tree in iterate_object_tree(pulled.message_object_trees[0])]
-        if len(parts) > _MOST_OBJECTS:
+        if len(parts) > MOST_OBJECTS:
             raise FederationError("a message of a few parts", f"{len(parts)}", "update the server")
         contents = {part: self._part(client, node, run, part) for part in parts}
         client.ConfirmMessageReceived(

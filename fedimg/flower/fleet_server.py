@@ -46,11 +46,10 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from fedimg.errors import FederationError
 from fedimg.flower.gate import Gate, own_answers
 from fedimg.flower.node_keys import public_bytes
-from fedimg.flower.payload import content, payload
+from fedimg.flower.payload import MOST_OBJECTS, content, payload
 
 logging.getLogger("flwr").setLevel(logging.WARNING)  # it tells of every message
 _POLL_S = 0.02
-_MOST_OBJECTS = 8  # of a message: itself, its content, one record
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +249,8 @@ class FleetRun:
         name, store = reply.metadata.message_id, self._state.object_store
         try:
             parts = [tree.object_id for tree in iterate_object_tree(store.get_object_tree(name))]
-            found = {part: self._state.get_object(self._run, part) for part in parts[:_MOST_OBJECTS]}
-            if len(parts) <= _MOST_OBJECTS and not all(found.values()):
+            found = {part: self._state.get_object(self._run, part) for part in parts[:MOST_OBJECTS]}
+            if len(parts) <= MOST_OBJECTS and not all(found.values()):
                 return None
             return _read(name, {part: data for part, data in found.items() if data})
         except NoObjectInStoreError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 RECORD, _PAYLOAD = "fedimg", "payload"
+MOST_OBJECTS = 8  # of a message: itself, its content, one record
 
 
 def content(data: bytes, **more: int) -> RecordDict:
