@@ -20,6 +20,9 @@ import torch
 
 from fedimg import client_round
 from fedimg.config import Config, settled
+from fedimg.coordination import rounds
+from fedimg.coordination.rounds import Carrier
+from fedimg.coordination.terms import terms_of
 from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.imaging import partition, patients
 from fedimg.models import Network, build_model
@@ -27,8 +30,7 @@ from fedimg.privacy.plan import federation_epsilon
 from fedimg.run_sums import sums_of
 from fedimg.secagg.request import INPUT_STEP, SumRequest, is_request
 from fedimg.server_round import Exchange
-from fedimg.simulation import engines, provisioning, rounds, terms_of, virtual
-from fedimg.simulation.rounds import Carrier
+from fedimg.simulation import engines, provisioning, virtual
 from fedimg.site_data import Loaded
 from fedimg.sources.manifest import declared
 from fedimg.values import SiteDataset, Vector

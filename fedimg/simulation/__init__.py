@@ -17,8 +17,11 @@ import torch
 
 from fedimg import config as configuration
 from fedimg import training
-from fedimg.client_round import Site, Terms
+from fedimg.client_round import Site
 from fedimg.config import Config
+from fedimg.coordination import rounds, summary
+from fedimg.coordination.folder import RunFolder, SweepPoint
+from fedimg.coordination.terms import own_network, terms_of
 from fedimg.errors import DataError, FedimgError
 from fedimg.operator_log import tell_operator
 from fedimg.privacy.kept_heads import KeptHeads
@@ -29,15 +32,13 @@ from fedimg.simulation import (
     closing,
     coordinator,
     engines,
+    finishing,
     participants,
     references,
     remarks,
-    rounds,
-    summary,
     virtual,
 )
 from fedimg.simulation.clients import HeldData
-from fedimg.simulation.folder import RunFolder, SweepPoint
 from fedimg.simulation.virtual import Federation
 
 __all__ = ["Run", "SweepPoint", "simulate"]
@@ -94,7 +95,7 @@ def simulate(
 def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     device = training.select_device(config.device)
     # a model that cannot take these images says so before the intake
-    network = virtual.own_network(terms_of(configuration.settled(config, config.sites), folder.run_id))
+    network = own_network(terms_of(configuration.settled(config, config.sites), folder.run_id))
     manifests = virtual.manifests_of(config, folder)
     config = configuration.settled(config, len(virtual.sites_of(manifests)))
     folder.write("config.yaml", configuration.dump(config))
@@ -129,7 +130,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
                 config,
                 terms,
                 folder=folder,
-                noise_std=max(stds, default=0.0),
+                noise_std=lambda: max(stds, default=0.0),
                 plans=None if config.insecure_test_mode else plans,
                 progress=progress,
             ),
@@ -138,28 +139,13 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     for ledger in [site.ledger for site in sites] + [releases.ledger if releases else None]:
         if ledger is not None:
             ledger.disconnect()
-    content = summary.write(
+    run = finishing.finished(
         config, terms, federation, sites, plans, left, history, compared, comparison.note, folder
     )
+    content = summary.write(run, folder)
+    homes = {name: home for name, home in finishing.homes_of(federation).items() if name in run.participants}
+    closing.close(homes, folder, public_data=federation.public_data, left=tuple(run.left))
     return Run(folder.path, content)
-
-
-def terms_of(config: Config, run_id: str) -> Terms:
-    """What the sites are asked to agree to."""
-    return Terms(
-        run_id=run_id,
-        rounds=config.rounds,
-        model=config.model,
-        training=config.training,
-        imaging=config.imaging,
-        privacy=config.privacy,
-        deid_profile=config.deid.profile,
-        validation_fraction=config.evaluation.validation_fraction,
-        bins=config.evaluation.bins,
-        seed=config.seed,
-        insecure_seed=config.seed if config.insecure_test_mode else None,
-        secagg=config.secagg,
-    )
 
 
 def _join(federation: Federation, heads: KeptHeads, held: HeldData, progress: Progress) -> list[Site]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.config import Config
+from fedimg.coordination.folder import RunFolder
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
 from fedimg.operator_log import tell_operator
 from fedimg.privacy.ledger import Ledger
 from fedimg.simulation import participants
-from fedimg.simulation.folder import RunFolder
 
 
 def close(homes: Mapping[str, Path], folder: RunFolder, *, public_data: bool, left: Collection[str]) -> None:

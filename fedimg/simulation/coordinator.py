@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedimg.audit import conformance
 from fedimg.client_round import Site, Terms
+from fedimg.coordination.terms import COORDINATOR
 from fedimg.errors import ConfigError
 from fedimg.home import SiteHome
 from fedimg.privacy import kept_plan
@@ -16,7 +17,7 @@ from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.policy import SitePolicy
 
-NAME = "coordinator"
+NAME = COORDINATOR
 
 
 def is_asked(terms: Terms) -> bool:

@@ -20,6 +20,8 @@ import torch
 from fedimg import client_round
 from fedimg.client_round import Site, Terms, answer
 from fedimg.config import EngineConfig
+from fedimg.coordination.rounds import Carrier
+from fedimg.coordination.terms import own_network
 from fedimg.errors import ConfigError
 from fedimg.fusion import ClientPool, Separately
 from fedimg.home import SiteHome
@@ -30,8 +32,7 @@ from fedimg.privacy.client_level import MODE
 from fedimg.privacy.entropy import Entropy
 from fedimg.server_round import Exchange, SeparateTraining, SummedTraining
 from fedimg.simulation.clients import HeldData
-from fedimg.simulation.rounds import Carrier
-from fedimg.simulation.virtual import Federation, SiteSetup, open_site, own_network
+from fedimg.simulation.virtual import Federation, SiteSetup, open_site
 from fedimg.site_data import Loaded
 from fedimg.training import LocalTraining
 from fedimg.values import SiteDataset, Vector

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.client_round import Site, Terms
+from fedimg.coordination.folder import RunFolder
 from fedimg.errors import DataError, FedimgError
 from fedimg.home import SiteHome
 from fedimg.privacy.calibration import EVALUATE, TRAIN
 from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.simulation.folder import RunFolder
 
 _FILE = "participants.json"
 

@@ -13,13 +13,13 @@ from fedimg import client_round
 from fedimg import config as configuration
 from fedimg.client_round import Terms
 from fedimg.config import Config
+from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.terms import own_network, terms_of
 from fedimg.errors import DataError
 from fedimg.home import SiteHome
 from fedimg.models import Network
 from fedimg.privacy import kept_plan
 from fedimg.privacy.plan import PrivacyPlan
-from fedimg.simulation import terms_of, virtual
-from fedimg.simulation.folder import RunFolder
 from fedimg.site_data import Loaded
 from fedimg.values import Vector
 
@@ -82,4 +82,4 @@ def open_past(folder: Path) -> PastRun:
         (root / "declared_public.json").exists() for root in homes.values()
     )
     vector = checkpoint[1]["parameters"].to(torch.float64).numpy().astype(np.float64)
-    return PastRun(config, terms, virtual.own_network(terms), vector, homes, public)
+    return PastRun(config, terms, own_network(terms), vector, homes, public)

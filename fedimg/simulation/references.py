@@ -26,14 +26,16 @@ import torch
 from fedimg import client_round, server_round
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
+from fedimg.coordination import rounds
+from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.rounds import Carrier
+from fedimg.coordination.terms import own_network
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.processes import never_started
 from fedimg.secagg.config import SecaggConfig
-from fedimg.simulation import rounds, virtual
-from fedimg.simulation.folder import RunFolder
-from fedimg.simulation.rounds import Carrier
+from fedimg.simulation import virtual
 from fedimg.simulation.virtual import Federation, Progress, SiteSetup
 from fedimg.site_data import Loaded
 from fedimg.values import Interval, SiteDataset
@@ -152,7 +154,7 @@ def train(reference: Reference, config: Config, terms: Terms, federation: Federa
     )
     try:
         sites = _sites(reference, config, own, federation, run)
-        network = virtual.own_network(own)
+        network = own_network(own)
         weights = {site.name: float(federation.declared.get(site.name, 1)) for site in sites}
         server = rounds.make_server(config, own, network, weights, _public(federation, terms))
         by_name = {site.name: site for site in sites}
@@ -201,12 +203,12 @@ def _sites(
 @lru_cache(maxsize=64)
 def _loaded(setup: SiteSetup) -> Loaded:
     home = SiteHome.open(Path(setup.root))
-    return client_round.load(home, setup.terms, virtual.own_network(setup.terms))
+    return client_round.load(home, setup.terms, own_network(setup.terms))
 
 
 @lru_cache(maxsize=1)
 def _public_of(home: Path, terms: Terms) -> SiteDataset:
-    return client_round.load(SiteHome.open(home), terms, virtual.own_network(terms)).train
+    return client_round.load(SiteHome.open(home), terms, own_network(terms)).train
 
 
 def _public(federation: Federation, terms: Terms) -> SiteDataset | None:

@@ -15,11 +15,12 @@ import torch
 from fedimg import client_round, declared_public, site_report, sources
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
+from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.terms import own_network
 from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
-from fedimg.models import Network, build_model
 from fedimg.operator_log import note_held_back
 from fedimg.privacy.calibration import SCRATCH_HEADROOM
 from fedimg.privacy.client_level import MODE
@@ -29,7 +30,6 @@ from fedimg.privacy.plan import PrivacyRequest, scratch_ledger
 from fedimg.privacy.policy import SitePolicy
 from fedimg.secagg.roster import Roster
 from fedimg.simulation import asking, coordinator, provisioning, remarks
-from fedimg.simulation.folder import RunFolder
 from fedimg.site_data import Loaded
 from fedimg.sources import SourceManifest
 from fedimg.sources.manifest import declared
@@ -171,11 +171,6 @@ def load_public(federation: Federation, terms: Terms) -> SiteDataset | None:
     everything = replace(terms, validation_fraction=0.0)
     home = SiteHome.open(federation.public_home)
     return client_round.load(home, everything, own_network(terms)).train
-
-
-def own_network(terms: Terms) -> Network:
-    """The network of a run that this machine's own user started, extensions included."""
-    return build_model(terms.model, terms.seed, tuple(terms.extensions.values()))
 
 
 def make_scratch_home(

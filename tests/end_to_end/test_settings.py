@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fedimg.config import compose
+from fedimg.coordination import settings
 from fedimg.errors import ConfigError, FederationError
-from fedimg.simulation import settings
 from fedimg.training import train_private
 from fedimg.values import NoisedSum
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from fedimg import client_round
 from fedimg.cli import main
 from fedimg.config import compose
+from fedimg.coordination.terms import terms_of
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom import receipts
 from fedimg.errors import BudgetExhausted, ConfigError, PolicyRefused
@@ -20,7 +21,7 @@ from fedimg.home import SiteHome
 from fedimg.intake.commitment import opened
 from fedimg.operator_log import read_operator_log
 from fedimg.privacy import ledger as privacy_ledger
-from fedimg.simulation import simulate, terms_of
+from fedimg.simulation import simulate
 from tests.end_to_end.conftest import SMALL
 
 

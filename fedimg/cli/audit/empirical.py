@@ -42,11 +42,11 @@ def run(argv: Sequence[str]) -> int:
 
     from fedimg.audit.empirical import audit_plan
     from fedimg.audit.recipe import plan_for
+    from fedimg.coordination import measured
     from fedimg.errors import ConfigError
     from fedimg.privacy.noise import OsEntropy
     from fedimg.report.audits import page
     from fedimg.report.empirical import empirical
-    from fedimg.simulation import measured
 
     torch.set_num_threads(1)
     if arguments.run is not None:

@@ -13,6 +13,7 @@ import torch
 from fedimg import server_clients, server_round
 from fedimg.client_round import Terms
 from fedimg.config import Config
+from fedimg.coordination.folder import RunFolder
 from fedimg.errors import FederationError
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
@@ -21,7 +22,6 @@ from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.secagg.coordinator import VoidSumError
 from fedimg.server_round import Exchange, SeparateTraining, Server, SummedTraining
-from fedimg.simulation.folder import RunFolder
 from fedimg.values import EvaluationReport, SiteDataset, Vector
 
 Progress = Callable[[str, int, int], None]
@@ -100,11 +100,15 @@ def run_rounds(
     terms: Terms,
     *,
     folder: RunFolder | None = None,
-    noise_std: float = 0.0,
+    noise_std: Callable[[], float] = lambda: 0.0,
     plans: Mapping[str, PrivacyPlan] | None = None,
     progress: Progress | None = None,
 ) -> History:
     """Train to the last declared round, from the newest checkpoint if the folder has one.
+
+    Args:
+        names: who is asked in every round. noise_std: of a site's own noise in a cell of a histogram, and `plans`
+            those of whoever has joined so far: both may change while the run goes on, as sites join it later.
 
     Raises:
         FederationError: a round with too few answers; what was done stays in the folder.
@@ -134,7 +138,7 @@ def run_rounds(
             if server.clients is not None:
                 scores: SiteScores | None = server_clients.evaluate_clients(*asked)
             else:
-                scores = _at_sites(asked, noise_std)
+                scores = _at_sites(asked, noise_std())
             history.at_sites = scores or history.at_sites
         if plans:
             row["epsilon"] = _spent(plans, number, sum(1 for asked_in in ask_sites if asked_in <= number))

@@ -8,11 +8,11 @@ from typing import Any
 
 from fedimg.audit.empirical import EmpiricalEpsilon, audit_plan
 from fedimg.config import Config
+from fedimg.coordination.terms import COORDINATOR
 from fedimg.privacy.noise import OsEntropy
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.request import DISTRIBUTED
 from fedimg.report.data import EmpiricalRow
-from fedimg.simulation.coordinator import NAME
 from fedimg.values import Interval
 
 _NAMES = ("noise multiplier σ", "sampling rate q", "clipped length ÷ C")
@@ -59,7 +59,7 @@ def battery(passed: Mapping[str, Mapping[str, Any] | None]) -> str:
         return ""
     checks = max(int(one["checks"]) - len(one["not_checkable"]) for one in found.values())
     whose = f"installation of {len(found)} of {len(passed)} sites"
-    if set(found) == {NAME}:  # no site has that name
+    if set(found) == {COORDINATOR}:  # no site has that name
         whose = "coordinator's installation"
     return (
         f"Before its first round the {whose} passed the conformance "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from fedimg.config import Config
 from fedimg.privacy.client_level import MODE
@@ -12,7 +13,7 @@ from fedimg.record.card import site_privacy
 from fedimg.report import Mode, PrivacySummary, Unit
 from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.groups import grouped
-from fedimg.simulation.virtual import Federation
+from fedimg.secagg.roster import Roster
 
 
 def privacy_summary(
@@ -21,6 +22,8 @@ def privacy_summary(
     unit: Unit,
     left: Mapping[str, int],
     quorums: Sequence[tuple[int, int, int]] = (),
+    *,
+    scratch_ledger: bool = False,
 ) -> PrivacySummary:
     """The mode and every site's numbers, from the plans that the ledgers reserved."""
     rows = []
@@ -31,7 +34,7 @@ def privacy_summary(
         _mode(config),
         tuple(rows),
         insecure=config.insecure_test_mode,
-        scratch_ledger=config.state is None,
+        scratch_ledger=scratch_ledger,
         max_sites_per_patient=config.privacy.max_sites_per_patient,
         secagg=config.secagg.name,
         colluders=config.secagg.colluders if config.privacy.mode == DISTRIBUTED else 0,
@@ -45,11 +48,11 @@ def privacy_summary(
     )
 
 
-def quorums_of(config: Config, federation: Federation) -> list[tuple[int, int, int]]:
+def quorums_of(config: Config, roster: Roster | None) -> list[tuple[int, int, int]]:
     """(K, t, c) of the secure sums of each group of sites; empty without any."""
-    if federation.roster is None:
+    if roster is None:
         return []
-    sizes = [len(group.identities) for group in grouped(federation.roster, config.secagg.groups)]
+    sizes = [len(group.identities) for group in grouped(roster, config.secagg.groups)]
     return [(sites, config.secagg.threshold_among(sites), config.secagg.colluders) for sites in sizes]
 
 
@@ -69,6 +72,6 @@ def _mode(config: Config) -> Mode:
     return modes.get(config.privacy.mode, "none")
 
 
-def unit_of(config: Config, federation: Federation) -> Unit:
+def unit_of(config: Config, unit: Literal["patient", "image"]) -> Unit:
     """What ε is for: with `client_level` a client, whatever the source knows of patients."""
-    return "client" if config.privacy.mode == MODE else federation.unit
+    return "client" if config.privacy.mode == MODE else unit
