@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedimg.errors import DataError
+
 
 def write_durably(path: Path, data: str | bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data`, text as UTF-8; on the disk, name included, when this returns.
@@ -44,6 +46,23 @@ def locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone(file: Path, expected: str) -> Iterator[None]:
+    """Hold a file's lock for as long as this lasts; the system lets go of it when the process ends, however it ends.
+
+    Raises DataError where another process holds it; `expected` says of what there may be one.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(expected, "one that runs already", "end that one first") from None
         yield
     finally:
         os.close(handle)

@@ -72,6 +72,10 @@ class FederationError(FedimgError):
     exit_code = 5
 
 
+class TooFewAnswers(FederationError):
+    """A round in which fewer sites than are needed have answered as agreed; nothing was changed by it."""
+
+
 class ModelError(FedimgError):
     """A network that cannot be trained with patient-level privacy."""
 

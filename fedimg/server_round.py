@@ -22,7 +22,7 @@ import torch
 
 from fedimg import aggregation, evaluation, training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
-from fedimg.errors import ConfigError, FederationError, MessageError
+from fedimg.errors import ConfigError, FederationError, MessageError, TooFewAnswers
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
 from fedimg.models.algorithms import AlgorithmServer, load_algorithm
@@ -163,7 +163,7 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
     """One round of training: send, receive, take the mean, step. With secure sums the coordinator receives the sum.
 
     Raises:
-        FederationError: fewer than `min_sites` usable answers. VoidSumError: too few for a secure sum.
+        TooFewAnswers: fewer than `min_sites` usable. VoidSumError: too few for a secure sum.
     """
     if server.sums:
         return _train_round_summed_securely(server, round_number, names, exchange)
@@ -174,7 +174,7 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
         server, {name: answers.get(name) for name in names}, round_number, "update", size
     )
     if len(updates) < max(1, server.config.min_sites):
-        raise FederationError(
+        raise TooFewAnswers(
             f"usable updates from at least {max(1, server.config.min_sites)} sites in round {round_number}",
             f"{len(updates)} of {len(names)}",
             "read the operator's log of each missing site, then resume the run",

@@ -15,13 +15,15 @@ from fedimg.errors import FedimgError
 
 VERBS = {
     "simulate": "run a whole federation in this process, or several (-m)",
-    "runs": "list, show and export past runs",
+    "train": "ask a federation's server for a run",
+    "runs": "list, show and export runs, stop and resume those of a server",
     "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
     "privacy-card": "write what a model promises its patients, for people to read",
     "cohort": "write a generated hospital's image files into a folder",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
     "provision": "make a federation, or join one: keys, certificates, members",
-    "site": "make a site's home folder, and read what it tells its operator",
+    "server": "serve a federation: sites dial in, and the runs that were asked for are done",
+    "site": "make a site's home, fill it, take part in a federation, read what it tells its operator",
     "ledger": "show, verify and recover a site's privacy ledger, enter withdrawals",
     "audit": "check that the mechanism keeps its promise, and what an attacker can learn",
     "config": "show the configuration that overrides compose to",

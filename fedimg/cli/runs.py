@@ -1,4 +1,4 @@
-"""`fedimg runs`: what past runs left behind, read from their folders."""
+"""`fedimg runs`: what runs left behind, read from their folders, and where those of a server stand."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.cli.console import print_json, print_table, verb_parser
+from fedimg.errors import DataError
 
 COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "auroc", "overrides")
 _DEFAULT = Path("runs")
 
 
 def run(argv: Sequence[str]) -> int:
-    parser = verb_parser("runs", "List, show and export past runs.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|export")
+    parser = verb_parser(
+        "runs", "List, show and export runs; stop and resume those of a federation's server."
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|export|stop|resume")
     for name, about in (
         ("list", "one line for every run below a folder"),
         ("show", "one run's summary"),
         ("export", "write a run's metrics as TensorBoard events"),
+        ("stop", "ask the server to stop a run; it can be resumed"),
+        ("resume", "queue a run again that was stopped or could not go on"),
     ):
         action = actions.add_parser(name, help=about, description=about)
         action.add_argument("--json", action="store_true", help="JSON on stdout")
         if name == "list":
-            action.add_argument("folder", nargs="?", type=Path)
+            action.add_argument("folder", nargs="?", type=Path, help="of runs, or a federation's")
         else:
             action.add_argument("run", type=Path, help="a run's folder, or its name in runs/")
         if name == "export":
@@ -33,12 +38,15 @@ def run(argv: Sequence[str]) -> int:
             )
             action.add_argument("--overwrite", action="store_true", help="delete events that are there")
     arguments = parser.parse_args(argv)
-    return {"list": _list, "show": _show, "export": _export}[arguments.action](arguments)
+    verbs = {"list": _list, "show": _show, "export": _export, "stop": _ask, "resume": _ask}
+    return verbs[arguments.action](arguments)
 
 
 def _list(arguments: Any) -> int:
     from server.runs import list_runs
 
+    if arguments.folder is not None and (arguments.folder / "federation.json").exists():
+        return _list_federation(arguments)
     folder = arguments.folder or _DEFAULT
     # Before the first run there is no runs/ yet; a folder that was named has to be there.
     found = list_runs(folder) if arguments.folder or folder.is_dir() else ()
@@ -47,6 +55,66 @@ def _list(arguments: Any) -> int:
         print_json(rows)
     else:
         print_table([_shown(row) for row in rows], COLUMNS)
+    return 0
+
+
+def _list_federation(arguments: Any) -> int:
+    """What a server was asked for, and where it stands."""
+    from server.registry import Registry
+    from server.runs import open_run
+
+    registry = Registry(arguments.folder)
+    try:
+        entries = registry.all()
+    finally:
+        registry.close()
+    rows = []
+    for entry in entries:
+        info = open_run(arguments.folder / "runs" / entry.run).info
+        rows.append(
+            {
+                "run": entry.run,
+                "state": entry.stage.value,
+                "round": f"{entry.round} of {entry.rounds}",
+                "privacy": info.privacy,
+                "epsilon": info.epsilon,
+                "auroc": info.auroc,
+                "overrides": list(info.overrides),
+                "reason": entry.reason,
+            }
+        )
+    if arguments.json:
+        print_json(rows)
+    else:
+        columns = ("run", "state", "round", "privacy", "epsilon", "auroc", "overrides", "reason")
+        print_table([_shown(row) for row in rows], columns)
+    return 0
+
+
+def _ask(arguments: Any) -> int:
+    """Of a federation's server: FOLDER/runs/NAME."""
+    from server.registry import FILE, Registry
+
+    root = arguments.run.parent.parent
+    if not (root / FILE).exists():
+        raise DataError(
+            "a run of a federation's server, as FOLDER/runs/NAME",
+            "another folder",
+            "a simulation is stopped with Ctrl-C and goes on with `fedimg simulate resume=RUN`",
+        )
+    registry = Registry(root)
+    try:
+        if arguments.action == "stop":
+            entry = registry.ask_to_stop(arguments.run.name)
+        else:
+            entry = registry.resume(arguments.run.name)
+    finally:
+        registry.close()
+    if arguments.json:
+        print_json({"run": entry.run, "state": entry.stage.value, "round": entry.round})
+    else:
+        asked = "asked to stop; " if arguments.action == "stop" and entry.stage.value != "stopped" else ""
+        sys.stdout.write(f"{entry.run}: {asked}{entry.stage}, round {entry.round} of {entry.rounds}\n")
     return 0
 
 
@@ -75,12 +143,28 @@ def _show(arguments: Any) -> int:
     if record.info.failure:
         sys.stdout.write(f"failed: {record.info.failure}\n")
     if record.summary is None:
-        sys.stdout.write(f"not finished; go on with: fedimg simulate resume={folder}\n")
+        sys.stdout.write(f"not finished; {_how_to_go_on(folder)}\n")
     else:
         _print_summary(record.summary)
         if record.has_report:
             sys.stdout.write(f"\nreport: {folder}/report.html\n")
     return 0
+
+
+def _how_to_go_on(folder: Path) -> str:
+    from server.registry import FILE, Registry
+
+    root = folder.resolve().parent.parent
+    if not (root / FILE).exists():
+        return f"go on with: fedimg simulate resume={folder}"
+    registry = Registry(root)
+    try:
+        entry = registry.entry(folder.name)
+    finally:
+        registry.close()
+    return f"{entry.stage}, round {entry.round} of {entry.rounds}" + (
+        f": {entry.reason}" if entry.reason else ""
+    )
 
 
 def _print_summary(summary: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from fedimg.aggregation import AggregationConfig
 from fedimg.audit.config import AuditConfig
+from fedimg.config.patience import FederationConfig
 from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
@@ -129,6 +130,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     secagg: SecaggConfig = field(default_factory=SecaggConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
 
     def __post_init__(self) -> None:
         check_counts({name: getattr(self, name) for name in _LEAST})

@@ -32,6 +32,9 @@ ROUTES = frozenset(
         "confirm-message-received",
     )
 )
+# On which a message's parts travel: what else a member asks says that it is there, not that it gets on.
+_PARTS = frozenset({"/v1/fleet/push-object", "/v1/fleet/pull-object"})
+_PIECE = 1 << 18
 
 
 class _TooLong(Exception):
@@ -39,10 +42,19 @@ class _TooLong(Exception):
 
 
 class Gate:
-    """ASGI middleware: 404 for other routes, 401 for who is no member, 413 for a body of more than `most_bytes`."""
+    """ASGI middleware: 404 for other routes, 401 for who is no member, 413 for a body of more than `most_bytes`.
 
-    def __init__(self, app: ASGIApp, keys: Callable[[], Container[bytes]], most_bytes: int) -> None:
-        self._app, self._keys, self._most = app, keys, most_bytes
+    `moved` hears of a member's key with each piece of a message's parts that came from it or went to it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Callable[[], Container[bytes]],
+        most_bytes: int,
+        moved: Callable[[bytes], None] = lambda _key: None,
+    ) -> None:
+        self._app, self._keys, self._most, self._moved = app, keys, most_bytes, moved
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,18 +64,32 @@ class Gate:
             await refused(scope, receive, send)
             return
         had, over = 0, False
+        key = _key_in(scope) if scope["path"] in _PARTS else b""
 
         async def counted() -> Message:
             nonlocal had, over
             message = await receive()
             had += len(message.get("body", b""))
+            if key:
+                self._moved(key)
             if had > self._most:
                 over = True
                 raise _TooLong
             return message
 
         async def sent(message: Message) -> None:
-            if not over:  # what Flower makes of it is not the answer
+            if over:  # what Flower makes of it is not the answer
+                return
+            if not key or message["type"] != "http.response.body":
+                await send(message)
+                return
+            # in pieces, each of which waits for the line: so it shows that a large one is on its way
+            body, more = message.get("body", b""), message.get("more_body", False)
+            for start in range(0, len(body), _PIECE):
+                last = start + _PIECE >= len(body)
+                await send({**message, "body": body[start : start + _PIECE], "more_body": more or not last})
+                self._moved(key)
+            if not body:
                 await send(message)
 
         try:
@@ -77,16 +103,21 @@ class Gate:
         headers = Headers(scope=scope)
         if scope["path"] not in ROUTES or scope["method"] != "POST":
             return _plain("not here", 404)
-        try:
-            key = base64.b64decode(headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER, ""), validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if key not in self._keys():
+        if _key_in(scope) not in self._keys():
             return _plain("not a member", 401)
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > self._most:
             return _plain("too long", 413)
         return None
+
+
+def _key_in(scope: Scope) -> bytes:
+    """The key that a request names; empty for none."""
+    try:
+        named = Headers(scope=scope).get(FLEET_HTTP_PUBLIC_KEY_HEADER, "")
+        return base64.b64decode(named, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 async def own_answers(request: Request, call_next: RequestResponseEndpoint) -> Response:

@@ -46,6 +46,7 @@ class SitePolicy:
         allow_shared_noise: whether this site may add a share of the noise only and rely on other sites for the rest
             (`privacy=distributed`).
         min_colluders: with shared noise, the least number of colluding sites that it must withstand.
+        preapproved_epsilon: runs with privacy of at most this ε need no person's consent, each by itself; 0: all do.
     """
 
     declared_patients: int
@@ -66,6 +67,7 @@ class SitePolicy:
     require_secure_sum: bool = False
     allow_shared_noise: bool = False
     min_colluders: int = 1
+    preapproved_epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if self.declared_patients < 1:
@@ -81,6 +83,12 @@ class SitePolicy:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"policy {name} ≥ {least}", f"{getattr(self, name)}", f"correct {name}")
+        if self.preapproved_epsilon < 0:
+            raise ConfigError(
+                "policy preapproved_epsilon ≥ 0",
+                f"{self.preapproved_epsilon:g}",
+                "correct preapproved_epsilon",
+            )
         for name in ("max_epsilon", "max_delta", "min_noise_multiplier"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"policy {name} > 0", f"{getattr(self, name):g}", f"correct {name}")

@@ -124,7 +124,7 @@ def plain(value: Any, where: str, depth: int = 4) -> None:
 
 _CODE = fields({"fedimg": name, "digest": hexes(32)})
 _CLAIM = fields({"mode": name, "private": flag, "unit": one_of("patient", "image", "client")}, others=plain)
-_AUDIT = fields(
+AUDIT = fields(
     {"audit": name, "verdict": one_of("pass", "fail"), "seconds": number},
     others=plain,
 )
@@ -153,7 +153,7 @@ PART = fields(
         "left_after_round": maybe(count),
     }
 )
-_SIGNED_PART = fields({"part": PART, "key": maybe(hexes(32)), "signature": maybe(hexes(64))})
+SIGNED_PART = fields({"part": PART, "key": maybe(hexes(32)), "signature": maybe(hexes(64))})
 RECORD = fields(
     {
         "run": name,
@@ -185,8 +185,8 @@ RECORD = fields(
         "tuning": fields({"policy": one_of("every_run_charged"), "point": count, "points": count}),
         "code": _CODE,
         "model": fields({"name": name, "parameters": count, "architecture": hexes(32), "weights": hexes(32)}),
-        "sites": each(_SIGNED_PART),
-        "audits": each(_AUDIT, 1000),
+        "sites": each(SIGNED_PART),
+        "audits": each(AUDIT, 1000),
     }
 )
 _DOCUMENT = fields({"format": name, "record": RECORD, "key": hexes(32), "signature": hexes(64)})

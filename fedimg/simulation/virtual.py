@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from fedimg import client_round, declared_public, site_report, sources
+from fedimg import client_round, sources, taking_in
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import own_network
-from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeResult
-from fedimg.operator_log import note_held_back
 from fedimg.privacy.calibration import SCRATCH_HEADROOM
 from fedimg.privacy.client_level import MODE
 from fedimg.privacy.kept_heads import KeptHeads
@@ -33,7 +28,7 @@ from fedimg.simulation import asking, coordinator, provisioning, remarks
 from fedimg.site_data import Loaded
 from fedimg.sources import SourceManifest
 from fedimg.sources.manifest import declared
-from fedimg.values import Quarantine, SiteDataset, SourceItem
+from fedimg.values import SiteDataset, SourceItem
 
 PUBLIC = "public"
 Progress = Callable[[str, int, int], None]
@@ -123,7 +118,7 @@ def fill(
     sweep = run.sweep.epsilon if config.state else 0.0
     for name in names:
         _make_home(states / name, name, manifests[name], config, sweep)
-        _bind(states / name, config)
+        taking_in.bind(states / name, config)
     own = coordinator.home_in(states, terms, names)
     if own is not None:
         make_scratch_home(own, coordinator.NAME, declared(len(names)), config, config.privacy, sweep)
@@ -195,27 +190,6 @@ def make_scratch_home(
     return home
 
 
-def _bind(root: Path, config: Config) -> None:
-    """Refuse to fill a home that outlives its run from another source, division or project.
-
-    Its released files would be those of both: one patient under two pseudonyms is two units, at two
-    sites where one is declared, and real files beside generated ones would be taken for public.
-    """
-    deid = asdict(config.deid)
-    del deid["workers"]
-    source = {"data": asdict(config.data), "deid": deid, "seed": config.seed, "sites": config.sites}
-    text = json.dumps(source, sort_keys=True, default=list)
-    digest, file = hashlib.sha256(text.encode()).hexdigest(), root / "source.sha256"
-    if not file.exists():
-        write_durably(file, digest)
-    elif file.read_text() != digest:
-        raise ConfigError(
-            "the data, deid, seed and sites that this state folder was filled with",
-            "others",
-            "use the same ones, or another state folder",
-        )
-
-
 def _insecure_seed(config: Config, name: str) -> str | None:
     """In the insecure test mode pseudonyms repeat too, since they decide the order of patients."""
     return f"{config.seed}/{name}" if config.insecure_test_mode else None
@@ -233,47 +207,9 @@ def _make_home(root: Path, name: str, manifest: SourceManifest, config: Config, 
 def _take_in(
     home: SiteHome, manifest: SourceManifest, config: Config, name: str, progress: Progress
 ) -> IntakeResult:
-    if manifest.arrays is not None and not (home.root / "declared_public.json").exists():
-        arrays = manifest.arrays
-        declared_public.admit_arrays(
-            home.root,
-            declared_public.PublicArrays(arrays.images, arrays.labels, arrays.patient_keys),
-            manifest.card,
-            home.signing_key,
-        )
-    if manifest.arrays is not None and not manifest.items:
-        return IntakeResult(
-            (), {}, 0, 0
-        )  # a thousand clients of public arrays need no thousand empty intakes
-    result = client_round.admit(
-        manifest.items, home, config.deid, lambda done, total: progress(f"reading at {name}", done, total)
+    taken = taking_in.take_in(
+        home, manifest, config.deid, name, lambda done, total: progress(f"reading at {name}", done, total)
     )
-    refused = {reason: len(items) for reason, items in manifest.held_back.items()}
-    note_held_back(home.root, "dividing the source among sites", refused)
-    note_held_back(home.root, "intake", result.quarantined, result.positions)
-    together = Counter(result.quarantined) + Counter(refused)
-    taken = replace(result, quarantined=together)
-    remarks.after_intake(name, home.root, len(manifest.items) + sum(refused.values()), taken)
-    if not manifest.public_data:
-        _own_report(home, manifest, config, name, result, refused)
+    given = len(manifest.items) + sum(map(len, manifest.held_back.values()))
+    remarks.after_intake(name, home.root, given, taken)
     return taken
-
-
-def _own_report(
-    home: SiteHome,
-    manifest: SourceManifest,
-    config: Config,
-    name: str,
-    result: IntakeResult,
-    refused: Mapping[Quarantine, int],
-) -> None:
-    """Counts and pictures of patients' data stay in the site's home; the run's report shows neither."""
-    site_report.write(
-        home.root / site_report.NAME,
-        home,
-        config.deid,
-        manifest.items,
-        name=name,
-        before_intake=refused,
-        bytes_in=result.bytes_taken,
-    )

@@ -230,7 +230,7 @@ def test_a_state_folder_keeps_to_its_source(small_run, tmp_path):
     """Two divisions in one home would make one patient two units, at two sites."""
     state = f"state={tmp_path / 'state'}"
     small_run(state, "privacy=none")
-    with pytest.raises(ConfigError, match="that this state folder was filled with"):
+    with pytest.raises(ConfigError, match="that this home was filled with"):
         small_run(state, "privacy=none", "seed=1")
 
 

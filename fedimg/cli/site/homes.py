@@ -1,15 +1,15 @@
-"""`fedimg site`: a hospital's home folder."""
+"""`fedimg site init`, `log`, `open`: a hospital's home folder."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedimg.cli.console import print_json, print_table, say, verb_parser
+from fedimg.cli.console import print_json, print_table, say
 from fedimg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,50 +23,7 @@ _DELTA = 1e-5  # of a ledger whose site says nothing else
 _OF_WORK = ("ledger.sqlite", "ledger.sqlite-wal", "plans", "outbox", "receipts.jsonl", "operator.log")
 
 
-def run(argv: Sequence[str]) -> int:
-    parser = verb_parser("site", "Make a site's home folder, and read what it tells its operator.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="init|log|open")
-    about = "make a home: keys, policy and an empty privacy ledger, for good"
-    init = actions.add_parser("init", help=about, description=about)
-    init.add_argument("home", type=Path, help="a folder that is new or empty")
-    init.add_argument(
-        "--patients", type=int, required=True, help="this site's rounded number of patients; public"
-    )
-    init.add_argument(
-        "--epsilon-max", type=float, help=f"what all runs ever may cost a patient; {_EPSILON_MAX:g} if absent"
-    )
-    init.add_argument(
-        "--delta",
-        type=float,
-        help=f"of that promise; the smaller of 1/(10 · patients) and {_DELTA:g} if absent",
-    )
-    whose = init.add_mutually_exclusive_group()
-    whose.add_argument(
-        "--site",
-        type=Path,
-        metavar="HOME",
-        help="a home of the same site: the new one is for another study, with its keys and its ledger",
-    )
-    whose.add_argument(
-        "--another-site",
-        action="store_true",
-        help="of which no patient can be a patient of the sites made here before; it gets a ledger of its own",
-    )
-    log = actions.add_parser("log", help="refusals and faults, for the site's own operator")
-    log.add_argument("home", type=Path, help="a site's home folder")
-    log.add_argument("--json", action="store_true", help="a JSON list on stdout")
-    about = "open this site's commitments in a release record, for one auditor: the file holds the secret"
-    opening = actions.add_parser("open", help=about, description=about)
-    opening.add_argument("home", type=Path, help="a site's home folder")
-    opening.add_argument("record", type=Path, help="a run's folder, or a record.json")
-    opening.add_argument(
-        "--out", type=Path, required=True, help="file to write, mode 0600; refused if there is one"
-    )
-    arguments = parser.parse_args(argv)
-    return {"init": _init, "log": _log, "open": _open}[arguments.action](arguments)
-
-
-def _init(arguments: Any) -> int:
+def init(arguments: Any) -> int:
     if arguments.patients < 1:
         raise ConfigError(
             "--patients of at least 1", str(arguments.patients), "declare the site's rounded size"
@@ -184,7 +141,7 @@ def _home(root: Path) -> SiteHome:
     return SiteHome.create(root, simulated=False)
 
 
-def _log(arguments: Any) -> int:
+def log(arguments: Any) -> int:
     from fedimg.home import SiteHome
     from fedimg.operator_log import read_operator_log
 
@@ -197,7 +154,7 @@ def _log(arguments: Any) -> int:
     return 0
 
 
-def _open(arguments: Any) -> int:
+def open_commitments(arguments: Any) -> int:
     """Find this site's part by its key, open it, and write the opening."""
     from fedimg import record
     from fedimg.canonical import encode

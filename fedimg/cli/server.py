@@ -1,0 +1,68 @@
+"""`fedimg server`: a coordinator's process, and the set that it measures models on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedimg.cli.console import progress, verb_parser
+from fedimg.errors import DataError
+
+
+def run(argv: Sequence[str]) -> int:
+    parser = verb_parser(
+        "server", "Serve a federation: sites dial in, and the runs that were asked for are done."
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="start|public")
+    about = "serve the members and do the queued runs, until ended"
+    start = actions.add_parser("start", help=about, description=about)
+    start.add_argument("folder", type=Path, help="a federation's folder, of `fedimg provision init`")
+    start.add_argument("--listen", metavar="HOST:PORT", help="where that is not the address that sites dial")
+    about = "give the server a public test set: the rows of a source that are split=public"
+    public = actions.add_parser("public", help=about, description=about)
+    public.add_argument("folder", type=Path)
+    public.add_argument("overrides", nargs="*", metavar="key=value", help="data=dicom data.path=…")
+    arguments = parser.parse_intermixed_args(argv) if argv[:1] == ["public"] else parser.parse_args(argv)
+    return _start(arguments) if arguments.action == "start" else _public(arguments)
+
+
+def _start(arguments: Any) -> int:
+    from fedimg.cli.signals import ending_on_signals
+    from fedimg.process_log import logger
+    from server.serving import Coordinator
+
+    with ending_on_signals() as ending:
+        Coordinator(arguments.folder, logger("server"), arguments.listen).serve(ending)
+    return 0
+
+
+def _public(arguments: Any) -> int:
+    from fedimg.config import keys
+
+    keys.check(arguments.overrides)
+    from fedimg import sources, taking_in
+    from fedimg.config import compose
+    from fedimg.home import SiteHome
+    from server.federation_folder import FederationFolder
+    from server.serving import PUBLIC
+
+    root = FederationFolder(arguments.folder).root / PUBLIC
+    config = compose(arguments.overrides)
+    # the home of nobody's patients: it has no ledger, and joins no run
+    home = SiteHome.open(root) if (root / "home.json").exists() else SiteHome.create(root, simulated=True)
+    manifests = sources.load(config.data, root / "source", config.sites, config.seed)
+    if sources.PUBLIC not in manifests:
+        raise DataError("a source with public examples", "one without", "mark rows of its table split=public")
+    taking_in.bind(root, config)
+    with progress() as report:
+        taken = taking_in.take_in(
+            home,
+            manifests[sources.PUBLIC],
+            config.deid,
+            PUBLIC,
+            lambda done, total: report("reading", done, total),
+        )
+    sys.stdout.write(f"{taken.released} public examples at {root}\n")
+    return 0

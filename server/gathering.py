@@ -1,0 +1,170 @@
+"""Who of a federation's members has joined one run: asked by the coordinator, judged, and kept in the run's folder.
+
+RUN/joined.json    name → plan, commitment to receipts, unit, battery: what a site said when it joined first
+
+What a site says is not believed beyond what it could have said: its plan has to be one for this run's request, the same
+when it comes back, and its ledger's head behind the one known. Who does not join is asked again from time to time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedimg import record
+from fedimg.config import agreed
+from fedimg.coordination.folder import RunFolder
+from fedimg.errors import DataError, FedimgError, MessageError
+from fedimg.federation.conversation import Joining, Offer, Program
+from fedimg.privacy.chain import head_of
+from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.privacy.plan import PrivacyPlan
+from fedimg.record import schema
+from fedimg.run_sums import RunSums
+from fedimg.terms import Terms
+
+_FILE = "joined.json"
+Ask = Callable[[Mapping[str, bytes]], Mapping[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a site has said of itself. `plan`: None with `privacy=none`."""
+
+    plan: PrivacyPlan | None
+    receipts: str
+    unit: str
+    battery: Mapping[str, Any] | None
+
+    def as_json(self) -> dict[str, Any]:
+        plan = self.plan.as_json() if self.plan is not None else None
+        return {"plan": plan, "receipts": self.receipts, "unit": self.unit, "battery": self.battery}
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Joined:
+        """Raises DataError, KeyError or TypeError."""
+        plan = record.plan_from_json(entry["plan"]) if entry["plan"] is not None else None
+        return cls(plan, str(entry["receipts"]), str(entry["unit"]), entry["battery"])
+
+
+@dataclass
+class Gathering:
+    """The members' standing in one run.
+
+    Attributes:
+        sums: of the run, by which shared noise is divided; empty without. heads: of the members' ledgers.
+        joined: by name, from the first time on. plans: theirs. present: those of them who are there now, and since when.
+        standing: of the others, what they said last, in words for people.
+    """
+
+    terms: Terms
+    program: Program
+    folder: RunFolder
+    heads: KeptHeads
+    sums: tuple[RunSums, ...] = ()
+    joined: dict[str, Joined] = field(default_factory=dict)
+    plans: dict[str, PrivacyPlan] = field(default_factory=dict)
+    present: dict[str, str] = field(default_factory=dict)
+    standing: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        path = self.folder.path / _FILE
+        if not path.exists():
+            return
+        try:
+            entries = json.loads(path.read_text("utf-8"))
+            self.joined = {str(name): Joined.read(entry) for name, entry in entries.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, DataError):
+            raise DataError(
+                f"a readable {_FILE} in the run's folder", "another file", "restore it, or start a new run"
+            ) from None
+        self.plans |= {name: one.plan for name, one in self.joined.items() if one.plan is not None}
+
+    def offer(self, connected: Mapping[str, str], ask: Ask) -> None:
+        """Offer the run to those who are connected and have not joined since they are; `connected`: since when."""
+        self.present = {name: since for name, since in self.present.items() if connected.get(name) == since}
+        asked = {name: since for name, since in connected.items() if name not in self.present}
+        for name in [name for name in self.standing if name not in connected]:
+            del self.standing[name]
+        if not asked:
+            return
+        answers = ask({name: self._offer_to(name).to_bytes() for name in asked})
+        before = len(self.joined)
+        for name, since in asked.items():
+            self.standing[name] = self._heard(name, answers.get(name))
+            if self.standing[name] == "joined":
+                del self.standing[name]
+                self.present[name] = since
+        if len(self.joined) > before:
+            entries = {name: one.as_json() for name, one in sorted(self.joined.items())}
+            self.folder.write_json(_FILE, entries)
+
+    def lost(self, name: str) -> None:
+        """A site that did not answer is offered the run again: it may have been started anew."""
+        self.present.pop(name, None)
+
+    def _offer_to(self, name: str) -> Offer:
+        known = self.heads.known(name)
+        head = known.name if known is not None else ""
+        return Offer(self.terms.run_id, self.program, agreed.plain(self.terms), self.terms.digest, head)
+
+    def _heard(self, name: str, answer: bytes | None) -> str:
+        """What a site's answer says; "joined" once it has joined."""
+        if answer is None:
+            return "declines; its operator can see why (`fedimg site log`)"
+        try:
+            said = Joining.from_bytes(answer)
+            if said.run != self.terms.run_id:
+                raise MessageError("an answer for this run", "for another", "it was discarded")
+            if said.state == "joined":
+                self._take(name, said)
+        except FedimgError as fault:
+            return f"its answer was refused: expected {fault.expected}, found {fault.found}"
+        if said.state == "version":
+            return (
+                f"runs fedimg {said.program.version}, code {said.program.digest[:12]}; here it is "
+                f"{self.program.version}, code {self.program.digest[:12]}: install the same release at both ends"
+            )
+        words = {"preparing": "is preparing", "approval": "waits for its operator's consent"}
+        return words.get(said.state, said.state)
+
+    def _take(self, name: str, said: Joining) -> None:
+        """Raises MessageError, DataError, PolicyRefused for what no site of this run could say."""
+        plan = record.plan_from_json(said.plan) if said.plan is not None else None
+        if (plan is None) != (self.terms.privacy.mode == "none") or (
+            plan is not None and plan.request != self.terms.privacy
+        ):
+            raise MessageError("a plan for what this run asks for", "another", "the answer was discarded")
+        own = [sums for sums in self.sums if name in sums.roster.identities]
+        for sums in own:
+            sums.check_plan(plan)
+        if said.battery is not None:
+            schema.AUDIT(dict(said.battery), "a battery's verdict")
+        found = Joined(plan, said.receipts, said.unit, said.battery)
+        known = self.joined.get(name)
+        if known is not None and known.plan != plan:
+            raise MessageError("the plan that this site joined with", "another", "start a new run")
+        units = {one.unit for other, one in self.joined.items() if other != name}
+        if units - {said.unit}:
+            raise MessageError(
+                f"a site of {units.pop()}s like the others", f"one of {said.unit}s", "leave it out"
+            )
+        if said.head:
+            self._take_head(name, said)
+        self.joined[name] = found
+        if plan is not None:
+            self.plans[name] = plan
+
+    def _take_head(self, name: str, said: Joining) -> None:
+        head, known = head_of(said.head), self.heads.known(name)
+        if known is not None and (
+            head.sequence < known.sequence or (head.sequence == known.sequence and head != known)
+        ):
+            raise MessageError(
+                f"a ledger with entry {known.sequence} or a later one",
+                f"one that ends at {head.sequence}: it was put back or forked",
+                "the site recovers its ledger with `fedimg ledger recover`",
+            )
+        self.heads.joined(name, head, said.reserved)

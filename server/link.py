@@ -1,0 +1,62 @@
+"""The link as the coordinator's loop uses it: who is connected, bytes out and back, and when to let go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fedimg.flower.fleet_run import FleetRun
+from fedimg.flower.fleet_server import FleetServer
+from server.registry import Registry
+
+_LOOK_S = 0.5  # how often the registry is asked whether someone wants the run stopped
+
+
+class StopAsked(Exception):
+    """Someone has asked for this run to be stopped. No error: the run can be resumed."""
+
+
+class ServerEnds(Exception):
+    """This server is being ended. The run stays as it is, and goes on when a server is started again."""
+
+
+@dataclass
+class Link:
+    """One server's."""
+
+    fleet: FleetServer
+    registry: Registry
+    ending: threading.Event
+    _conversation: FleetRun | None = field(default=None, init=False)
+    _looked: float = field(default=0.0, init=False)
+
+    def connected(self) -> dict[str, str]:
+        """Members that are there, and since when: a name for their connection."""
+        return self.fleet.connections()
+
+    def ask(self, outgoing: Mapping[str, bytes], run: str, deadline_s: float) -> dict[str, bytes | None]:
+        """Ask the members named, and wait. Raises StopAsked, ServerEnds."""
+        if self._conversation is None:
+            self._conversation = self.fleet.begin()
+        return self._conversation.exchange(outgoing, deadline_s, lambda: self.check_stop(run))
+
+    def until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Try until it is done, or the time is over. Raises ServerEnds, and what `done` raises."""
+        end = time.monotonic() + seconds
+        while not done():
+            if self.ending.wait(_LOOK_S):
+                raise ServerEnds
+            if time.monotonic() > end:
+                return False
+        return True
+
+    def check_stop(self, run: str) -> None:
+        """Raises StopAsked, ServerEnds."""
+        if self.ending.is_set():
+            raise ServerEnds
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._looked = time.monotonic()
+            if self.registry.is_asked_to_stop(run):
+                raise StopAsked

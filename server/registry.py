@@ -1,0 +1,192 @@
+"""Which runs a coordinator was asked for, and where each stands: one SQLite file beside the runs' folders.
+
+    queued → gathering → running ⇄ waiting → closing → finished
+                                           ↘ stopped, failed: `runs resume` queues them again
+
+WAL with synchronous = FULL: what a call has written is on the disk when it returns, and a kill leaves the row before
+or after. The run's folder has everything that a resumed run needs; what is here is what people and programs ask for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from fedimg.errors import DataError
+
+FILE = "runs.sqlite"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, position INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
+    round INTEGER NOT NULL DEFAULT 0, rounds INTEGER NOT NULL, stop INTEGER NOT NULL DEFAULT 0,
+    submitted TEXT NOT NULL, changed TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS owed (run TEXT NOT NULL, site TEXT NOT NULL, PRIMARY KEY (run, site));
+"""
+
+
+class Stage(StrEnum):
+    """Where a run stands. Waiting: for sites, with the reason beside it."""
+
+    QUEUED = "queued"
+    GATHERING = "gathering"
+    RUNNING = "running"
+    WAITING = "waiting"
+    CLOSING = "closing"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+ACTIVE = (Stage.GATHERING, Stage.RUNNING, Stage.WAITING, Stage.CLOSING)
+_RESUMABLE = (Stage.STOPPED, Stage.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A run: `reason` says why it waits, stopped or failed; `round` is the last that was finished."""
+
+    run: str
+    stage: Stage
+    reason: str
+    round: int
+    rounds: int
+    submitted: str
+    changed: str
+
+
+class Registry:
+    """The runs of one federation's folder. Several processes may have it open."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises DataError where the file is no registry."""
+        path = root / FILE
+        try:
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=30
+            )
+            path.chmod(0o600)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError:
+            raise DataError(
+                "a registry of runs",
+                "a file that is none",
+                f"restore {FILE}, or move it away: the runs' folders stay, and `fedimg runs resume` takes them up",
+            ) from None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def add(self, run: str, rounds: int) -> None:
+        """A run to be done after those that are there."""
+        with self._change() as change:
+            (last,) = change.execute("SELECT COALESCE(MAX(position), 0) FROM runs").fetchone()
+            now = _now()
+            change.execute(
+                "INSERT INTO runs (run, position, state, rounds, submitted, changed) VALUES (?, ?, ?, ?, ?, ?)",
+                (run, last + 1, Stage.QUEUED, rounds, now, now),
+            )
+
+    def next(self) -> Entry | None:
+        """What to do now: a run that was under way when the server ended, else the first of the queue."""
+        marks = ", ".join("?" * len(ACTIVE))
+        rows = self._rows(f"WHERE state IN ({marks}) ORDER BY position LIMIT 1", ACTIVE)
+        rows = rows or self._rows("WHERE state = ? ORDER BY position LIMIT 1", (Stage.QUEUED,))
+        return rows[0] if rows else None
+
+    def all(self) -> tuple[Entry, ...]:
+        """In the order in which they were asked for."""
+        return self._rows("ORDER BY position", ())
+
+    def entry(self, run: str) -> Entry:
+        """Raises DataError where there is none."""
+        found = self._rows("WHERE run = ?", (run,))
+        if not found:
+            raise DataError(
+                "a run of this federation", "another name", "`fedimg runs list FOLDER` names them"
+            )
+        return found[0]
+
+    def move(self, run: str, stage: Stage, reason: str = "", round_number: int | None = None) -> None:
+        """Note where a run stands, where that is new."""
+        with self._change() as change:
+            known = change.execute("SELECT state, reason, round FROM runs WHERE run = ?", (run,)).fetchone()
+            number = known[2] if round_number is None else round_number
+            if known != (stage, reason, number):
+                change.execute(
+                    "UPDATE runs SET state = ?, reason = ?, round = ?, changed = ? WHERE run = ?",
+                    (stage, reason, number, _now(), run),
+                )
+
+    def ask_to_stop(self, run: str) -> Entry:
+        """The server stops it before its next message; one that is not under way is stopped at once."""
+        with self._change() as change:
+            entry = self.entry(run)
+            if entry.stage in ACTIVE:
+                change.execute("UPDATE runs SET stop = 1 WHERE run = ?", (run,))
+            elif entry.stage is Stage.QUEUED:
+                change.execute(
+                    "UPDATE runs SET state = ?, reason = ?, changed = ? WHERE run = ?",
+                    (Stage.STOPPED, "asked to, before it began", _now(), run),
+                )
+            else:
+                raise DataError(
+                    "a run that is queued or under way", f"one that is {entry.stage}", "nothing to do"
+                )
+        return self.entry(run)
+
+    def is_asked_to_stop(self, run: str) -> bool:
+        row = self._connection.execute("SELECT stop FROM runs WHERE run = ?", (run,)).fetchone()
+        return row is not None and bool(row[0])
+
+    def resume(self, run: str) -> Entry:
+        """Queue a run again that was stopped or has failed. Raises DataError for another."""
+        with self._change() as change:
+            entry = self.entry(run)
+            if entry.stage not in _RESUMABLE:
+                raise DataError(
+                    "a run that was stopped or has failed", f"one that is {entry.stage}", "nothing to do"
+                )
+            change.execute(
+                "UPDATE runs SET state = ?, reason = '', stop = 0, changed = ? WHERE run = ?",
+                (Stage.QUEUED, _now(), run),
+            )
+        return self.entry(run)
+
+    def owe(self, run: str, sites: tuple[str, ...]) -> None:
+        """Sites that are still to be told of a run's end."""
+        with self._change() as change:
+            change.executemany("INSERT OR IGNORE INTO owed VALUES (?, ?)", [(run, site) for site in sites])
+
+    def settle(self, run: str, site: str) -> None:
+        with self._change() as change:
+            change.execute("DELETE FROM owed WHERE run = ? AND site = ?", (run, site))
+
+    def owed(self) -> tuple[tuple[str, str], ...]:
+        """(run, site) of every end that is still to be told."""
+        return tuple(self._connection.execute("SELECT run, site FROM owed ORDER BY run, site").fetchall())
+
+    def _rows(self, where: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
+        columns = "run, state, reason, round, rounds, submitted, changed"
+        found = self._connection.execute(f"SELECT {columns} FROM runs {where}", values)  # noqa: S608 - constants
+        return tuple(Entry(run, Stage(state), *rest) for run, state, *rest in found.fetchall())
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,177 @@
+"""A coordinator's process: it serves the link, and does the runs that it was asked for, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fedimg import config as configuration
+from fedimg import site_data
+from fedimg.config import Config
+from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.terms import own_network, terms_of
+from fedimg.crypto.certificates import public_pem_of, read_node_certificate, utc_now
+from fedimg.crypto.keys import SigningKey
+from fedimg.durable import alone
+from fedimg.errors import DataError, FederationError, FedimgError
+from fedimg.federation import Manifest
+from fedimg.federation.conversation import Ending, Program
+from fedimg.federation.manifest import split_address
+from fedimg.flower.fleet_server import FleetServer
+from fedimg.home import SiteHome
+from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.process_log import Say
+from fedimg.record import code
+from fedimg.secagg.roster import Roster
+from fedimg.values import SiteDataset
+from server.conducting import Conductor
+from server.federation_folder import FederationFolder
+from server.link import Link, ServerEnds, StopAsked
+from server.registry import Entry, Registry, Stage
+
+RUNS, PUBLIC = "runs", "public"
+_LOOK_S = 1.0
+
+
+class Coordinator:
+    """One federation's server. Use it from one thread.
+
+    Args:
+        root: the federation's folder. listen: host:port, where that is not the address that sites dial.
+        say: hears what happens, as `process_log.logger` makes it.
+    """
+
+    def __init__(self, root: Path, say: Say, listen: str | None = None) -> None:
+        self._folder, self._say = FederationFolder(root), say
+        self._listen = split_address(listen or self._folder.state().address)
+        found = code.installed()
+        self._program = Program(found["fedimg"], found["digest"])
+        self._bundle_at = 0
+
+    def serve(self, ending: threading.Event) -> None:
+        """Until `ending` is set. Raises DataError where another server has this folder, or there is no bundle."""
+        root = self._folder.root
+        key, certificate = self._folder.tls
+        host, port = self._listen
+        with alone(root / "server.lock", "one server for this federation"):
+            registry = Registry(root)
+            with FleetServer(host, port, certificate, key) as fleet:
+                self._admit(fleet)
+                self._say("listening", host=host, port=fleet.port, version=self._program.version)
+                link = Link(fleet, registry, ending)
+                try:
+                    while not ending.is_set():
+                        self._admit(fleet)
+                        entry = registry.next()
+                        if entry is not None:
+                            self._conduct(entry, registry, link)
+                        elif not self._settle(registry, link):
+                            ending.wait(_LOOK_S)
+                except ServerEnds:
+                    self._say("ending")
+                finally:
+                    registry.close()
+
+    def _conduct(self, entry: Entry, registry: Registry, link: Link) -> None:
+        run = entry.run
+        self._say("run taken up", run=run, stage=entry.stage.value)
+        folder: RunFolder | None = None
+        try:
+            folder = RunFolder.open(self._folder.root / RUNS / run)
+            config = configuration.load(folder.path / "config.yaml")
+            torch.set_num_threads(config.engine.threads)
+            conductor = Conductor(
+                link,
+                registry,
+                KeptHeads(self._folder.root / "ledger-heads.json"),
+                self._program,
+                self._key(),
+                self._public,
+                lambda event, text: self._say(event, run=run, about=text),
+            )
+            conductor.conduct(config, folder, roster_of(self._manifest()))
+        except StopAsked:
+            registry.move(run, Stage.STOPPED, "asked to")
+            self._say("run stopped", run=run)
+        except FedimgError as fault:
+            stage = Stage.STOPPED if isinstance(fault, FederationError) else Stage.FAILED
+            registry.move(run, stage, str(fault))
+            self._say(f"run {stage}", run=run, about=str(fault))
+            if folder is not None and stage is Stage.FAILED:
+                folder.note_failure(fault)
+        except ServerEnds:
+            raise
+        except Exception as fault:  # noqa: BLE001 - one run's fault ends that run; its text may quote anything
+            registry.move(run, Stage.FAILED, f"an unexpected {type(fault).__name__}")
+            self._say("run failed", run=run, about=f"an unexpected {type(fault).__name__}")
+            if folder is not None:
+                folder.note_failure(fault)
+        else:
+            self._say("run finished", run=run)
+
+    def _settle(self, registry: Registry, link: Link) -> bool:
+        """Tell a site that was away of a run's end; whether there was one."""
+        connected = link.connected()
+        for run, site in registry.owed():
+            if site in connected:
+                answers = link.ask({site: Ending(run).to_bytes()}, run, 60.0)
+                if answers.get(site) is not None:
+                    registry.settle(run, site)
+                    return True
+        return False
+
+    def _admit(self, fleet: FleetServer) -> None:
+        """The members of the last bundle, whenever there is another one."""
+        file = self._folder.root / "federation.bundle"
+        at = file.stat().st_mtime_ns if file.exists() else 0
+        if at == self._bundle_at and at:
+            return
+        manifest, members = self._manifest(), {}
+        for name, member in manifest.members.items():
+            try:
+                read_node_certificate(member.certificate, manifest.authority, utc_now())
+            except DataError as fault:
+                self._say("member left out", site=name, about=str(fault))
+                continue
+            members[name] = public_pem_of(member.certificate)
+        fleet.admit(members)
+        self._bundle_at = at
+        self._say("members", bundle=manifest.number, sites=sorted(members))
+
+    def _manifest(self) -> Manifest:
+        last = self._folder.last()
+        if last is None:
+            raise DataError(
+                "a bundle of this federation's members",
+                "none yet",
+                f"fedimg provision bundle {self._folder.root}",
+            )
+        return last.manifest
+
+    def _key(self) -> SigningKey:
+        path = self._folder.root / "coordinator.key"
+        return SigningKey.load(path) if path.exists() else SigningKey.create(path)
+
+    def _public(self, config: Config) -> SiteDataset | None:
+        root = self._folder.root / PUBLIC
+        if not (root / "home.json").exists():
+            return None
+        terms = replace(terms_of(config, "public"), validation_fraction=0.0)
+        return site_data.load(
+            SiteHome.open(root),
+            terms.imaging,
+            own_network(terms),
+            profile=terms.deid_profile,
+            validation_fraction=0.0,
+        ).train
+
+
+def roster_of(manifest: Manifest) -> Roster:
+    """The members as every site has pinned them."""
+    return Roster(
+        {name: member.identity for name, member in manifest.members.items()},
+        {name: float(member.weight) for name, member in manifest.members.items()},
+    )

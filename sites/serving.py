@@ -1,0 +1,88 @@
+"""A site's process: it dials the coordinator, and answers until it is told to end."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import torch
+
+from fedimg import training
+from fedimg.durable import alone
+from fedimg.errors import DataError
+from fedimg.flower.fleet_node import FleetNode
+from fedimg.home import SiteHome
+from fedimg.process_log import Say
+from sites.attendance import Attendance, Bench
+from sites.enrolment import Enrolment
+from sites.settings import SiteSettings
+
+_LOOK_S = 2.0
+
+
+def attend(settings: SiteSettings, ending: threading.Event, say: Say) -> None:
+    """Take part in the federation that this site has pinned, until `ending` is set.
+
+    A bundle that is accepted meanwhile is taken up at once, with its node key, address and authority.
+
+    Raises:
+        DataError: no home, no pinned federation, or another process attends with this home.
+    """
+    home = SiteHome.open(Path(settings.home))
+    enrolment = Enrolment(home)
+    name = _name(enrolment)
+    torch.set_num_threads(settings.threads)
+    bench = Bench(training.select_device(settings.device), settings.threads)
+    with alone(home.root / "attend.lock", "one process that takes part with this home"):
+        attendance = Attendance(home, name, bench, lambda event, run: say(event, run=run))
+        program = attendance.program
+        say("starting", site=name, version=program.version, code=program.digest[:12])
+        try:
+            while not ending.is_set():
+                _until_new_bundle(enrolment, settings, attendance, ending, say)
+        finally:
+            attendance.close()
+            say("ending", site=name)
+
+
+def _name(enrolment: Enrolment) -> str:
+    asked = enrolment.requested()
+    if asked is None or enrolment.pinned() is None:
+        raise DataError(
+            "a site that is a member of a federation",
+            "one that has pinned none",
+            "fedimg provision csr, then accept: docs/provisioning.md",
+        )
+    return asked.name
+
+
+def _until_new_bundle(
+    enrolment: Enrolment, settings: SiteSettings, attendance: Attendance, ending: threading.Event, say: Say
+) -> None:
+    pinned = enrolment.pinned()
+    if pinned is None:
+        raise DataError("the federation that this site has pinned", "none", "accept its bundle again")
+    node = FleetNode(
+        settings.address or pinned.manifest.address,
+        enrolment.roots,
+        enrolment.node_key,
+        attendance.answer,
+        lambda text: say("link", about=text),
+    )
+    file = enrolment.folder / "pinned.bundle"
+    at, over = file.stat().st_mtime_ns, threading.Event()
+
+    def watch() -> None:
+        while not ending.wait(_LOOK_S) and not over.is_set():
+            if file.stat().st_mtime_ns != at:
+                say("another bundle")
+                break
+        node.stop()
+
+    watching = threading.Thread(target=watch, name="bundle", daemon=True)
+    watching.start()
+    try:
+        node.attend()
+    finally:
+        over.set()
+        watching.join(timeout=2 * _LOOK_S)
