@@ -35,7 +35,8 @@ def submit(root: Path, overrides: Sequence[str]) -> str:
     config = _composed(overrides, sorted(last.manifest.members))
     own_network(terms_of(config, "asked"))  # a model that cannot take these images says so at once
     folder = RunFolder.create(root / RUNS)
-    (folder.path / "ledgers").rmdir()  # the sites' ledgers stay at the sites
+    for name in ("ledgers", "receipts"):  # both stay at the sites
+        (folder.path / name).rmdir()
     folder.write("config.yaml", configuration.dump(replace(config, runs=str(root / RUNS))))
     folder.write("overrides.json", json.dumps(list(overrides)) + "\n")
     registry = Registry(root)
