@@ -185,6 +185,13 @@ class Loopback:
         finally:
             registry.close()
 
+    def resume(self, run: str) -> None:
+        registry = Registry(self.net)
+        try:
+            registry.resume(run)
+        finally:
+            registry.close()
+
     def until(self, run: str, *stages: Stage, seconds: float = 120.0, rounds: int = 0) -> Entry:
         """Wait until the run is in one of these stages and at that round. Raises TimeoutError, saying where it stood."""
         end = time.monotonic() + seconds
