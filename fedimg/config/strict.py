@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from fedimg.errors import ConfigError
 
 Tree = TypeVar("Tree")
+_LARGEST = sys.float_info.max  # beyond are infinities, NaN, and whole numbers that no float holds
 
 
 def build(cls: type[Tree], mapping: Mapping[str, Any]) -> Tree:
@@ -140,7 +141,7 @@ def _plain(hint: Any, value: Any, path: str, known: Sequence[str]) -> tuple[bool
         chosen = [a for a in get_args(hint) if a == value and type(a) is type(value)]
         return bool(chosen), value
     if hint is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
         return fits, float(value) if fits else value
     if hint in (int, str, bool):
         return type(value) is hint, value
