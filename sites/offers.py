@@ -99,12 +99,12 @@ class Offers:
         Raises:
             PolicyRefused: no such run, or the beginning is that of several.
         """
-        found = [one for one in self.all() if one.run == plan or one.terms.digest.startswith(plan.lower())]
-        if len(plan) < 8 or len(found) != 1:
-            several = "several" if len(found) > 1 else "none"
+        named = [one for one in self.all() if one.run == plan]
+        found = named or [one for one in self.all() if one.terms.digest.startswith(plan.lower())]
+        if len(found) != 1 or not (named or len(plan) >= 8):
             raise PolicyRefused(
                 "the name of a run that was offered, or at least 8 letters of its plan's digest",
-                several if len(plan) >= 8 else "less",
+                "what fits several" if len(found) > 1 else "another",
                 "`fedimg site approve HOME` lists the runs that were offered",
             )
         entry = {
