@@ -25,12 +25,16 @@ class Outbox:
         path = self.folder / _name(round_number, task, question)
         return path.read_bytes() if path.is_file() else None
 
+    def last(self) -> list[bytes]:
+        """The answers that may have to be sent once more: of the last rounds, whatever was asked."""
+        return [path.read_bytes() for path in sorted(self.folder.glob("*.bin"))]
+
     def put(self, round_number: int, task: str, question: str, released: bytes) -> None:
         """Durable when this returns. Answers two rounds old are dropped: the run has moved on."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_durably(self.folder / _name(round_number, task, question), released)
         for old in self.folder.glob("*.bin"):
-            if int(old.name[:6]) < round_number - 1:
+            if int(old.name.partition("-")[0]) < round_number - 1:
                 old.unlink()
 
 

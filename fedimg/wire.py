@@ -16,6 +16,8 @@ import numpy.typing as npt
 from fedimg.errors import MessageError
 
 Vector = npt.NDArray[np.float64]
+# Many rounds of such updates still fit a float32, in which models travel.
+_LARGEST = 1e15
 
 
 def pack(kind: bytes, header: Mapping[str, Any], vector: npt.NDArray[Any]) -> bytes:
@@ -50,8 +52,8 @@ def unpack(kind: bytes, data: bytes, size: int | None) -> tuple[dict[str, Any], 
     if not isinstance(header, dict) or len(body) % 4 or (size is not None and len(body) != 4 * size):
         raise refuse(f"{len(body)} bytes of values where {size} values were agreed")
     vector = np.frombuffer(body, dtype="<f4").astype(np.float64)
-    if not np.isfinite(vector).all():
-        raise refuse("values that are not finite")
+    if not (np.abs(vector) <= _LARGEST).all():
+        raise refuse("values that are not finite, or beyond any that training has")
     return header, vector
 
 

@@ -68,6 +68,10 @@ class Closing:
                 self._refused.add(name)
                 self.say("part refused", f"{name}: expected {fault.expected}, found {fault.found}")
                 continue
+            except Exception as fault:  # noqa: BLE001 - a site's bytes: whatever they do here, they are no part
+                self._refused.add(name)
+                self.say("part refused", f"{name}: {type(fault).__name__}")
+                continue
             self.folder.write(f"parts/{name}.json", json.dumps(part))
             self._parts[name] = part
 

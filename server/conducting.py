@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from fedimg.config import Config
 from fedimg.coordination import rounds, summary
@@ -24,7 +25,7 @@ from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.rounds import Carrier, History
 from fedimg.coordination.terms import own_network, terms_of
 from fedimg.crypto.keys import SigningKey
-from fedimg.errors import DataError, FederationError, TooFewAnswers
+from fedimg.errors import FederationError, TooFewAnswers
 from fedimg.federation.conversation import Program, RoundMessage
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.run_sums import sums_of
@@ -40,6 +41,8 @@ from server.registry import Registry, Stage
 
 _ROSTER = "roster.json"
 _POLL_S, _IDLE_S = 0.2, 1.0
+_OFFER_S = 30.0  # for messages that a site answers at once, or not
+_END_S = 120.0  # for sites that are away when a run ends; later they are told, and not waited for
 
 
 @dataclass
@@ -69,14 +72,16 @@ class Conductor:
         Raises:
             StopAsked: someone has asked for it. FedimgError: the run cannot go on; it can be resumed.
         """
-        run, terms = folder.run_id, terms_of(config, folder.run_id)
+        run, network = folder.run_id, own_network(terms_of(config, folder.run_id))
+        # a file of weights is this machine's: sites get parameters
+        terms = terms_of(replace(config, model=replace(config.model, weights=None)), run)
         roster = _kept_roster(folder, roster)
-        network = own_network(terms)
         secure = config.secagg.name != "none"
         sums = sums_of(terms, roster, network.number_of_parameters) if secure else ()
-        gathering = Gathering(terms, self.program, folder, self.heads, sums)
+        gathering = Gathering(terms, self.program, folder, self.heads, roster, unit_of(config), sums)
         names = tuple(sorted(roster.identities))
-        self._start(run, gathering, names, config)
+        if folder.last_round() < config.rounds:  # else only its end is left, for which nobody has to be there
+            self._start(run, gathering, names, config)
         server = rounds.make_server(config, terms, network, dict(roster.weights), self.public(config), None)
         server.heads, server.sums = self.heads, sums
         carried = _Carried(self, run, gathering, names, config, needed(config, len(names)))
@@ -84,8 +89,8 @@ class Conductor:
         self.registry.move(run, Stage.CLOSING)
         closing = Closing(terms, folder, gathering, roster, self.say)
         self.registry.owe(run, closing.open())
-        self.link.until(lambda: self._close(closing, run), config.federation.deadline_s)
-        self._record(config, folder, roster, history, gathering, closing)
+        self.link.until(lambda: self._close(closing, run), min(config.federation.deadline_s, _END_S))
+        self._record(config, folder, roster, history, closing)
         self.registry.move(run, Stage.FINISHED)
 
     def _rounds(
@@ -126,8 +131,6 @@ class Conductor:
         asked = config.federation.start_with or len(names)
         least = needed(config, len(names)) if gathering.joined else asked
         self.wait(run, gathering, names, least, config, Stage.GATHERING)
-        if not gathering.plans and config.privacy.mode != "none":
-            raise DataError("sites with a plan each", "none", "start a new run")
         self.registry.move(run, Stage.RUNNING)
 
     def wait(
@@ -144,20 +147,22 @@ class Conductor:
         Raises:
             FederationError: they have not come within `federation.patience_s`.
         """
-        end = time.monotonic() + config.federation.patience_s
+        begun, limits = time.monotonic(), config.federation
         while True:
             self.link.check_stop(run)
             connected = {name: since for name, since in self.link.connected().items() if name in names}
-            gathering.offer(connected, lambda asked: self.link.ask(asked, run, config.federation.deadline_s))
-            preparing = "is preparing" in gathering.standing.values()
+            gathering.offer(connected, lambda asked: self.link.ask(asked, _OFFER_S, run))
+            waited = time.monotonic() - begun
+            # who is preparing may take part from round 1, but not hold up the others for ever
+            preparing = "is preparing" in gathering.standing.values() and waited < limits.deadline_s
             if len(gathering.present) >= least and not (preparing and stage is Stage.GATHERING):
                 return
             reason = _waiting_for(gathering, names, least)
             self.registry.move(run, stage, reason)
             self.say("waiting", reason)
-            if time.monotonic() > end:
+            if waited > limits.patience_s:
                 raise FederationError(
-                    f"{least} sites that have joined, within {config.federation.patience_s:g} s",
+                    f"{least} sites that have joined, within {limits.patience_s:g} s",
                     reason,
                     "bring them back, then `fedimg runs resume`",
                 )
@@ -170,7 +175,7 @@ class Conductor:
     def _close(self, closing: Closing, run: str) -> bool:
         """Ask those whose part is missing and who are there; whether there is nobody left to ask."""
         asked = closing.questions(self.link.connected())
-        closing.take(self.link.ask(asked, run, 60.0) if asked else {})
+        closing.take(self.link.ask(asked, _OFFER_S) if asked else {})
         for name in closing.answered():
             self.registry.settle(run, name)
         return not closing.open()
@@ -181,16 +186,14 @@ class Conductor:
         folder: RunFolder,
         roster: Roster,
         history: History,
-        gathering: Gathering,
         closing: Closing,
     ) -> None:
-        units = {one.unit for one in gathering.joined.values()}
         data = DataFacts(
             (
                 "Each site's data are its own; what it admitted, and what it held back, stands in its own report.",
             ),
             config.data.classes or tuple(f"class {k}" for k in range(config.model.classes)),
-            "image" if units == {"image"} else "patient",
+            unit_of(config),
             public=False,
             generated=False,
             public_set=history.final is not None,
@@ -207,6 +210,11 @@ class Conductor:
             simulated=False,
         )
         summary.write(finished, folder)
+
+
+def unit_of(config: Config) -> Literal["patient", "image"]:
+    """Of declared public arrays nobody knows a patient."""
+    return "image" if config.data.name == "medmnist" else "patient"
 
 
 def needed(config: Config, sites: int) -> int:
@@ -242,7 +250,7 @@ class _Carried:
             for name, data in outgoing.items()
             if name in self.gathering.present
         }
-        answers = link.ask(asked, run, limits.deadline_s)
+        answers = link.ask(asked, limits.deadline_s, run)
         for name in asked:
             if answers.get(name) is None:
                 self.gathering.lost(name)

@@ -24,11 +24,12 @@ class ServerEnds(Exception):
 
 @dataclass
 class Link:
-    """One server's."""
+    """One server's. `tick` is called now and then while anything is waited for."""
 
     fleet: FleetServer
     registry: Registry
     ending: threading.Event
+    tick: Callable[[], None] = lambda: None
     _conversation: FleetRun | None = field(default=None, init=False)
     _looked: float = field(default=0.0, init=False)
 
@@ -36,8 +37,10 @@ class Link:
         """Members that are there, and since when: a name for their connection."""
         return self.fleet.connections()
 
-    def ask(self, outgoing: Mapping[str, bytes], run: str, deadline_s: float) -> dict[str, bytes | None]:
-        """Ask the members named, and wait. Raises StopAsked, ServerEnds."""
+    def ask(
+        self, outgoing: Mapping[str, bytes], deadline_s: float, run: str | None = None
+    ) -> dict[str, bytes | None]:
+        """Ask the members named, and wait. Raises ServerEnds; for a run StopAsked too."""
         if self._conversation is None:
             self._conversation = self.fleet.begin()
         return self._conversation.exchange(outgoing, deadline_s, lambda: self.check_stop(run))
@@ -48,15 +51,17 @@ class Link:
         while not done():
             if self.ending.wait(_LOOK_S):
                 raise ServerEnds
+            self.tick()
             if time.monotonic() > end:
                 return False
         return True
 
-    def check_stop(self, run: str) -> None:
+    def check_stop(self, run: str | None) -> None:
         """Raises StopAsked, ServerEnds."""
         if self.ending.is_set():
             raise ServerEnds
         if time.monotonic() - self._looked >= _LOOK_S:
             self._looked = time.monotonic()
-            if self.registry.is_asked_to_stop(run):
+            self.tick()
+            if run is not None and self.registry.is_asked_to_stop(run):
                 raise StopAsked

@@ -1,7 +1,7 @@
 """Which runs a coordinator was asked for, and where each stands: one SQLite file beside the runs' folders.
 
     queued → gathering → running ⇄ waiting → closing → finished
-                                           ↘ stopped, failed: `runs resume` queues them again
+                                           ↘ stopped, failed: `runs resume` queues them again, `runs abandon` ends them
 
 WAL with synchronous = FULL: what a call has written is on the disk when it returns, and a kill leaves the row before
 or after. The run's folder has everything that a resumed run needs; what is here is what people and programs ask for.
@@ -10,8 +10,8 @@ or after. The run's folder has everything that a resumed run needs; what is here
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -40,6 +40,7 @@ class Stage(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
+    ABANDONED = "abandoned"
 
 
 ACTIVE = (Stage.GATHERING, Stage.RUNNING, Stage.WAITING, Stage.CLOSING)
@@ -73,11 +74,17 @@ class Registry:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_SCHEMA)
+        except sqlite3.OperationalError:
+            raise DataError(
+                "a registry of runs that can be opened",
+                "one that is locked, or has no room",
+                "see who holds it, or free space, and try again; change nothing by hand",
+            ) from None
         except sqlite3.DatabaseError:
             raise DataError(
                 "a registry of runs",
                 "a file that is none",
-                f"restore {FILE}, or move it away: the runs' folders stay, and `fedimg runs resume` takes them up",
+                f"restore {FILE}; or move it away, and `fedimg runs resume` each run: their folders have the rest",
             ) from None
 
     def close(self) -> None:
@@ -113,6 +120,17 @@ class Registry:
             )
         return found[0]
 
+    def begin(self, run: str) -> bool:
+        """Take a run up; whether it is still wanted: someone may have stopped it a moment ago."""
+        with self._change() as change:
+            entry = self.entry(run)
+            if entry.stage is Stage.QUEUED:
+                change.execute(
+                    "UPDATE runs SET state = ?, stop = 0, changed = ? WHERE run = ?",
+                    (Stage.GATHERING, _now(), run),
+                )
+            return entry.stage is Stage.QUEUED or entry.stage in ACTIVE
+
     def move(self, run: str, stage: Stage, reason: str = "", round_number: int | None = None) -> None:
         """Note where a run stands, where that is new."""
         with self._change() as change:
@@ -123,11 +141,15 @@ class Registry:
                     "UPDATE runs SET state = ?, reason = ?, round = ?, changed = ? WHERE run = ?",
                     (stage, reason, number, _now(), run),
                 )
+            if stage not in ACTIVE:
+                change.execute("UPDATE runs SET stop = 0 WHERE run = ?", (run,))
 
     def ask_to_stop(self, run: str) -> Entry:
         """The server stops it before its next message; one that is not under way is stopped at once."""
         with self._change() as change:
             entry = self.entry(run)
+            if entry.stage is Stage.CLOSING:
+                raise DataError("a run with rounds to go", "one that is closing", "it ends by itself")
             if entry.stage in ACTIVE:
                 change.execute("UPDATE runs SET stop = 1 WHERE run = ?", (run,))
             elif entry.stage is Stage.QUEUED:
@@ -159,6 +181,30 @@ class Registry:
             )
         return self.entry(run)
 
+    def adopt(self, run: str, rounds: int) -> Entry:
+        """A run whose folder is there and whose row is not: as if it had stopped."""
+        with suppress(sqlite3.IntegrityError):
+            self.add(run, rounds)
+            self.move(run, Stage.STOPPED, "found without an entry")
+        return self.entry(run)
+
+    def abandon(self, run: str, sites: Sequence[str]) -> Entry:
+        """End a run that nobody will resume: `sites` are told, and what they had set aside is free again.
+
+        Raises DataError for one that is under way, or has finished.
+        """
+        with self._change() as change:
+            entry = self.entry(run)
+            if entry.stage not in (*_RESUMABLE, Stage.QUEUED, Stage.ABANDONED):
+                raise DataError(
+                    "a run that was stopped or has failed", f"one that is {entry.stage}", "stop it first"
+                )
+            change.execute(
+                "UPDATE runs SET state = ?, changed = ? WHERE run = ?", (Stage.ABANDONED, _now(), run)
+            )
+            change.executemany("INSERT OR IGNORE INTO owed VALUES (?, ?)", [(run, site) for site in sites])
+        return self.entry(run)
+
     def owe(self, run: str, sites: tuple[str, ...]) -> None:
         """Sites that are still to be told of a run's end."""
         with self._change() as change:
@@ -170,7 +216,12 @@ class Registry:
 
     def owed(self) -> tuple[tuple[str, str], ...]:
         """(run, site) of every end that is still to be told."""
-        return tuple(self._connection.execute("SELECT run, site FROM owed ORDER BY run, site").fetchall())
+        found = self._connection.execute(
+            "SELECT owed.run, site FROM owed JOIN runs ON runs.run = owed.run WHERE state IN (?, ?) "
+            "ORDER BY owed.run, site",
+            (Stage.FINISHED, Stage.ABANDONED),
+        )
+        return tuple(found.fetchall())
 
     def _rows(self, where: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
         columns = "run, state, reason, round, rounds, submitted, changed"

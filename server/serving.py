@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +37,7 @@ from server.link import Link, ServerEnds, StopAsked
 from server.registry import Entry, Registry, Stage
 
 RUNS, PUBLIC = "runs", "public"
-_LOOK_S = 1.0
+_LOOK_S, _SETTLE_S, _ADMIT_S = 1.0, 60.0, 600.0
 
 
 class Coordinator:
@@ -49,7 +53,8 @@ class Coordinator:
         self._listen = split_address(listen or self._folder.state().address)
         found = code.installed()
         self._program = Program(found["fedimg"], found["digest"])
-        self._bundle_at = 0
+        self._bundle_at, self._admitted = 0, 0.0
+        self._not_before: dict[tuple[str, str], float] = {}
 
     def serve(self, ending: threading.Event) -> None:
         """Until `ending` is set. Raises DataError where another server has this folder, or there is no bundle."""
@@ -61,12 +66,12 @@ class Coordinator:
             with FleetServer(host, port, certificate, key) as fleet:
                 self._admit(fleet)
                 self._say("listening", host=host, port=fleet.port, version=self._program.version)
-                link = Link(fleet, registry, ending)
+                link = Link(fleet, registry, ending, lambda: self._look_again(fleet))
                 try:
                     while not ending.is_set():
                         self._admit(fleet)
                         entry = registry.next()
-                        if entry is not None:
+                        if entry is not None and registry.begin(entry.run):
                             self._conduct(entry, registry, link)
                         elif not self._settle(registry, link):
                             ending.wait(_LOOK_S)
@@ -104,6 +109,16 @@ class Coordinator:
                 folder.note_failure(fault)
         except ServerEnds:
             raise
+        except (
+            OSError,
+            sqlite3.OperationalError,
+        ) as fault:  # a full disk, as a rule: the run goes on when there is room
+            reason = (
+                os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else "the registry"
+            )
+            with suppress(sqlite3.Error):
+                registry.move(run, Stage.STOPPED, f"this machine: {reason}; free space, then resume the run")
+            self._say("run stopped", run=run, about=reason)
         except Exception as fault:  # noqa: BLE001 - one run's fault ends that run; its text may quote anything
             registry.move(run, Stage.FAILED, f"an unexpected {type(fault).__name__}")
             self._say("run failed", run=run, about=f"an unexpected {type(fault).__name__}")
@@ -114,20 +129,29 @@ class Coordinator:
 
     def _settle(self, registry: Registry, link: Link) -> bool:
         """Tell a site that was away of a run's end; whether there was one."""
-        connected = link.connected()
+        connected, now = link.connected(), time.monotonic()
         for run, site in registry.owed():
-            if site in connected:
-                answers = link.ask({site: Ending(run).to_bytes()}, run, 60.0)
+            if site in connected and self._not_before.get((run, site), 0.0) <= now:
+                answers = link.ask({site: Ending(run).to_bytes()}, 30.0)
                 if answers.get(site) is not None:
                     registry.settle(run, site)
                     return True
+                self._not_before[run, site] = now + _SETTLE_S
         return False
 
+    def _look_again(self, fleet: FleetServer) -> None:
+        """While a run is under way; who was a member goes on being one where the bundle cannot be read."""
+        try:
+            self._admit(fleet)
+        except (FedimgError, OSError) as fault:
+            self._say("members not read", about=str(fault) if isinstance(fault, FedimgError) else "the disk")
+
     def _admit(self, fleet: FleetServer) -> None:
-        """The members of the last bundle, whenever there is another one."""
+        """The members of the last bundle, whenever there is another one; and now and then whose certificates hold."""
         file = self._folder.root / "federation.bundle"
         at = file.stat().st_mtime_ns if file.exists() else 0
-        if at == self._bundle_at and at:
+        new, now = at != self._bundle_at or not at, time.monotonic()
+        if not new and now - self._admitted < _ADMIT_S:
             return
         manifest, members = self._manifest(), {}
         for name, member in manifest.members.items():
@@ -138,8 +162,9 @@ class Coordinator:
                 continue
             members[name] = public_pem_of(member.certificate)
         fleet.admit(members)
-        self._bundle_at = at
-        self._say("members", bundle=manifest.number, sites=sorted(members))
+        self._bundle_at, self._admitted = at, now
+        if new:
+            self._say("members", bundle=manifest.number, sites=sorted(members))
 
     def _manifest(self) -> Manifest:
         last = self._folder.last()

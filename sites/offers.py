@@ -3,9 +3,11 @@
 home/runs/RUN/
   offer.json     the terms, and their digest       approved.json   who agreed, when, to which terms and which program
   joined.json    its commitment to its receipts as it joined      ended.part   its answer to the run's end
+  declined.json  a person here does not want it
 
 What a person agrees to once is the plan's digest, its ε, and the digest of the code that runs here: another program or
-other terms are to be looked at again. A policy may agree beforehand to runs of at most some ε (`preapproved_epsilon`).
+other terms are to be looked at again. A policy may agree beforehand to runs of at most some ε (`preapproved_epsilon`), a
+few at a time: each sets its whole cost aside until it ends.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import getpass
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fedimg.config import agreed
 from fedimg.durable import sync_folder, write_durably
@@ -23,13 +26,22 @@ from fedimg.privacy import client_level
 from fedimg.privacy.policy import SitePolicy
 from fedimg.terms import Terms
 
-# Terms of runs to which nobody has said anything: more of them are a coordinator gone wild.
+# Runs to which nobody has said anything: more of them are a coordinator gone wild.
 _MOST_OPEN = 200
+# Of runs that a policy agreed to beforehand, so many may be open; more need a person.
+_MOST_PREAPPROVED = 3
+_OFFER, _APPROVED, _DECLINED, _JOINED, _ENDED = (
+    "offer.json",
+    "approved.json",
+    "declined.json",
+    "joined.json",
+    "ended.part",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A run that was offered, and where it stands here: "approval", "approved" or "ended"."""
+    """A run that was offered, and where it stands here: "approval", "approved", "joined", "declined" or "ended"."""
 
     run: str
     terms: Terms
@@ -37,7 +49,7 @@ class Offered:
 
 
 class Offers:
-    """One home's. Raises DataError from each of its methods where a file is not what was written."""
+    """One home's."""
 
     def __init__(self, home: SiteHome) -> None:
         self._home, self._folder = home, home.root / "runs"
@@ -49,21 +61,22 @@ class Offers:
             if known.digest != terms.digest:
                 raise MessageError("the terms that this run was offered with", "others", "start a new run")
             return
-        if sum(one.state == "approval" for one in self.all()) >= _MOST_OPEN:
+        said = (_APPROVED, _DECLINED, _JOINED, _ENDED)
+        if sum(not self._has(other.name, *said) for other in self._folders()) >= _MOST_OPEN:
             raise MessageError(
-                f"at most {_MOST_OPEN} runs that nobody here has agreed to",
+                f"at most {_MOST_OPEN} runs to which nobody here has said anything",
                 "one more",
-                "call the coordinator",
+                "`fedimg site approve HOME RUN`, or `decline`; call the coordinator",
             )
         folder = self._folder / run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(self._folder)
         entry = {"digest": terms.digest, "terms": agreed.plain(terms)}
-        write_durably(folder / "offer.json", json.dumps(entry, indent=1) + "\n")
+        write_durably(folder / _OFFER, json.dumps(entry, indent=1) + "\n")
 
     def terms(self, run: str) -> Terms | None:
-        """As they were offered; None for a run that was not."""
-        file = self._folder / run / "offer.json"
+        """As they were offered; None for a run that was not. Raises DataError where they cannot be read."""
+        file = self._folder / run / _OFFER
         if not file.exists():
             return None
         try:
@@ -82,15 +95,13 @@ class Offers:
     def all(self) -> tuple[Offered, ...]:
         """Every run that was offered and can be read, oldest name first."""
         found = []
-        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+        for folder in self._folders():
             try:
                 terms = self.terms(folder.name)
             except DataError:
                 continue  # of another program: it is offered again, or it has ended
             if terms is not None:
-                state = "approved" if (folder / "approved.json").exists() else "approval"
-                state = "ended" if (folder / "ended.part").exists() else state
-                found.append(Offered(folder.name, terms, state))
+                found.append(Offered(folder.name, terms, self._state(folder.name)))
         return tuple(found)
 
     def approve(self, plan: str, code: str) -> Offered:
@@ -113,12 +124,30 @@ class Offers:
             "by": getpass.getuser(),
             "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         }
-        write_durably(self._folder / found[0].run / "approved.json", json.dumps(entry, indent=1) + "\n")
+        folder = self._folder / found[0].run
+        write_durably(folder / _APPROVED, json.dumps(entry, indent=1) + "\n")
+        (folder / _DECLINED).unlink(missing_ok=True)
         return found[0]
 
+    def decline(self, run: str) -> None:
+        """A person here does not want this run; `approve` takes it back. Raises PolicyRefused for one that is none."""
+        if not self._has(run, _OFFER) or self._has(run, _ENDED):
+            raise PolicyRefused(
+                "a run that was offered and has not ended here", "another", "see `fedimg site approve HOME`"
+            )
+        folder = self._folder / run
+        write_durably(folder / _DECLINED, "{}\n")
+        (folder / _APPROVED).unlink(missing_ok=True)
+        sync_folder(folder)
+
     def agreed(self, run: str, terms: Terms, policy: SitePolicy, code: str) -> bool:
-        """Whether a person, or the policy beforehand, has agreed to these terms and this program."""
-        file = self._folder / run / "approved.json"
+        """Whether a person, or the policy beforehand, has agreed to these terms and this program.
+
+        Raises DataError for an approval that is none.
+        """
+        file = self._folder / run / _APPROVED
+        if self._has(run, _DECLINED):
+            return False
         if file.exists():
             try:
                 entry = json.loads(file.read_text("utf-8"))
@@ -129,21 +158,47 @@ class Offers:
                     "a run's approval", "a file that is none", f"remove it and approve {run} again"
                 ) from None
         own_noise = terms.privacy.mode not in ("none", client_level.MODE)
-        return own_noise and terms.privacy.epsilon <= policy.preapproved_epsilon
+        if not own_noise or terms.privacy.epsilon > policy.preapproved_epsilon:
+            return False
+        others = (folder.name for folder in self._folders() if folder.name != run)
+        open_ones = sum(self._has(o, _JOINED) and not self._has(o, _APPROVED, _ENDED) for o in others)
+        return open_ones < _MOST_PREAPPROVED
 
-    def join(self, run: str, receipts: str) -> None:
-        """Keep with which commitment to its receipts the site joined last."""
-        write_durably(self._folder / run / "joined.json", json.dumps({"receipts": receipts}) + "\n")
+    def join(self, run: str, receipts: str) -> str:
+        """Keep with which commitment to its receipts the site has joined, and return it: the first one stands.
+
+        Another one would tell the coordinator that files were taken in meanwhile.
+        """
+        known = self.joined_with(run)
+        if known is None:
+            write_durably(self._folder / run / _JOINED, json.dumps({"receipts": receipts}) + "\n")
+        return receipts if known is None else known
 
     def joined_with(self, run: str) -> str | None:
-        """None for a run that the site has not joined."""
-        file = self._folder / run / "joined.json"
-        return str(json.loads(file.read_text("utf-8"))["receipts"]) if file.exists() else None
+        """None for a run that the site has not joined. Raises DataError for a file that is none."""
+        file = self._folder / run / _JOINED
+        if not file.exists():
+            return None
+        try:
+            return str(json.loads(file.read_text("utf-8"))["receipts"])
+        except (ValueError, TypeError, KeyError):
+            raise DataError("what this site joined a run with", "a file that is none", "restore it") from None
 
     def ended(self, run: str) -> bytes | None:
         """What this site answered at the run's end; None before."""
-        file = self._folder / run / "ended.part"
+        file = self._folder / run / _ENDED
         return file.read_bytes() if file.exists() else None
 
     def end(self, run: str, answer: bytes) -> None:
-        write_durably(self._folder / run / "ended.part", answer)
+        """Keep the answer: from then on the run is over here."""
+        write_durably(self._folder / run / _ENDED, answer)
+
+    def _folders(self) -> list[Path]:
+        return sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+
+    def _has(self, run: str, *files: str) -> bool:
+        return any((self._folder / run / name).exists() for name in files)
+
+    def _state(self, run: str) -> str:
+        said = {_ENDED: "ended", _DECLINED: "declined", _JOINED: "joined", _APPROVED: "approved"}
+        return next((state for name, state in said.items() if self._has(run, name)), "approval")

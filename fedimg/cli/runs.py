@@ -18,13 +18,16 @@ def run(argv: Sequence[str]) -> int:
     parser = verb_parser(
         "runs", "List, show and export runs; stop and resume those of a federation's server."
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|export|stop|resume")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="list|show|export|stop|resume|abandon"
+    )
     for name, about in (
         ("list", "one line for every run below a folder"),
         ("show", "one run's summary"),
         ("export", "write a run's metrics as TensorBoard events"),
         ("stop", "ask the server to stop a run; it can be resumed"),
         ("resume", "queue a run again that was stopped or could not go on"),
+        ("abandon", "end a stopped run for good: its sites close it in their ledgers"),
     ):
         action = actions.add_parser(name, help=about, description=about)
         action.add_argument("--json", action="store_true", help="JSON on stdout")
@@ -38,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
             )
             action.add_argument("--overwrite", action="store_true", help="delete events that are there")
     arguments = parser.parse_args(argv)
-    verbs = {"list": _list, "show": _show, "export": _export, "stop": _ask, "resume": _ask}
+    verbs = {"list": _list, "show": _show, "export": _export, "stop": _ask, "resume": _ask, "abandon": _ask}
     return verbs[arguments.action](arguments)
 
 
@@ -94,6 +97,7 @@ def _list_federation(arguments: Any) -> int:
 def _ask(arguments: Any) -> int:
     """Of a federation's server: FOLDER/runs/NAME."""
     from server.registry import FILE, Registry
+    from server.runs import open_run
 
     root = arguments.run.parent.parent
     if not (root / FILE).exists():
@@ -104,10 +108,15 @@ def _ask(arguments: Any) -> int:
         )
     registry = Registry(root)
     try:
+        run, folder = arguments.run.name, arguments.run
         if arguments.action == "stop":
-            entry = registry.ask_to_stop(arguments.run.name)
+            entry = registry.ask_to_stop(run)
+        elif arguments.action == "abandon":
+            entry = registry.abandon(run, _members(folder))
         else:
-            entry = registry.resume(arguments.run.name)
+            if all(one.run != run for one in registry.all()) and (folder / "config.yaml").is_file():
+                registry.adopt(run, int((open_run(folder).config or {}).get("rounds", 0)))
+            entry = registry.resume(run)
     finally:
         registry.close()
     if arguments.json:
@@ -116,6 +125,14 @@ def _ask(arguments: Any) -> int:
         asked = "asked to stop; " if arguments.action == "stop" and entry.stage.value != "stopped" else ""
         sys.stdout.write(f"{entry.run}: {asked}{entry.stage}, round {entry.round} of {entry.rounds}\n")
     return 0
+
+
+def _members(folder: Path) -> tuple[str, ...]:
+    """Whoever may have been offered the run."""
+    from fedimg.secagg.roster import Roster
+
+    file = folder / "roster.json"
+    return tuple(sorted(Roster.load(file).identities)) if file.exists() else ()
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +132,8 @@ def run_rounds(
     for number in range(first, terms.rounds + 1):
         row = {"round": number} | _train(server, number, names, carrier, config, terms)
         if number % config.evaluation.every == 0 or number == terms.rounds:
-            row |= server_round.quick_metrics(server)
+            # a model that has diverged has no loss
+            row |= {k: v for k, v in server_round.quick_metrics(server).items() if math.isfinite(v)}
         if number in ask_sites:
             shape = (terms.model.classes, terms.bins)
             asked = server, number, names, carrier.exchange, shape

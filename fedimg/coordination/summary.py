@@ -35,7 +35,7 @@ def write(run: Finished, folder: RunFolder) -> dict[str, Any]:
     if run.history.released is not None:
         audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
         audits += [
-            {"site": name, **passed}
+            {**passed, "site": name}
             for name in run.plans
             if (passed := run.participants[name].battery) is not None
         ]

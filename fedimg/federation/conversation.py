@@ -7,8 +7,8 @@
 magic 4 | version u16 | kind 4 | length u32 | canonical JSON | body
 
 Nothing that depends on a patient is in any of it: a plan follows from declared numbers, a commitment hides what it
-commits to. What a site refuses, and why, is for its own operator; the one reason that is told is another version of
-the program, which says nothing about the site and which only both ends together can mend.
+commits to. What a site refuses, and why, is for its own operator. Told is only what says nothing of its patients and
+what only both ends together can mend: that a person there has still to agree, another program, other members.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from fedimg.errors import DataError, MessageError
 
 MAGIC, VERSION = b"FLNK", 1
 _HEADER = struct.Struct("<4sH4sI")
-_MOST_JSON = 1 << 20
+_MOST_JSON, _MOST_TERMS = 1 << 20, 1 << 16
+_MOST_PENDING = 4096
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _HEX = re.compile("[0-9a-f]{64}")
 _HEAD = re.compile("[0-9]{1,15}-[0-9a-f]{64}")
 _RELEASE = re.compile(r"[0-9A-Za-z.+!-]{1,40}")
 
-State = Literal["joined", "preparing", "approval", "version"]
+State = Literal["joined", "preparing", "approval", "version", "members"]
 Unit = Literal["patient", "image"]
 
 
@@ -48,7 +49,7 @@ class Offer:
 
     Attributes:
         terms: of `Terms`, as plain values. digest: theirs. head: the last of this site's ledger that the coordinator
-            has seen; "" for none.
+            has seen; "" for none. members: digest of the roster whose secure sums the run has; "" without any.
     """
 
     run: str
@@ -56,6 +57,7 @@ class Offer:
     terms: Mapping[str, Any]
     digest: str
     head: str = ""
+    members: str = ""
 
     def to_bytes(self) -> bytes:
         header = {
@@ -65,13 +67,15 @@ class Offer:
             "terms": self.terms,
             "digest": self.digest,
             "head": self.head,
+            "members": self.members,
         }
         return sealed(b"OFFR", header)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises MessageError."""
-        header, _ = opened(b"OFFR", data, {"run", "version", "code", "terms", "digest", "head"})
+        names = "run version code terms digest head members"
+        header, _ = opened(b"OFFR", data, set(names.split()), most=_MOST_TERMS)
         if not isinstance(header["terms"], dict):
             raise _refuse("terms of another type")
         return cls(
@@ -80,6 +84,7 @@ class Offer:
             header["terms"],
             _text(header["digest"], _HEX),
             _text(header["head"], _HEAD, empty=True),
+            _text(header["members"], _HEX, empty=True),
         )
 
 
@@ -89,10 +94,11 @@ class Joining:
 
     Attributes:
         state: "joined"; "preparing": its plan and its data; "approval": a person at the site has to look at it;
-            "version": its program is another one.
+            "version": its program is another one; "members": it has pinned others than the run's.
         unit: of its ledger. plan: what its ledger has reserved, as plain values; None with `privacy=none`.
         receipts: its commitment to its receipts, hex. head, reserved: of its ledger, and of the last reservation in
-            it; "" and 0 without one. battery: the verdict that its installation began with.
+            it; "" and 0 without one. battery: the verdict that its installation began with. pending: entries of its
+            ledger behind answers that it has made, and may have to send once more.
     """
 
     run: str
@@ -104,6 +110,7 @@ class Joining:
     head: str = ""
     reserved: int = 0
     battery: Mapping[str, Any] | None = None
+    pending: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         header = {
@@ -117,19 +124,23 @@ class Joining:
             "head": self.head,
             "reserved": self.reserved,
             "battery": self.battery,
+            "pending": list(self.pending),
         }
         return sealed(b"JOIN", header)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises MessageError."""
-        names = "run state version code unit plan receipts head reserved battery"
+        names = "run state version code unit plan receipts head reserved battery pending"
         header, _ = opened(b"JOIN", data, set(names.split()))
         state, unit, reserved = header["state"], header["unit"], header["reserved"]
         if state not in get_args(State) or unit not in get_args(Unit):
             raise _refuse("another state or unit")
         if type(reserved) is not int or not 0 <= reserved < 1 << 53:
             raise _refuse("another number of a reservation")
+        pending = header["pending"]
+        if not isinstance(pending, list) or len(pending) > _MOST_PENDING:
+            raise _refuse("pending entries of another form")
         for name in ("plan", "battery"):
             if header[name] is not None and not isinstance(header[name], dict):
                 raise _refuse(f"a {name} of another type")
@@ -143,6 +154,7 @@ class Joining:
             _text(header["head"], _HEAD, empty=True),
             reserved,
             header["battery"],
+            tuple(_text(entry, _HEAD) for entry in pending),
         )
 
 
@@ -180,7 +192,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A site's signed part of the release record, as `record.signed_part` makes it."""
+    """A site's signed part of the release record, as `record.signed_part` makes it; empty of one that took no part."""
 
     run: str
     part: Mapping[str, Any]
@@ -207,15 +219,17 @@ def sealed(kind: bytes, header: Mapping[str, Any], body: bytes = b"") -> bytes:
     return _HEADER.pack(MAGIC, VERSION, kind, len(text)) + text + body
 
 
-def opened(kind: bytes, data: bytes, fields: set[str], *, body: bool = False) -> tuple[dict[str, Any], bytes]:
-    """Inverse of `sealed`. Raises MessageError."""
+def opened(
+    kind: bytes, data: bytes, fields: set[str], *, body: bool = False, most: int = _MOST_JSON
+) -> tuple[dict[str, Any], bytes]:
+    """Inverse of `sealed`, of a header of at most so many bytes. Raises MessageError."""
     if len(data) < _HEADER.size:
         raise _refuse(f"{len(data)} bytes")
     magic, version, found, length = _HEADER.unpack_from(data)
     if (magic, version, found) != (MAGIC, VERSION, kind):
         raise _refuse("another kind or version")
-    if length > min(len(data) - _HEADER.size, _MOST_JSON):
-        raise _refuse("a header longer than the message or 1 MiB")
+    if length > min(len(data) - _HEADER.size, most):
+        raise _refuse("a header longer than the message, or than such a message may have")
     end = _HEADER.size + length
     try:
         header = canonical.decode_canonical(data[_HEADER.size : end], "message")

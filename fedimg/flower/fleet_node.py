@@ -93,7 +93,7 @@ class FleetNode:
                     self._connected(client, key)
                 except httpx.HTTPStatusError as error:
                     self.told(f"the server refused ({error.response.status_code})")
-                except (httpx.HTTPError, FederationError, ValueError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever a server sends: the site stays, and dials again
                     self.told(f"no connection ({type(error).__name__})")
             # one that held for a while was a good one
             wait = (

@@ -1,7 +1,8 @@
 """What stands before Flower's code: the members' routes and nothing else, members' keys, bodies of a limited size.
 
-The gate believes no key: that a request is signed with it is checked behind. But what no member claims to have sent is
-neither read nor parsed. What Flower leaves out is that an answer comes from who signed the request (`own_answers`).
+Flower checks that a request is signed after it has read and parsed all of it. Here that comes first, by Flower's own
+rules (the signature is of the time in the header): what no member has signed is neither read nor parsed, nor counted as a
+member's. What Flower leaves out is that an answer comes from who signed the request (`own_answers`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Container
+from datetime import datetime
 
 from fastapi import HTTPException
+from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
 from flwr.proto.fleet_pb2 import PushMessagesRequest
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.date import now
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from starlette.datastructures import Headers
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
@@ -34,7 +39,7 @@ ROUTES = frozenset(
 )
 # On which a message's parts travel: what else a member asks says that it is there, not that it gets on.
 _PARTS = frozenset({"/v1/fleet/push-object", "/v1/fleet/pull-object"})
-_PIECE = 1 << 18
+_PIECE, _MOST_ELSE = 1 << 18, 1 << 20
 
 
 class _TooLong(Exception):
@@ -42,7 +47,9 @@ class _TooLong(Exception):
 
 
 class Gate:
-    """ASGI middleware: 404 for other routes, 401 for who is no member, 413 for a body of more than `most_bytes`.
+    """ASGI middleware: 404 for other routes, 401 for who is no member or did not sign, 413 for a body that is too long.
+
+    `most_bytes` is of a part of a message; whatever else is asked has at most 1 MiB.
 
     `moved` hears of a member's key with each piece of a message's parts that came from it or went to it.
     """
@@ -63,7 +70,7 @@ class Gate:
         if (refused := self._refused(scope)) is not None:
             await refused(scope, receive, send)
             return
-        had, over = 0, False
+        had, over, most = 0, False, self._most_of(scope)
         key = _key_in(scope) if scope["path"] in _PARTS else b""
 
         async def counted() -> Message:
@@ -72,7 +79,7 @@ class Gate:
             had += len(message.get("body", b""))
             if key:
                 self._moved(key)
-            if had > self._most:
+            if had > most:
                 over = True
                 raise _TooLong
             return message
@@ -103,12 +110,15 @@ class Gate:
         headers = Headers(scope=scope)
         if scope["path"] not in ROUTES or scope["method"] != "POST":
             return _plain("not here", 404)
-        if _key_in(scope) not in self._keys():
+        if (key := _key_in(scope)) not in self._keys() or not _signed(headers, key):
             return _plain("not a member", 401)
         declared = headers.get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > self._most:
+        if not declared.isdecimal() or int(declared) > self._most_of(scope):
             return _plain("too long", 413)
         return None
+
+    def _most_of(self, scope: Scope) -> int:
+        return self._most if scope["path"] in _PARTS else min(self._most, _MOST_ELSE)
 
 
 def _key_in(scope: Scope) -> bytes:
@@ -118,6 +128,18 @@ def _key_in(scope: Scope) -> bytes:
         return base64.b64decode(named, validate=True)
     except (binascii.Error, ValueError):
         return b""
+
+
+def _signed(headers: Headers, key: bytes) -> bool:
+    """Whether the member of that key has signed the time of this request, and that is now."""
+    try:
+        signature = base64.b64decode(headers.get(FLEET_HTTP_SIGNATURE_HEADER, ""), validate=True)
+        stamp = headers.get(TIMESTAMP_HEADER, "")
+        age = (now() - datetime.fromisoformat(stamp)).total_seconds()
+        fresh = -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
+        return fresh and verify_signature(bytes_to_public_key(key), stamp.encode("ascii"), signature)
+    except (binascii.Error, ValueError, TypeError):
+        return False
 
 
 async def own_answers(request: Request, call_next: RequestResponseEndpoint) -> Response:

@@ -42,6 +42,8 @@ SCRATCH_HEADROOM = 1.25
 _SCRATCH_ROOM = 1.05
 # Halvings of the interval (0, ε) when a refusal names the ε that would fit: to 1 % of what was asked.
 _SEARCH_STEPS = 7
+# Two builds' accountants may differ in the last digits; a promise by less than this is the same.
+_SAME = 1e-3
 
 
 def make_plan(
@@ -92,6 +94,30 @@ def recomputed(plan: PrivacyPlan) -> tuple[float, float]:
     """ε of a plan by both accountants, from its releases alone and not from what it states."""
     again = _accounted(plan)
     return again.epsilon, again.epsilon_second
+
+
+def is_plan_for(
+    plan: PrivacyPlan, request: PrivacyRequest, declared_patients: int, shares: NoiseShares | None
+) -> bool:
+    """Whether a site of that declared size could have made this plan: judged by whoever only hears of it.
+
+    Its noise is that of the request, or what a ledger had it raised by; what it states of ε follows from it.
+    """
+    if plan.request != request or plan.declared_patients != declared_patients:
+        return False
+    own = _calibrated(request, declared_patients, shares)
+    if plan.sampling_rate != own.sampling_rate or plan.shares != own.shares:
+        return False
+    most = FILTER_HEADROOM if request.mode != DISTRIBUTED else 1.0
+    noises = (
+        (plan.noise_multiplier, own.noise_multiplier),
+        (plan.evaluation_noise_multiplier, own.evaluation_noise_multiplier),
+    )
+    if not all(mine * (1 - _SAME) <= theirs <= mine * most * (1 + _SAME) for theirs, mine in noises):
+        return False
+    again = _accounted(plan)
+    stated = ((plan.epsilon, again.epsilon), (plan.epsilon_second, again.epsilon_second))
+    return all(math.isfinite(mine) and abs(theirs - mine) <= _SAME for theirs, mine in stated)
 
 
 def common_plan(request: PrivacyRequest, declared_patients: int, shares: NoiseShares) -> PrivacyPlan:

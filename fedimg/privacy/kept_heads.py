@@ -24,6 +24,7 @@ class KeptHeads:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._pending: dict[str, frozenset[str]] = {}
         self._kept: dict[str, tuple[Head, int]] = {}
         if not path.exists():
             return
@@ -39,8 +40,13 @@ class KeptHeads:
         """To be given to the site when it joins."""
         return self._kept[site][0] if site in self._kept else None
 
-    def joined(self, site: str, head: Head, reserved: int) -> None:
-        """Note a site's head, once the site has checked the one known before."""
+    def joined(self, site: str, head: Head, reserved: int, pending: Sequence[str] = ()) -> None:
+        """Note a site's head, once the site has checked the one known before.
+
+        `pending`: entries before it, behind answers that the site had made and may have to send once more; it has
+        vouched for them with a ledger that was not put back.
+        """
+        self._pending[site] = frozenset(pending)
         self._keep(site, head, reserved)
 
     def accept(self, site: str, releases: Sequence[str]) -> None:
@@ -61,6 +67,8 @@ class KeptHeads:
             ) from None
         known = self.known(site)
         if known is not None and heads[-1] == known:
+            return
+        if self._pending.get(site, frozenset()).issuperset(releases):
             return
         last = 0 if known is None else known.sequence
         for head in heads:

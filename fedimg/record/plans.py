@@ -30,7 +30,7 @@ def plan_from_json(value: Any) -> PrivacyPlan:
         infinite = {n: math.inf for n, found in numbers.items() if found is None and n.startswith("epsilon")}
         plan = PrivacyPlan(request=request, **_typed(numbers | infinite, PrivacyPlan, without="request"))
         releases = sum(allowance.most for allowance in plan.allowances)
-    except (KeyError, TypeError, ValueError, FedimgError, OverflowError):
+    except (AttributeError, KeyError, TypeError, ValueError, FedimgError, OverflowError):
         raise refused from None
     if not (0 < plan.sampling_rate <= 1 and plan.declared_patients >= 1 and releases <= _MOST_RELEASES):
         raise refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ Check = Callable[[Any, str], None]
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _MOST = 10**9
+_LARGEST = 1e12  # beyond are infinities and NaN too
 
 
 def fault(where: str, expected: str) -> DataError:
@@ -45,7 +45,7 @@ def count(value: Any, where: str) -> None:
 
 
 def number(value: Any, where: str) -> None:
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e12:
+    if type(value) not in (int, float) or not abs(value) <= _LARGEST:
         raise fault(where, "a finite number")
 
 

@@ -6,6 +6,7 @@ part of every plan, so that sites which have pinned others do not add up.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,12 +39,20 @@ class Roster:
         """The site's weight over the largest one: in (0, 1]."""
         return self.weights[name] / max(self.weights.values())
 
-    def save(self, path: Path) -> None:
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it, hex: sites and coordinators with one digest mean the same sums."""
+        return hashlib.sha256(self._text().encode()).hexdigest()
+
+    def _text(self) -> str:
         entries = {
             name: {"identity": self.identities[name].hex(), "weight": self.weights[name]}
             for name in sorted(self.identities)
         }
-        write_durably(path, json.dumps(entries, indent=1) + "\n")
+        return json.dumps(entries, indent=1) + "\n"
+
+    def save(self, path: Path) -> None:
+        write_durably(path, self._text())
 
     @classmethod
     def load(cls, path: Path) -> Roster:

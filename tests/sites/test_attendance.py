@@ -65,7 +65,6 @@ def offer(site, found, **changes):
         "program": site.program,
         "terms": agreed.plain(found),
         "digest": found.digest,
-        "head": "",
     }
     return Offer(**known | changes).to_bytes()
 

@@ -29,6 +29,8 @@ def run(argv: Sequence[str]) -> int:
         "admit": running.admit,
         "start": running.start,
         "approve": running.approve,
+        "decline": running.decline,
+        "close": running.close,
     }[arguments.action](arguments)
     return done
 
@@ -44,6 +46,13 @@ def _of_running(actions: Any) -> None:
     approve.add_argument("home", type=Path, help="a site's home folder")
     approve.add_argument("plan", nargs="?", help="a run's name, or 8 letters or more of its plan's digest")
     approve.add_argument("--json", action="store_true", help="a JSON list on stdout")
+    decline = _action(actions, "decline", "do not take part in a run that was offered; approve takes it back")
+    decline.add_argument("home", type=Path, help="a site's home folder")
+    decline.add_argument("run", help="its name")
+    about = "end a run here, for good: what it had set aside and not spent is free again"
+    close = _action(actions, "close", about)
+    close.add_argument("home", type=Path, help="a site's home folder")
+    close.add_argument("run", help="its name")
 
 
 def _of_homes(actions: Any) -> None:

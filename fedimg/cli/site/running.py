@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from fedimg.cli.console import print_json, print_table, progress
-from fedimg.errors import ConfigError
+from fedimg.errors import ConfigError, DataError, FedimgError
 
 
 def admit(arguments: Any) -> int:
@@ -72,6 +72,10 @@ def approve(arguments: Any) -> int:
     def row(one: Offered) -> dict[str, Any]:
         terms = one.terms
         private = terms.privacy.mode != "none"
+        try:
+            extensions = terms.extensions
+        except FedimgError as fault:  # it cannot run here, and is listed all the same
+            extensions = {fault.found: "not installed here"}
         return {
             "run": one.run,
             "state": one.state,
@@ -79,10 +83,13 @@ def approve(arguments: Any) -> int:
             "privacy": terms.privacy.mode,
             "epsilon": terms.privacy.epsilon if private else None,
             "delta": terms.privacy.delta if private else None,
+            "sites_a_patient": terms.privacy.max_sites_per_patient,
             "sums": terms.secagg.name,
             "model": terms.model.name,
             "rounds": terms.rounds,
-            "extensions": terms.extensions,
+            "steps": terms.privacy.local_steps,
+            "evaluations": terms.privacy.evaluations,
+            "extensions": extensions,
             "code": program["digest"],
         }
 
@@ -93,12 +100,51 @@ def approve(arguments: Any) -> int:
     if arguments.json:
         print_json(rows)
         return 0
-    columns = ("run", "state", "plan", "privacy", "epsilon", "delta", "sums", "model", "rounds")
+    columns = [
+        "run",
+        "state",
+        "plan",
+        "privacy",
+        "epsilon",
+        "delta",
+        "sites_a_patient",
+        "sums",
+        "model",
+        "rounds",
+        "steps",
+        "evaluations",
+    ]
     print_table([{**one, "plan": one["plan"][:12]} for one in rows], columns)
     for one in rows:
         for name, digest in one["extensions"].items():
             sys.stdout.write(f"{one['run']}: runs the extension {name}, {digest}\n")
     _print_budget(home, program)
+    return 0
+
+
+def decline(arguments: Any) -> int:
+    from fedimg.home import SiteHome
+    from sites.offers import Offers
+
+    Offers(SiteHome.open(arguments.home)).decline(arguments.run)
+    sys.stdout.write(f"{arguments.run}: declined; a running process does not join it any more\n")
+    return 0
+
+
+def close(arguments: Any) -> int:
+    """For a run that its coordinator does not end."""
+    from fedimg.home import SiteHome
+    from sites import closing
+    from sites.enrolment import Enrolment
+
+    home = SiteHome.open(arguments.home)
+    asked = Enrolment(home).requested()
+    if asked is None:
+        raise DataError("a site that is a member of a federation", "one that is not", "fedimg provision csr")
+    closing.close(home, asked.name, arguments.run)
+    sys.stdout.write(
+        f"{arguments.run}: over at this site, for good; see `fedimg ledger show {arguments.home}`\n"
+    )
     return 0
 
 
