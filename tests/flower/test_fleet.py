@@ -24,6 +24,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.corestate import in_memory_corestate as corestate
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.primitives.asymmetric import sign_message
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedimg.crypto.authority import Authority
@@ -323,14 +324,38 @@ def test_an_answer_in_another_members_name_is_refused(papers, server, connect, r
     assert answers == {"north": b"north's x"}
 
 
-def test_a_body_that_is_too_long_is_not_read(web, member):
-    declared = web.post("/v1/fleet/push-object", headers=member, content=bytes((1 << 24) + 1))
+@pytest.fixture
+def signed(papers, member):
+    """The same with north's signature, of now."""
+    at = datetime.now(UTC).isoformat()
+    signature = sign_message(NodeKey.load(papers / "north-node.key").private_key, at.encode())
+    return member | {
+        FLEET_HTTP_SIGNATURE_HEADER: base64.b64encode(signature).decode(),
+        TIMESTAMP_HEADER: at,
+        "content-type": "application/protobuf",
+    }
+
+
+def test_a_body_that_is_too_long_is_not_read(web, signed):
+    declared = web.post("/v1/fleet/push-object", headers=signed, content=bytes((1 << 24) + 1))
     assert declared.status_code == 413
     # of unknown length: counted while it comes
-    protobuf = member | {"content-type": "application/protobuf"}
     for megabytes, status in ((15, 400), (17, 413)):
         chunks = (bytes(1 << 20) for _ in range(megabytes))
-        assert web.post("/v1/fleet/push-object", headers=protobuf, content=chunks).status_code == status
+        assert web.post("/v1/fleet/push-object", headers=signed, content=chunks).status_code == status
+    # whatever is no part of a message has no need of so much
+    for size, status in ((1 << 20, 400), ((1 << 20) + 1, 413)):
+        assert web.post("/v1/fleet/push-messages", headers=signed, content=bytes(size)).status_code == status
+
+
+def test_what_is_not_signed_is_neither_read_nor_counted_as_the_members(web, server, member, signed):
+    """The key stands in every bundle: with it alone nobody says that north gets on."""
+    old = signed | {TIMESTAMP_HEADER: (NOW - timedelta(days=1)).isoformat()}
+    for headers in (member, old):
+        assert web.post("/v1/fleet/push-object", headers=headers, content=bytes(1 << 20)).status_code == 401
+        assert server.moved("north") == 0.0
+    web.post("/v1/fleet/push-object", headers=signed, content=bytes(1000))
+    assert server.moved("north") > 0.0
 
 
 def test_a_server_without_a_sound_pair_does_not_start(tmp_path):

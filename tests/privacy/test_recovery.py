@@ -164,3 +164,20 @@ def test_answers_of_a_ledger_that_was_put_back_are_discarded(tmp_path):
     (tmp_path / "heads.json").write_text("{")
     with pytest.raises(LedgerError, match="the heads that the server keeps"):
         KeptHeads(tmp_path / "heads.json")
+
+
+def test_an_answer_that_was_on_its_way_when_the_site_ended_is_taken_up_and_a_forked_one_is_not(tmp_path):
+    """The site has charged entries 5 and 6 and was killed; then something else was entered, and it joins again at 7."""
+
+    def name(number, letter="a"):
+        return f"{number}-{letter * 64}"
+
+    heads = KeptHeads(tmp_path / "heads.json")
+    heads.joined("north", head_of(name(4)), 4)
+    heads.joined("north", head_of(name(7)), 4, (name(5), name(6)))
+    heads.accept("north", (name(5), name(6)))
+    assert heads.known("north") == head_of(name(7))
+    for wrong in ((name(5, "b"), name(6)), (name(6), name(6, "b")), (name(3),)):
+        with pytest.raises(MessageError, match="put back or forked"):
+            heads.accept("north", wrong)
+    heads.accept("north", (name(8),))

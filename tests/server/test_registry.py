@@ -36,7 +36,7 @@ def test_runs_are_done_in_the_order_in_which_they_were_asked_for(registry):
     ]
 
 
-@pytest.mark.parametrize("stage", ACTIVE)
+@pytest.mark.parametrize("stage", [stage for stage in ACTIVE if stage is not Stage.CLOSING])
 def test_a_run_that_is_under_way_is_asked_to_stop_and_resumed_once_it_has(registry, stage):
     registry.add("a", 5)
     registry.move("a", stage, "some", 1)
@@ -58,11 +58,66 @@ def test_a_queued_run_is_stopped_at_once(registry):
     assert registry.next() is None
 
 
+def test_a_run_that_is_closing_ends_by_itself(registry):
+    registry.add("a", 5)
+    registry.move("a", Stage.CLOSING)
+    with pytest.raises(DataError, match="it ends by itself"):
+        registry.ask_to_stop("a")
+    assert not registry.is_asked_to_stop("a")
+
+
+def test_a_run_that_was_stopped_a_moment_ago_is_not_begun(registry):
+    registry.add("a", 5)
+    taken = registry.next()
+    registry.ask_to_stop("a")
+    assert not registry.begin(taken.run)
+    assert registry.entry("a").stage is Stage.STOPPED
+    registry.resume("a")
+    assert registry.begin("a")
+    assert registry.entry("a").stage is Stage.GATHERING
+    registry.ask_to_stop("a")
+    assert registry.is_asked_to_stop("a")
+    registry.move("a", Stage.FINISHED)  # its end came first
+    assert not registry.is_asked_to_stop("a")
+
+
 def test_ends_that_are_owed_are_kept_until_they_are_told(registry):
+    registry.add("a", 5)
     registry.owe("a", ("north", "south"))
     registry.owe("a", ("south", "east"))
+    assert registry.owed() == ()  # while it may be resumed nobody is told of an end
+    registry.move("a", Stage.FINISHED)
     registry.settle("a", "south")
     assert registry.owed() == (("a", "east"), ("a", "north"))
+
+
+def test_a_run_that_nobody_resumes_is_ended_at_its_sites(registry):
+    registry.add("a", 5)
+    registry.move("a", Stage.RUNNING)
+    with pytest.raises(DataError, match="stop it first"):
+        registry.abandon("a", ("north",))
+    registry.move("a", Stage.STOPPED)
+    assert registry.abandon("a", ("north", "south")).stage is Stage.ABANDONED
+    assert registry.owed() == (("a", "north"), ("a", "south"))
+    with pytest.raises(DataError, match="one that is abandoned"):
+        registry.resume("a")
+
+
+def test_a_run_without_a_row_is_taken_up_from_its_folder(registry):
+    assert registry.adopt("a", 5).stage is Stage.STOPPED
+    registry.move("a", Stage.FINISHED)
+    assert registry.adopt("a", 5).stage is Stage.FINISHED  # what is known stands
+
+
+def test_a_locked_registry_is_told_from_a_broken_one(tmp_path, monkeypatch):
+    Registry(tmp_path).close()
+
+    def locked(*_arguments, **_options):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("server.registry.sqlite3.connect", locked)
+    with pytest.raises(DataError, match="change nothing by hand"):
+        Registry(tmp_path)
 
 
 def test_a_name_that_is_none_and_one_that_is_there_already(registry):
