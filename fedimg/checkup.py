@@ -149,12 +149,13 @@ def program(version: str) -> Seen[None]:
 
 def permissions(folders: Iterable[Path], secrets: Iterable[Path]) -> Seen[None]:
     """Whether folders (0700) and secrets (0600) that are there are their owner's alone. Names are the program's own."""
-    wrong = []
+    wrong, there = [], 0
     for path, is_kind in [(f, stat.S_ISDIR) for f in folders] + [(s, stat.S_ISREG) for s in secrets]:
         try:
             mode = path.lstat().st_mode
         except FileNotFoundError:
             continue
+        there += 1
         if not is_kind(mode):
             wrong.append(f"{path.name} is a link or another kind of file")
         elif mode & 0o077:
@@ -162,6 +163,8 @@ def permissions(folders: Iterable[Path], secrets: Iterable[Path]) -> Seen[None]:
     if wrong:
         remedy = "ask who could read it; then chmod 700 a folder, chmod 600 a file"
         return fail("; ".join(wrong), remedy)
+    if not there:
+        return Seen("there are no such files", None, State.SKIPPED)
     return Seen("folders and secrets are their owner's alone")
 
 

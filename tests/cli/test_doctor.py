@@ -209,6 +209,14 @@ def test_a_folder_that_is_no_home(site):
     assert site.states() == needs | dict.fromkeys(sound, "ok")
 
 
+def test_settings_of_a_home_that_is_not_there(site):
+    site.settings.write_text(yaml.safe_dump({"home": "elsewhere", "device": "cpu"}))
+    needs = dict.fromkeys(SOUND, "skipped") | {"home": "fail"}
+    sound = ("installation", "program", "rehearsal", "mechanism")
+    assert site.states() == needs | dict.fromkeys(sound, "ok")
+    assert not site.root.with_name("elsewhere").exists()
+
+
 def test_a_virtual_sites_home_is_told(tmp_path, fresh):
     SiteHome.create(tmp_path / "virtual", simulated=True)
     found = fresh.states(path=tmp_path / "virtual")
