@@ -239,5 +239,30 @@ class Registry:
         self._connection.execute("COMMIT")
 
 
+class ShownRegistry(Registry):
+    """A registry that is there, every page of it checked: nothing is made, and it changes nothing."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises DataError where the file is no registry, or is damaged."""
+        file = f"{(root / FILE).resolve().as_uri()}?mode=rw"  # a reader of its log writes an index beside it
+        try:
+            self._connection = sqlite3.connect(file, uri=True, isolation_level=None, timeout=30)
+        except sqlite3.DatabaseError:
+            raise _damaged() from None
+        try:
+            self._connection.execute("PRAGMA query_only = ON")
+            (said,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+            self._connection.execute("SELECT state FROM runs, owed LIMIT 1").fetchone()
+        except sqlite3.DatabaseError:
+            said = ""
+        if said != "ok":
+            self._connection.close()
+            raise _damaged()
+
+
+def _damaged() -> DataError:
+    return DataError("a registry of runs", "a file that is none, or is damaged", f"restore {FILE}")
+
+
 def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

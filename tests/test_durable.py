@@ -5,7 +5,8 @@ import stat
 import pytest
 
 from fedimg import durable
-from fedimg.durable import write_durably
+from fedimg.durable import alone, is_held, write_durably
+from fedimg.errors import DataError
 
 
 def test_text_and_bytes_arrive_with_their_mode_and_nothing_beside_them(tmp_path):
@@ -30,3 +31,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_durably(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_lock_that_is_looked_at_is_neither_made_nor_taken(tmp_path):
+    file = tmp_path / "lock"
+    assert not is_held(file)
+    assert not file.exists()
+    with alone(file, "one"):
+        assert is_held(file)
+        with pytest.raises(DataError, match="one that runs already"), alone(file, "one"):
+            pytest.fail("two of them")
+    assert not is_held(file)
+    with alone(file, "one"):
+        assert is_held(file)

@@ -24,6 +24,7 @@ VERBS = {
     "provision": "make a federation, or join one: keys, certificates, members",
     "server": "serve a federation: sites dial in, and the runs that were asked for are done",
     "site": "make a site's home, fill it, take part in a federation, read what it tells its operator",
+    "doctor": "look at a site or a federation's server from end to end, and say what to mend",
     "ledger": "show, verify and recover a site's privacy ledger, enter withdrawals",
     "audit": "check that the mechanism keeps its promise, and what an attacker can learn",
     "config": "show the configuration that overrides compose to",

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from fedimg.crypto.link_keys import NodeKey, public_key
+
+CLOCK_AHEAD_S = float(SYSTEM_TIME_TOLERANCE)
+CLOCK_BEHIND_S = float(TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE)
+"""Each request says when it was signed: a site whose clock is further ahead of the server's, or behind it, is refused."""
 
 
 def public_bytes(public_pem: str) -> bytes:
