@@ -29,8 +29,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _start(arguments: Any) -> int:
-    from fedimg.cli.signals import ending_on_signals
     from fedimg.process_log import logger
+    from fedimg.process_signals import ending_on_signals
     from server.serving import Coordinator
 
     with ending_on_signals() as ending:

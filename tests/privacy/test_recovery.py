@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from fedimg.errors import BudgetExhausted, LedgerError, MessageError
-from fedimg.privacy.chain import Head
+from fedimg.privacy.chain import Head, head_of
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.privacy.ledger import Allowance, Ledger, LedgerTerms, verify
 

@@ -50,8 +50,8 @@ def admit(arguments: Any) -> int:
 
 def start(arguments: Any) -> int:
     """Until the process is told to end."""
-    from fedimg.cli.signals import ending_on_signals
     from fedimg.process_log import logger
+    from fedimg.process_signals import ending_on_signals
     from sites.serving import attend
     from sites.settings import SiteSettings
 
