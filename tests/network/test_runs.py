@@ -162,3 +162,33 @@ def test_what_has_no_meaning_between_machines_is_refused_before_it_is_queued(net
     assert main(["train", str(net.net), key]) == 2
     assert not (net.net / "runs").exists()
     capsys.readouterr()
+
+
+def test_nothing_of_a_patient_is_in_logs_or_in_the_coordinators_folder(started, base):
+    """Names, numbers, birth dates and UIDs of the files that the homes were filled from, as text and as they are."""
+    import pydicom
+
+    (source,) = base.glob("simulated/*/source/*")
+    planted = set()
+    for file in sorted(source.rglob("*.dcm"))[::7]:
+        try:
+            found = pydicom.dcmread(file, stop_before_pixels=True)
+        except Exception:  # noqa: BLE001 - broken files are among them
+            continue
+        values = [found.get(name) for name in ("PatientID", "PatientBirthDate", "StudyInstanceUID")]
+        values += str(found.get("PatientName", "")).split("^")
+        planted |= {str(value) for value in values if value and len(str(value)) >= 5}
+    assert len(planted) > 20
+    run = started.train("rounds=1", "secagg=pairwise")
+    assert started.until(run, *DONE).stage is Stage.FINISHED
+    started.train("rounds=1", "secagg=none", "privacy.epsilon=9")  # and one that is refused
+    entry = started.until(started.train("rounds=1", "secagg=none"), Stage.QUEUED, Stage.GATHERING)
+    assert entry
+    files = [path for path in started.net.rglob("*") if path.is_file()]
+    files += [started.folder / f"{name}.log" for name in (SERVER, *started.names)]
+    assert len(files) > 20
+    for path in files:
+        data = path.read_bytes()
+        for value in planted:
+            assert value.encode() not in data, f"{path.name} has a planted value"
+            assert value not in str(path.relative_to(started.folder))
