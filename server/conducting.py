@@ -28,6 +28,7 @@ from fedimg.crypto.keys import SigningKey
 from fedimg.errors import FederationError, TooFewAnswers
 from fedimg.federation.conversation import Program, RoundMessage
 from fedimg.privacy.kept_heads import KeptHeads
+from fedimg.robust import least_sites
 from fedimg.run_sums import sums_of
 from fedimg.secagg.request import SumRequest, is_request
 from fedimg.secagg.roster import Roster
@@ -219,8 +220,10 @@ def unit_of(config: Config) -> Literal["patient", "image"]:
 
 def needed(config: Config, sites: int) -> int:
     """The least number of sites with which a round can be done."""
+    aggregation = config.aggregation
     if config.secagg.name == "none":
-        return max(1, config.aggregation.min_sites)
+        rule = least_sites(aggregation.robust, aggregation.liars) if aggregation.robust != "none" else 1
+        return max(1, rule, aggregation.min_sites)
     each = sites // config.secagg.groups
     return config.secagg.threshold_among(each) * config.secagg.groups
 

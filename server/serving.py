@@ -109,13 +109,10 @@ class Coordinator:
                 folder.note_failure(fault)
         except ServerEnds:
             raise
-        except (
-            OSError,
-            sqlite3.OperationalError,
-        ) as fault:  # a full disk, as a rule: the run goes on when there is room
-            reason = (
-                os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else "the registry"
-            )
+        except (OSError, sqlite3.OperationalError) as fault:
+            # a full disk, as a rule: the run goes on when there is room
+            number = getattr(fault, "errno", None)
+            reason = os.strerror(number) if number else "the registry"
             with suppress(sqlite3.Error):
                 registry.move(run, Stage.STOPPED, f"this machine: {reason}; free space, then resume the run")
             self._say("run stopped", run=run, about=reason)
