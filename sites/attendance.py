@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fedimg import client_round, record
+from fedimg import client_round, record, restored
 from fedimg.audit import conformance
 from fedimg.client_round import Site
 from fedimg.config import agreed
@@ -123,6 +123,9 @@ class Attendance:
         if (joined := self._sites.get(run)) is not None:
             self._check_same(joined.terms, offer)
             return self._joined(joined)
+        if (over := restored.refusal(self.home.root, run)) is not None:
+            self._tell_once(f"{run} restored", over)
+            return None
         terms = agreed.read(offer.terms)
         self._check_same(terms, offer)
         if self.offers.ended(run) is not None:
@@ -205,6 +208,7 @@ class Attendance:
         """Close the run in the ledger and sign. The same question again has the same answer."""
         if (answered := self.offers.ended(run)) is not None:
             return answered
+        restored.check_run(self.home.root, run)
         terms, receipts = self.offers.terms(run), self.offers.joined_with(run)
         if terms is None or receipts is None:
             raise PolicyRefused("a run that this site took part in", "another", "nothing was closed")

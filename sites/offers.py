@@ -21,6 +21,7 @@ from fedimg.errors import DataError, MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.privacy import client_level
 from fedimg.privacy.policy import SitePolicy
+from fedimg.restored import Restored, check_run
 from fedimg.terms import Terms
 
 # Terms of runs to which nobody has said anything: more of them are a coordinator gone wild.
@@ -29,7 +30,7 @@ _MOST_OPEN = 200
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A run that was offered, and where it stands here: "approval", "approved" or "ended"."""
+    """A run that was offered, and where it stands here: "approval", "approved", "ended" or "closed"."""
 
     run: str
     terms: Terms
@@ -81,7 +82,7 @@ class Offers:
 
     def all(self) -> tuple[Offered, ...]:
         """Every run that was offered and can be read, oldest name first."""
-        found = []
+        found, restored = [], Restored.read(self._home.root)
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             try:
                 terms = self.terms(folder.name)
@@ -89,6 +90,8 @@ class Offers:
                 continue  # of another program: it is offered again, or it has ended
             if terms is not None:
                 state = "approved" if (folder / "approved.json").exists() else "approval"
+                if restored is not None and restored.is_over(folder.name):
+                    state = "closed"
                 state = "ended" if (folder / "ended.part").exists() else state
                 found.append(Offered(folder.name, terms, state))
         return tuple(found)
@@ -97,7 +100,7 @@ class Offers:
         """Agree to a run by its name or the beginning of its terms' digest, as this program (`code`, hex) runs it.
 
         Raises:
-            PolicyRefused: no such run, or the beginning is that of several.
+            PolicyRefused: no such run, the beginning is that of several, or the home was restored since.
         """
         found = [one for one in self.all() if one.run == plan or one.terms.digest.startswith(plan.lower())]
         if len(plan) < 8 or len(found) != 1:
@@ -107,6 +110,7 @@ class Offers:
                 several if len(plan) >= 8 else "less",
                 "`fedimg site approve HOME` lists the runs that were offered",
             )
+        check_run(self._home.root, found[0].run)
         entry = {
             "terms": found[0].terms.digest,
             "code": code,
@@ -128,6 +132,8 @@ class Offers:
                 raise DataError(
                     "a run's approval", "a file that is none", f"remove it and approve {run} again"
                 ) from None
+        if Restored.read(self._home.root) is not None:
+            return False  # a person knows what was done before the home was restored
         own_noise = terms.privacy.mode not in ("none", client_level.MODE)
         return own_noise and terms.privacy.epsilon <= policy.preapproved_epsilon
 
