@@ -32,7 +32,9 @@ from sites.settings import SiteSettings
 KEY = SealingKey.from_bytes(bytes([1]) * 32)
 NOW = datetime.now(UTC)
 BEFORE, BETWEEN, AFTER = (f"{NOW + timedelta(days=n):%Y%m%d-%H%M%S}-abcd" for n in (-3, -1, 1))
-POLICY = "declared_patients: 100\npreapproved_epsilon: 10.0\nrequire_battery: false\nallow_non_private: true\n"
+POLICY = (
+    "declared_patients: 100\npreapproved_epsilon: 10.0\nrequire_battery: false\nallow_non_private: true\n"
+)
 
 
 def terms_of(run):
