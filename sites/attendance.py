@@ -204,11 +204,13 @@ class Attendance:
             )
         return client_round.answer(site, message.body)
 
-    def _ended(self, run: str) -> bytes:
+    def _ended(self, run: str) -> bytes | None:
         """Close the run in the ledger and sign. The same question again has the same answer."""
         if (answered := self.offers.ended(run)) is not None:
             return answered
-        restored.check_run(self.home.root, run)
+        if (over := restored.refusal(self.home.root, run)) is not None:
+            self._tell_once(f"{run} end", over)
+            return None
         terms, receipts = self.offers.terms(run), self.offers.joined_with(run)
         if terms is None or receipts is None:
             raise PolicyRefused("a run that this site took part in", "another", "nothing was closed")
