@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedimg import evaluation, intake, run_sums, site_data, site_terms, training
+from fedimg import evaluation, intake, restored, run_sums, site_data, site_terms, training
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, IntakeResult
@@ -121,8 +121,10 @@ def join(
         data: already loaded examples, where a simulation shares them between runs.
         known_head: the ledger's last head that the server has seen: an older ledger is refused.
         rehearsed: another site of this process has tried these terms on dummy patients.
-    Raises PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator.
+    Raises PolicyRefused, BudgetExhausted, LedgerError, ConfigError: for the site's own operator; so for a run that
+    a restored home may have answered in before.
     """
+    restored.check_run(home.root, terms.run_id)
     site_terms.check_test_mode(home, terms)
     policy = site_terms.allowing(home, terms)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)

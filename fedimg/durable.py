@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from fedimg.errors import DataError
 
@@ -81,3 +84,74 @@ def is_held(file: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+@contextmanager
+def fresh_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a new file (0600) that gets its name when it is whole and on the disk, and never takes another's.
+
+    What is left over of a write that was killed is `.NAME.….partial`; the next one for that name removes it.
+    Raises DataError where the name is taken.
+    """
+    if _taken(path):
+        raise _no_place()
+    _discard_partials(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(partial, path)  # unlike a rename, never over a file that was made meanwhile
+        except FileExistsError:
+            raise _no_place() from None
+        except OSError:  # a disk that has no links
+            if _taken(path):
+                raise _no_place() from None
+            partial.rename(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def fresh_folder(path: Path) -> Iterator[Path]:
+    """Fill a new folder (0700) that gets its name when it is whole and on the disk, and never takes another's.
+
+    What is left over of a process that was killed is `.NAME.….partial`; the next one for that name removes it.
+    Raises DataError where the name is taken, by an empty folder too.
+    """
+    if _taken(path):
+        raise _no_place()
+    _discard_partials(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial.mkdir(mode=0o700)
+    try:
+        yield partial
+        os.sync()  # once for all files in it
+        if _taken(path):
+            raise _no_place()
+        partial.rename(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _taken(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _no_place() -> DataError:
+    return DataError(
+        "a name that nothing has yet", "something of that name", "name another, or remove it first"
+    )
+
+
+def _discard_partials(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

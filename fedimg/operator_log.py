@@ -56,6 +56,12 @@ def note_held_back(
     _append(root, line)
 
 
+def note_shared(root: Path, files: int, recipient: str, key: str) -> None:
+    """Tell that released files were sealed for somebody outside: how many, for whom, and under which key."""
+    found = f"{files} released files for {recipient}, key {key}"
+    _append(root, {"time": _now(), "step": "sharing", "kind": "shared", "found": found})
+
+
 def ranges(positions: Sequence[int]) -> str:
     """Ascending positions as text: "0-3, 7"."""
     runs: list[list[int]] = []

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedimg.crypto.keys import write_secret
-from fedimg.durable import locked
+from fedimg.durable import locked, write_durably
 from fedimg.errors import DataError
 
 FIELD = "site"  # of home.json
@@ -138,3 +138,22 @@ def note(state: Path, first: FirstHome) -> None:
     file = state / "sites" / f"{first.key[:32]}.json"
     if not file.exists():
         write_secret(file, json.dumps(first.as_json()).encode())
+
+
+def check_lost(state: Path, key: str) -> None:
+    """Refuse a second home under a site's keys beside the one that is there. Raises DataError.
+
+    Two ledgers under one key would each spend the same patients' budget.
+    """
+    for known in first_homes(state):
+        if known.key == key and (Path(known.home) / "signing.key").exists():
+            raise DataError(
+                "a site whose home was lost",
+                f"its home at {known.home}",
+                "go on with that one; or, if it is damaged, move it away before you restore",
+            )
+
+
+def note_moved(state: Path, first: FirstHome) -> None:
+    """The same as `note` for a home that was restored, maybe at another place than before."""
+    write_durably(state / "sites" / f"{first.key[:32]}.json", json.dumps(first.as_json()))

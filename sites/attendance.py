@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fedimg import client_round
+from fedimg import client_round, restored
 from fedimg.audit import conformance
 from fedimg.client_round import Site
 from fedimg.config import agreed
@@ -130,6 +130,9 @@ class Attendance:
         if (joined := self._sites.get(run)) is not None:
             _check_same(joined.terms, offer)
             return self._joined(joined)
+        if (over := restored.refusal(self.home.root, run)) is not None:
+            self._decline(run, over)
+            return None
         terms = agreed.read(offer.terms)
         _check_same(terms, offer)
         _ = terms.extensions  # of what is not installed here a person need not judge
@@ -229,8 +232,13 @@ class Attendance:
         self._sites[message.run] = site  # the last one in use is the last to go
         return client_round.answer(site, message.body)
 
-    def _ended(self, run: str) -> bytes:
+    def _ended(self, run: str) -> bytes | None:
         """Close the run in the ledger and sign. The same question again has the same answer."""
+        if (answered := self.offers.ended(run)) is not None:
+            return answered
+        if (over := restored.refusal(self.home.root, run)) is not None:
+            self._decline(run, over)
+            return None
         if (thread := self._preparing.get(run)) is not None and thread.is_alive():
             raise PolicyRefused("a run's end when this site has joined it", "one before", "it is told again")
         answer = closing.close(self.home, self.name, run)

@@ -24,6 +24,7 @@ from fedimg.errors import DataError, MessageError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.privacy import client_level
 from fedimg.privacy.policy import SitePolicy
+from fedimg.restored import Restored, check_run
 from fedimg.terms import Terms
 
 # Runs to which nobody has said anything: more of them are a coordinator gone wild.
@@ -41,7 +42,9 @@ _OFFER, _APPROVED, _DECLINED, _JOINED, _ENDED = (
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A run that was offered, and where it stands here: "approval", "approved", "joined", "declined" or "ended"."""
+    """A run that was offered, and where it stands here: "approval", "approved", "joined", "declined", "closed" or
+    "ended".
+    """
 
     run: str
     terms: Terms
@@ -94,21 +97,23 @@ class Offers:
 
     def all(self) -> tuple[Offered, ...]:
         """Every run that was offered and can be read, oldest name first."""
-        found = []
+        found, restored = [], Restored.read(self._home.root)
         for folder in self._folders():
             try:
                 terms = self.terms(folder.name)
             except DataError:
                 continue  # of another program: it is offered again, or it has ended
             if terms is not None:
-                found.append(Offered(folder.name, terms, self._state(folder.name)))
+                over = restored is not None and restored.is_over(folder.name)
+                state = self._state(folder.name)
+                found.append(Offered(folder.name, terms, "closed" if over and state != "ended" else state))
         return tuple(found)
 
     def approve(self, plan: str, code: str) -> Offered:
         """Agree to a run by its name or the beginning of its terms' digest, as this program (`code`, hex) runs it.
 
         Raises:
-            PolicyRefused: no such run, or the beginning is that of several.
+            PolicyRefused: no such run, the beginning is that of several, or the home was restored since.
         """
         named = [one for one in self.all() if one.run == plan]
         found = named or [one for one in self.all() if one.terms.digest.startswith(plan.lower())]
@@ -118,6 +123,7 @@ class Offers:
                 "what fits several" if len(found) > 1 else "another",
                 "`fedimg site approve HOME` lists the runs that were offered",
             )
+        check_run(self._home.root, found[0].run)
         entry = {
             "terms": found[0].terms.digest,
             "code": code,
@@ -157,6 +163,8 @@ class Offers:
                 raise DataError(
                     "a run's approval", "a file that is none", f"remove it and approve {run} again"
                 ) from None
+        if Restored.read(self._home.root) is not None:
+            return False  # a person knows what was done before the home was restored
         own_noise = terms.privacy.mode not in ("none", client_level.MODE)
         if not own_noise or terms.privacy.epsilon > policy.preapproved_epsilon:
             return False

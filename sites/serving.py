@@ -12,6 +12,7 @@ from fedimg.durable import alone
 from fedimg.errors import DataError
 from fedimg.flower.fleet_node import FleetNode
 from fedimg.home import SiteHome
+from fedimg.privacy.chain_file import check_recovered
 from fedimg.process_log import Say
 from sites.attendance import Attendance, Bench
 from sites.enrolment import Enrolment
@@ -27,8 +28,10 @@ def attend(settings: SiteSettings, ending: threading.Event, say: Say) -> None:
 
     Raises:
         DataError: no home, no pinned federation, or another process attends with this home.
+        LedgerError: the home was restored, and its ledger is not recovered yet.
     """
     home = SiteHome.open(Path(settings.home))
+    check_recovered(home.ledger)
     enrolment = Enrolment(home)
     name = _name(enrolment)
     torch.set_num_threads(settings.threads)

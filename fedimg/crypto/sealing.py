@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from fedimg.crypto.keys import KEY_BYTES, SiteKey, _Secret, framed
 from fedimg.errors import DataError
 
-_OVERHEAD = 48  # the encapsulated key (32) and the tag (16)
+OVERHEAD = 48  # the encapsulated key (32) and the tag (16)
 
 
 class SealingKey(_Secret):
@@ -64,9 +64,9 @@ def wrap_project_key(project_key: SiteKey, public_bytes: bytes, *, project: str)
 
 def unwrap_project_key(wrapped: bytes, key: SealingKey, *, project: str) -> SiteKey:
     """What `wrap_project_key` wrapped for this key and project. Raises DataError for anything else."""
-    if len(wrapped) != KEY_BYTES + _OVERHEAD:
+    if len(wrapped) != KEY_BYTES + OVERHEAD:
         remedy = "ask the other site to wrap the key again"
-        raise DataError(f"a wrapped key of {KEY_BYTES + _OVERHEAD} bytes", f"{len(wrapped)} bytes", remedy)
+        raise DataError(f"a wrapped key of {KEY_BYTES + OVERHEAD} bytes", f"{len(wrapped)} bytes", remedy)
     return SiteKey.from_bytes(key.open(wrapped, purpose=f"project key {project}"))
 
 

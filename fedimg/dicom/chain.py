@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -199,6 +199,16 @@ def _locked(path: Path) -> int:
         os.close(descriptor)
         raise ReceiptError("one intake at a time", "another intake at work", "wait for it to end") from None
     return descriptor
+
+
+@contextmanager
+def chain_locked(path: Path) -> Iterator[None]:
+    """Nobody appends to the chain meanwhile. Raises ReceiptError where somebody does."""
+    descriptor = _locked(path.with_suffix(".lock"))
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def head_path(path: Path) -> Path:

@@ -44,13 +44,15 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
 
 
 def _needed(receipt: Receipt) -> dict[str, Any]:
-    """Of the evidence what is asked here and in training; the rest would fill memory."""
+    """Of the evidence what is asked here, in training and in sharing; the rest would fill memory."""
     areas = areas_of(receipt.evidence)
     needed: dict[str, Any] = {"masked": areas} if areas else {}
     layers = receipt.evidence.get("pixels", {}).get("layers", ())
     # A NIfTI file's route ends with L0, and what this site wrote before comes in without layers.
     if receipt.kind == "dicom" and layers and "L5" not in layers:
         needed["unproven"] = True
+    if receipt.evidence.get("pixels", {}).get("head", {}).get("signs"):
+        needed["head"] = True
     return needed
 
 
@@ -64,23 +66,13 @@ def admission(home: SiteHome, profile: str | None = None) -> Admission:
     state, or are of several profiles, projects or keys; a single changed, missing or unlabelled
     file, or one of another profile, is refused alone.
     """
-    if not receipts.head_path(home.receipts).exists() and not home.receipts.exists() and not _seen(home):
-        return Admission((), ())  # a new home: nothing was taken in
-    latest: dict[str, Receipt] = {}
-    outputs: dict[str, str] = {}
-    for receipt in receipts.read(home.receipts, home.signing_key.public_bytes, anchor_of(home)):
-        latest.pop(outputs.pop(receipt.link, ""), None)
-        if receipt.decision == "released":
-            outputs[receipt.link] = receipt.output or ""
-            latest[receipt.output or ""] = replace(receipt, evidence=_needed(receipt), gate={}, versions={})
-    one_basis(latest.values())
-    labels = read_labels(home.labels)
+    latest, labels = standing(home), read_labels(home.labels)
     records, refused = [], []
     for path in sorted(latest):
         receipt = latest[path]
         try:
             _check_profile(receipt, profile)
-            _check_proof(receipt)
+            check_proof(receipt)
             receipts.check_file(receipt, path, home.released)
             records.append(record_of(receipt, _label(receipt, labels)))
         except ReceiptError as error:
@@ -88,13 +80,35 @@ def admission(home: SiteHome, profile: str | None = None) -> Admission:
     return Admission(tuple(records), tuple(refused))
 
 
+def standing(folder: ReleaseFolder) -> dict[str, Receipt]:
+    """Output path → the receipt by which it is released, as chain, root and signature hold; none in a new folder.
+
+    Raises ReceiptError as `admission`. The bytes of the files are not looked at.
+    """
+    if (
+        not receipts.head_path(folder.receipts).exists()
+        and not folder.receipts.exists()
+        and not _seen(folder)
+    ):
+        return {}  # nothing was taken in
+    latest: dict[str, Receipt] = {}
+    outputs: dict[str, str] = {}
+    for receipt in receipts.read(folder.receipts, folder.signing_key.public_bytes, anchor_of(folder)):
+        latest.pop(outputs.pop(receipt.link, ""), None)
+        if receipt.decision == "released":
+            outputs[receipt.link] = receipt.output or ""
+            latest[receipt.output or ""] = replace(receipt, evidence=_needed(receipt), gate={}, versions={})
+    one_basis(latest.values())
+    return latest
+
+
 def anchor_of(home: ReleaseFolder) -> Anchor | None:
     """Where this machine notes the folder's receipts; None for a simulated site."""
     return Anchor(home.anchor) if home.anchor is not None else None
 
 
-def _seen(home: SiteHome) -> bool:
-    anchor = anchor_of(home)
+def _seen(folder: ReleaseFolder) -> bool:
+    anchor = anchor_of(folder)
     return anchor is not None and anchor.seen() not in (None, (0, GENESIS))
 
 
@@ -106,7 +120,8 @@ def _check_profile(receipt: Receipt, profile: str | None) -> None:
         )
 
 
-def _check_proof(receipt: Receipt) -> None:
+def check_proof(receipt: Receipt) -> None:
+    """Refuse a release whose pixels were not proven free of text. Raises ReceiptError."""
     if receipt.evidence.get("unproven"):
         where = f"pixels proven free of text (L5) in the file of run position {receipt.position}"
         raise ReceiptError(where, "a release made to measure without them", "take the input in again")

@@ -19,7 +19,17 @@ from typing import Self
 
 from fedimg.crypto.keys import SigningKey, verify
 from fedimg.errors import LedgerError
-from fedimg.privacy.chain_file import Row, check_own, connect, copy, made_whole, one_exists, refuse, write_new
+from fedimg.privacy.chain_file import (
+    Row,
+    check_own,
+    check_recovered,
+    connect,
+    copy,
+    made_whole,
+    one_exists,
+    refuse,
+    write_new,
+)
 
 __all__ = ["DOMAIN", "START", "Chain", "Head", "follow", "head_of", "link", "refuse"]
 
@@ -101,6 +111,7 @@ class Chain:
         Whole or not at all: it is made under another name and gets its own when it is on the disk, so a
         crash leaves no ledger, and never one without an opening entry.
         """
+        check_recovered(path)
         if path.exists() or path.with_name(f"{path.name}-wal").exists():
             raise one_exists()
         with made_whole(path) as partial:

@@ -31,8 +31,26 @@ def one_exists() -> LedgerError:
     return LedgerError("no ledger here yet", "one that exists", "open it: a site has one ledger, for good")
 
 
+def restored_of(path: Path) -> Path:
+    """Where a restored home has its old ledger: beside the place of the one in use, which it never takes itself."""
+    return path.with_name("ledger-backup.sqlite")
+
+
+def check_recovered(path: Path) -> None:
+    """Raises LedgerError where a home was restored and its ledger is older than what may have been spent since."""
+    old = restored_of(path)
+    if old.exists() and not path.exists():
+        raise LedgerError(
+            "a ledger that knows of all that was spent",
+            "the older one of a restored home",
+            "`fedimg ledger recover HOME --backup HOME/ledger-backup.sqlite --head NUMBER-DIGEST --reserved NUMBER`, "
+            "with the last head that the coordinator keeps; nothing is released until then",
+        )
+
+
 def check_own(path: Path) -> None:
     """A file of its owner alone, and no link: what is signed here must not be kept by someone else elsewhere."""
+    check_recovered(path)
     try:
         mode = path.lstat().st_mode
     except OSError as failure:

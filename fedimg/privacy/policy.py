@@ -8,6 +8,7 @@ would be an un-noised query about that patient.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -18,6 +19,8 @@ import yaml
 
 from fedimg.errors import ConfigError, PolicyRefused
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
+
+_RECIPIENT = re.compile(r"x25519:[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class SitePolicy:
         allow_shared_noise: whether this site may add a share of the noise only and rely on other sites for the rest
             (`privacy=distributed`).
         min_colluders: with shared noise, the least number of colluding sites that it must withstand.
+        share_with: X25519 public keys, as `fedimg share keygen` prints them, of those who may be given released files.
         preapproved_epsilon: runs with privacy of at most this ε need no person's consent, each by itself; 0: all do.
     """
 
@@ -68,6 +72,7 @@ class SitePolicy:
     allow_shared_noise: bool = False
     min_colluders: int = 1
     preapproved_epsilon: float = 0.0
+    share_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.declared_patients < 1:
@@ -88,6 +93,12 @@ class SitePolicy:
                 "policy preapproved_epsilon ≥ 0",
                 f"{self.preapproved_epsilon:g}",
                 "correct preapproved_epsilon",
+            )
+        if not all(_RECIPIENT.fullmatch(key) for key in self.share_with):
+            raise ConfigError(
+                "policy share_with of public keys, each x25519: and 64 hexadecimal digits",
+                "another text",
+                "copy what `fedimg share keygen` printed to its owner",
             )
         for name in ("max_epsilon", "max_delta", "min_noise_multiplier"):
             if getattr(self, name) <= 0:
@@ -168,6 +179,15 @@ class SitePolicy:
                 "max_sites_per_patient",
                 f"at most {self.max_sites_per_patient}",
                 request.max_sites_per_patient,
+            )
+
+    def check_sharing(self, recipient: str) -> None:
+        """Refuse to hand released files to the holder of a key that is not named here."""
+        if recipient not in self.share_with:
+            raise PolicyRefused(
+                "a recipient whose key this site has named (this site's policy, share_with)",
+                "another key" if self.share_with else "a policy that names none",
+                "compare the key's code with its owner by telephone, then add the key to share_with in policy.yaml",
             )
 
     @property

@@ -14,13 +14,15 @@ _DELTA = 1e-5  # of a ledger whose site says nothing else
 
 def run(argv: Sequence[str]) -> int:
     parser = verb_parser(
-        "site", "Make a site's home, fill it, take part in a federation, and read what it tells its operator."
+        "site",
+        "Make a site's home, fill it, take part in a federation, back it up, and read what it tells its operator.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _of_homes(actions)
     _of_running(actions)
+    _of_keeping(actions)
     arguments = parser.parse_intermixed_args(argv) if argv[:1] == ["admit"] else parser.parse_args(argv)
-    from fedimg.cli.site import homes, running
+    from fedimg.cli.site import homes, keeping, running
 
     done: int = {
         "init": homes.init,
@@ -31,6 +33,8 @@ def run(argv: Sequence[str]) -> int:
         "approve": running.approve,
         "decline": running.decline,
         "close": running.close,
+        "backup": keeping.backup,
+        "restore": keeping.restore,
     }[arguments.action](arguments)
     return done
 
@@ -53,6 +57,16 @@ def _of_running(actions: Any) -> None:
     close = _action(actions, "close", about)
     close.add_argument("home", type=Path, help="a site's home folder")
     close.add_argument("run", help="its name")
+
+
+def _of_keeping(actions: Any) -> None:
+    from fedimg.cli.site import keeping
+
+    backup = _action(actions, "backup", "seal what the site cannot make again into one file, for one key")
+    restore = _action(
+        actions, "restore", "make a home from its backup; it releases nothing until it is recovered"
+    )
+    keeping.add_to(backup, restore)
 
 
 def _of_homes(actions: Any) -> None:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 _EPSILON_MAX = 10.0
 _DELTA = 1e-5  # of a ledger whose site says nothing else
 # What a home holds only after its ledger was made.
-_OF_WORK = ("ledger.sqlite", "ledger.sqlite-wal", "plans", "outbox", "receipts.jsonl", "operator.log")
+_OF_WORK = (
+    "ledger.sqlite",
+    "ledger.sqlite-wal",
+    "ledger-backup.sqlite",
+    "restored.json",
+    "plans",
+    "outbox",
+    "receipts.jsonl",
+    "operator.log",
+)
 
 
 def init(arguments: Any) -> int:
