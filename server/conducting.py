@@ -129,6 +129,7 @@ class Conductor:
         if not gathering.plans and config.privacy.mode != "none":
             raise DataError("sites with a plan each", "none", "start a new run")
         self.registry.move(run, Stage.RUNNING)
+        self.say("rounds", f"of {config.rounds}")
 
     def wait(
         self,

@@ -24,11 +24,12 @@ class ServerEnds(Exception):
 
 @dataclass
 class Link:
-    """One server's."""
+    """One server's. `carried` hears of the bytes of each exchange: to the sites, and from them."""
 
     fleet: FleetServer
     registry: Registry
     ending: threading.Event
+    carried: Callable[[int, int], None] = lambda _sent, _received: None
     _conversation: FleetRun | None = field(default=None, init=False)
     _looked: float = field(default=0.0, init=False)
 
@@ -40,7 +41,9 @@ class Link:
         """Ask the members named, and wait. Raises StopAsked, ServerEnds."""
         if self._conversation is None:
             self._conversation = self.fleet.begin()
-        return self._conversation.exchange(outgoing, deadline_s, lambda: self.check_stop(run))
+        answers = self._conversation.exchange(outgoing, deadline_s, lambda: self.check_stop(run))
+        self.carried(sum(map(len, outgoing.values())), sum(len(data or b"") for data in answers.values()))
+        return answers
 
     def until(self, done: Callable[[], bool], seconds: float) -> bool:
         """Try until it is done, or the time is over. Raises ServerEnds, and what `done` raises."""
