@@ -73,7 +73,7 @@ class CoordinatorMetrics:
         return metrics.text(self.registry)
 
 
-@dataclass
+@dataclass(eq=False)  # a registry keeps collectors by identity
 class _Read(Collector):
     """Members and runs, as they are at the time."""
 

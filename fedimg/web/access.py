@@ -21,7 +21,7 @@ from fedimg.durable import write_durably
 from fedimg.errors import DataError
 
 _BYTES = 32
-_FORM = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes, URL-safe base64 without padding
+_FORM = re.compile("[0-9a-f]{64}")
 _MOST_ADDRESSES = 1024
 
 
@@ -47,7 +47,7 @@ class AccessToken:
         remedy = "make another one: delete the file and start again"
         text = read_private(self.path, remedy).decode("ascii", "replace").strip()
         if not _FORM.fullmatch(text):
-            raise DataError("an access token of 43 letters", "another text", remedy)
+            raise DataError("an access token of 64 hexadecimal digits", "another text", remedy)
         return text
 
     def generation(self) -> bytes:
@@ -160,4 +160,4 @@ def _digest(text: str) -> bytes:
 
 
 def _new() -> bytes:
-    return secrets.token_urlsafe(_BYTES).encode() + b"\n"
+    return secrets.token_hex(_BYTES).encode() + b"\n"

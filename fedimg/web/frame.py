@@ -12,6 +12,7 @@ from importlib import resources
 from fedimg.report.markup import Markup, element
 from fedimg.report.style import CSS
 
+MAKER = "fedimg"
 RELOAD_S = 15  # how often a page loads itself where scripts are off
 
 
@@ -36,7 +37,7 @@ def document(
     title: str,
     sections: Sequence[Markup],
     *,
-    brand: str = "fedimg",
+    brand: str = MAKER,
     visit: Visit | None = None,
     links: Mapping[str, str] | None = None,
 ) -> str:
@@ -58,7 +59,8 @@ def document(
     if events:
         reload = element("meta", http_equiv="refresh", content=str(RELOAD_S))
         parts += [element("noscript", reload), element("script", src="/static/page.js", defer="")]
-    bar = [element("a", element("strong", brand), href="/", class_="brand")]
+    maker = [] if brand == MAKER else [element("span", MAKER, class_="maker")]
+    bar = [element("a", maker, element("strong", brand), href="/", class_="brand")]
     bar += [element("a", text, href=path) for text, path in (links or {}).items()]
     if events:
         bar.append(element("span", "", id="link-state", class_="link-state", role="status"))
@@ -66,7 +68,7 @@ def document(
         bar.append(button("/logout", "Log out", visit.csrf, quiet=True))
     body = element(
         "body",
-        element("header", element("nav", bar), class_="bar"),
+        element("header", element("nav", bar), class_="topbar"),
         element("main", sections),
         data_events=events or None,
     )
@@ -91,12 +93,14 @@ def part(name: str, *content: Markup) -> Markup:
     return element("div", content, id=name, class_="part")
 
 
-def login_page(brand: str, csrf: str, where: str, fault: str = "") -> str:
-    """The form that asks for the token. `where`: how its reader gets one, in words."""
+def login_page(brand: str, csrf: str, command: str, fault: str = "") -> str:
+    """The form that asks for the token. `command`: what prints it on this machine, "" for none."""
     notice = [element("p", fault, class_="bad", role="alert")] if fault else []
     form = element(
         "form",
         element("input", type="hidden", name="csrf", value=csrf),
+        # nobody types it: keepers of passwords want a name to keep one under
+        element("input", name="username", value=brand, autocomplete="username", hidden="", readonly=""),
         element("label", "Access token", for_="token"),
         element(
             "input",
@@ -113,7 +117,8 @@ def login_page(brand: str, csrf: str, where: str, fault: str = "") -> str:
         action="/login",
         class_="login",
     )
+    told = element("p", "On the server's machine, ", element("code", command), " prints it.", class_="faint")
     content = element(
-        "section", element("h1", "Log in"), notice, form, element("p", where, class_="faint"), class_="narrow"
+        "section", element("h1", "Log in"), notice, form, told if command else Markup(""), class_="narrow"
     )
     return document(f"Log in – {brand}", [content], brand=brand)

@@ -120,7 +120,8 @@ class Guard:
         if session is not None or path in _OPEN or (path == "/metrics" and rules.open_metrics):
             return session
         said = request.headers.get("authorization", "")
-        if said[:7].lower() == "bearer " and request.method == "GET" and refusal.for_programs(path):
+        by_program = path.startswith("/api/") or path == "/metrics"
+        if by_program and request.method == "GET" and said[:7].lower() == "bearer ":
             check_token(rules, request, said[7:].strip())
             return None
         raise Refused(HTTPStatus.UNAUTHORIZED, "Log in first.", {"www-authenticate": "Bearer"})

@@ -28,13 +28,13 @@ class Shell:
     """One application's.
 
     Attributes:
-        brand: what the bar of every page says. where: how a person gets the token, for the login form.
+        brand: what the bar of every page says. command: what prints the token, for the login form.
         ready: whether the application does its work. metrics: Prometheus' text; None where there is none.
     """
 
     brand: str
     rules: Rules
-    where: str = ""
+    command: str = ""
     ready: Callable[[], bool] = lambda: True
     metrics: Callable[[], bytes] | None = None
     streams: Streams = field(default_factory=Streams)
@@ -80,7 +80,7 @@ class Shell:
 
     def _login_form(self, fault: str = "", status: int = HTTPStatus.OK) -> Response:
         cookie = self.rules.forms.new_cookie()
-        content = frame.login_page(self.brand, self.rules.forms.csrf(cookie), self.where, fault)
+        content = frame.login_page(self.brand, self.rules.forms.csrf(cookie), self.command, fault)
         answer = HTMLResponse(content, status)
         self._set_cookie(answer, self.rules.login_cookie, cookie, 3600)
         return answer

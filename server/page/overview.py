@@ -39,7 +39,7 @@ def heading(found: Overview) -> Markup:
         chip(f"fedimg {federation.version}"),
         chip(f"server's certificate until {federation.ends}"),
     ]
-    return join([element("h1", federation.name), element("div", chips, class_="meta")])
+    return join([element("h1", "Federation"), element("div", chips, class_="meta")])
 
 
 def run_path(run: str) -> str:

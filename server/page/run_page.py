@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedimg.operator_log import ranges
 from fedimg.report import RoundPoint
-from fedimg.report.blocks import Column, epsilon_text, figure, scientific, section
+from fedimg.report.blocks import Column, epsilon_text, figure, scientific, section, table
 from fedimg.report.lines import Chart, Series, by_round, epsilon_series
 from fedimg.report.markup import Markup, element, join
 from fedimg.web import frame
@@ -43,7 +43,7 @@ def _head(found: RunDetail, csrf: str) -> Markup:
     chips = [chip(f"round {run.round} of {run.rounds}"), _promise(found)]
     chips += [chip(f"{name}: {value}") for name, value in found.settings]
     lines = [element("p", run.reason, class_="reason")] if run.reason else []
-    lines += [element("p", f"Cannot be read: {problem}.", class_="bad") for problem in found.problems]
+    lines += [element("p", f"Damaged: {problem}.", class_="bad") for problem in found.problems]
     times = element(
         "p",
         "asked for ",
@@ -53,8 +53,14 @@ def _head(found: RunDetail, csrf: str) -> Markup:
         " (UTC)",
         class_="faint reason",
     )
+    crumb = element("p", element("a", "← Federation", href="/"), class_="crumb")
     return join(
-        [head, element("div", chips, class_="meta"), element("section", element("h2", "State"), lines, times)]
+        [
+            crumb,
+            head,
+            element("div", chips, class_="meta"),
+            element("section", element("h2", "State"), lines, times),
+        ]
     )
 
 
@@ -135,7 +141,7 @@ def _rounds(found: RunDetail) -> Markup:
     )
     latest = found.rounds[::-1][:_LATEST]
     lead = f"The latest {_LATEST} of {len(found.rounds)}." if len(found.rounds) > _LATEST else ""
-    return section("Rounds", lead, cards(columns, [_round_row(one) for one in latest]))
+    return section("Rounds", lead, table(columns, [_round_row(one) for one in latest]))
 
 
 def _round_row(one: RoundInfo) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class RunReader:
         found = self._read(entry.run)
         record, info = found.record, _info(entry, found.record)
         if record is None:
-            return RunDetail(info, None, [], [], [], ["the run's folder"], has_report=False)
+            return RunDetail(info, None, [], [], [], ["the run's folder cannot be read"], has_report=False)
         rounds = [_round(row) for row in record.metrics]
         delta = _number(_part(record.config, "privacy").get("delta"))
         return RunDetail(

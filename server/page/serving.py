@@ -68,8 +68,7 @@ def application(page: Page, watch: Watch, host: str, port: int) -> tuple[Shell, 
         open_metrics=local,
         fault=lambda kind: page.say("page fault", about=f"an unexpected {kind}"),
     )
-    where = f"`fedimg server token FOLDER` prints it, on the machine that serves {state.name}."
-    shell = Shell(state.name, rules, where, page.ready, page.metrics.text)
+    shell = Shell(state.name, rules, "fedimg server token FOLDER", page.ready, page.metrics.text)
     return shell, shell.app(api(watch), pages(shell, watch))
 
 
