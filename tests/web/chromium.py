@@ -32,10 +32,10 @@ _FLAGS = (
     "--hide-scrollbars",
     "--force-device-scale-factor=1",
     "--remote-debugging-port=0",
-    # the browser's own services, not the page, dial these
-    "--disable-features=OptimizationHints,MediaRouter,Translate,NetworkTimeServiceQuerying,AutofillServerCommunication",
+    # the browser's own services dial its maker: no name but this machine's has an address here
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 )
-_INSIDE = ("127.0.0.1", "localhost", "[::1]")
+_INSIDE = ("127.0.0.1", "localhost", "::1")
 
 
 def found():
@@ -54,8 +54,27 @@ class Chromium:
         self.requests, self.console, self._number, self._loaded = [], [], 0, False
 
     def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            port, path = self._start(stack)
+            self._socket = stack.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None))
+            targets = self._ask("Target.getTargets", session=None)["targetInfos"]
+            (target,) = (one["targetId"] for one in targets if one["type"] == "page")
+            attached = self._ask("Target.attachToTarget", session=None, targetId=target, flatten=True)
+            self._session = attached["sessionId"]
+            for domain in ("Page", "Network", "Runtime", "Log"):
+                self._ask(f"{domain}.enable")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(Exception):
+            self._ask("Browser.close", session=None)
+        self._stack.close()
+
+    def _start(self, stack):
+        """Port and path of its DevTools."""
         profile = self.folder / "profile"
-        self._log = (self.folder / "chromium.log").open("wb")
+        log = stack.enter_context((self.folder / "chromium.log").open("wb"))
         command = [
             found(),
             *_FLAGS,
@@ -63,33 +82,17 @@ class Chromium:
             f"--log-net-log={self.netlog}",
             "about:blank",
         ]
-        self._process = subprocess.Popen(
-            command, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, start_new_session=True
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
+        stack.callback(_ended, process)
         chosen = profile / "DevToolsActivePort"
         end = time.monotonic() + 60
         while not (chosen.exists() and chosen.read_text().count("\n")):
             assert time.monotonic() < end, "Chromium has not started"
+            assert process.poll() is None, "Chromium has ended"
             time.sleep(0.05)
-        port, path = chosen.read_text().split("\n")[:2]
-        self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None)
-        targets = self._ask("Target.getTargets", session=None)["targetInfos"]
-        (target,) = (one["targetId"] for one in targets if one["type"] == "page")
-        attached = self._ask("Target.attachToTarget", session=None, targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self._ask(f"{domain}.enable")
-        return self
-
-    def __exit__(self, *_):
-        with contextlib.suppress(Exception):
-            self._ask("Browser.close", session=None)
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._log.close()
+        return chosen.read_text().split("\n")[:2]
 
     def _ask(self, method, session=..., **parameters):
         self._number += 1
@@ -165,32 +168,41 @@ class Chromium:
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
         self.settle()
 
-    def picture(self, file):
-        taken = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def whole(self, file):
+        """A picture of the whole page, not of what the window shows of it."""
+        size = self._ask("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        return self.picture(file, clip=clip)
+
+    def picture(self, file, **how):
+        taken = self._ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, **how)
         file.write_bytes(base64.b64decode(taken["data"]))
         return file
 
 
-def outside(urls):
-    """Those of the URLs that lead beyond this machine."""
+def _ended(process):
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def beyond_this_machine(urls):
+    """Those of the URLs that lead away from it."""
     local = ("data", "blob", "about", "chrome", "devtools", "chrome-untrusted")
     parts = [(url, urlsplit(url)) for url in urls]
-    return [
-        url
-        for url, part in parts
-        if part.scheme not in local
-        and part.netloc.rpartition(":")[0] not in _INSIDE
-        and part.netloc not in _INSIDE
-    ]
+    return [url for url, part in parts if part.scheme not in local and part.hostname not in _INSIDE]
 
 
-def logged_urls(netlog):
-    """Every URL that the whole browser asked for, by its own net log; read after it ended."""
+def requests_of_pages(netlog):
+    """Every URL that a page asked for, by the net log of the whole browser; read after it ended.
+
+    The browser has services of its own, which ask for themselves: their requests have no page as initiator, and here
+    find no address. What a person opens has none either, and is seen by `requests`.
+    """
     log = json.loads(netlog.read_text())
-    kinds = log["constants"]["logEventTypes"]
-    begun = {kinds["URL_REQUEST_START_JOB"], kinds["REQUEST_ALIVE"]}
-    return [
-        event["params"]["url"]
-        for event in log["events"]
-        if event["type"] in begun and "url" in event.get("params", {})
-    ]
+    begun = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    started = [event["params"] for event in log["events"] if event["type"] == begun and "params" in event]
+    assert started
+    return [one["url"] for one in started if one.get("initiator", "not an origin") != "not an origin"]
