@@ -30,12 +30,16 @@ class AccessToken:
 
     Args:
         path: its file; the folder exists.
+
+    Raises:
+        DataError: the file is no token, or others may read it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
             write_secret(path, _new())
+        self.read()
 
     def renew(self) -> str:
         """Another token. The former one, and every session that began with it, ends with the next request."""

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fedimg.errors import FedimgError
 from fedimg.web import refusal
 from fedimg.web.access import AccessToken, LoginForms, Session, Sessions, WrongTries, same
 from fedimg.web.headers import hardened
@@ -108,6 +109,12 @@ class Guard:
                 raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "Not a way to ask.", {"allow": "GET, POST"})
         except Refused as refused:
             await refusal.answer(refused, scope["path"])(scope, receive, send)
+            return
+        except FedimgError:
+            away = Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The token's file cannot be read; nobody can log in."
+            )
+            await refusal.answer(away, scope["path"])(scope, receive, send)
             return
         state = {**scope.get("state", {}), "session": session, "form": form}
         await self._app({**scope, "state": state}, receive, send)

@@ -108,7 +108,7 @@ def _sites(found: RunDetail) -> Markup:
     rows = [_site_row(site) for site in found.sites]
     if not rows:
         return section("Sites", "", element("p", "None has been asked yet.", class_="nothing"))
-    lead = "ε so far of what the site's plan may cost in all, retries after crashes included."
+    lead = "ε as if every round was answered once, of what the plan may cost with retries after crashes."
     private = any(site.epsilon is not None for site in found.sites)
     return section("Sites", lead if private else "", cards(columns, rows))
 

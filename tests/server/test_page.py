@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedimg.cli import main
 from fedimg.errors import ConfigError
 from server.page import overview, run_page
 from server.page.models import RoundInfo, RunDetail, RunInfo, RunSite, SiteInfo
@@ -367,6 +368,17 @@ def test_beyond_the_loopback_the_page_has_the_federations_tls_and_closed_metrics
             other = client.get(f"{url}/login", headers={"host": "evil.example"}, extensions=request)
             assert other.status_code == 421
     assert made.told[-1][1]["address"].startswith("https://")
+
+
+def test_the_token_is_printed_and_renewed_on_the_command_line(made, capsys):
+    root = str(made.root)
+    assert main(["server", "token", root]) == 0
+    said = capsys.readouterr()
+    assert (said.out.strip(), said.err) == (made.token(), "")
+    assert re.fullmatch("[0-9a-f]{64}\n", said.out)
+    assert main(["server", "token", "--new", root]) == 0
+    assert capsys.readouterr().out.strip() == made.token() != said.out.strip()
+    assert main(["server", "token", str(made.root / "runs")]) == 4
 
 
 def test_who_is_connected_stands_before_who_was():

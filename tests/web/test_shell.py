@@ -224,12 +224,22 @@ def test_the_token_is_a_file_of_ones_own_and_256_bits(tmp_path):
 def test_a_token_that_others_can_read_or_that_is_none_is_refused(tmp_path):
     token = AccessToken(tmp_path / "token")
     token.path.chmod(0o640)
-    with pytest.raises(DataError, match="expected a key file of mode 0600; found mode 0640"):
-        token.read()
+    for read in (token.read, lambda: AccessToken(token.path)):
+        with pytest.raises(DataError, match="expected a key file of mode 0600; found mode 0640"):
+            read()
     token.path.chmod(0o600)
     token.path.write_text("secret\n")
     with pytest.raises(DataError, match="64 hexadecimal digits"):
         token.matches("secret")
+
+
+def test_without_the_tokens_file_nobody_is_let_in_any_more(inside, application):
+    application.rules.token.path.unlink()
+    for path in ("/", "/api/thing"):
+        answer = inside.get(path)
+        assert answer.status_code == 503
+        assert "The token&#x27;s file cannot be read" in answer.text or answer.json()
+    assert application.faults == []
 
 
 @given(st.text(max_size=80))
