@@ -9,6 +9,7 @@ nothing but its status is told.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -26,6 +27,8 @@ from fedimg.web.refusal import LOGIN, Refused
 MOST_BYTES, MOST_FIELDS, BODY_S = 8192, 16, 10.0
 MOST_AT_ONCE = 64
 _OPEN = frozenset({LOGIN, "/healthz", "/readyz", "/static/page.css", "/static/page.js"})
+# A v6 address in brackets or a name, and a port: nothing that could pass for the beginning of a path.
+_HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?")
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -121,7 +124,10 @@ class Guard:
 
     def _session(self, request: Request) -> Session | None:
         """Who asks; None only for what is open, and for a program with the token. Raises Refused."""
-        rules, path = self._rules, request.url.path
+        rules, path = (
+            self._rules,
+            str(request.scope["path"]),
+        )  # a URL would be put together with what Host says
         name = request.cookies.get(rules.session_cookie, "")
         session = rules.sessions.find(name, rules.token.generation()) if name else None
         if session is not None or path in _OPEN or (path == "/metrics" and rules.open_metrics):
@@ -138,7 +144,7 @@ class Guard:
         rules = self._rules
         check_origin(request, secure=rules.secure)
         form = await read_form(request)
-        if request.url.path == LOGIN:
+        if request.scope["path"] == LOGIN:
             cookie = request.cookies.get(rules.login_cookie, "")
             expected = rules.forms.csrf(cookie) if cookie else None
         else:
@@ -156,7 +162,8 @@ def check_host(request: Request, hosts: frozenset[str]) -> None:
     The address at which the request arrived is a name too: nobody can point that elsewhere.
     """
     said = request.headers.getlist("host")
-    name = _without_port(said[0]) if len(said) == 1 else ""
+    found = _HOST.fullmatch(said[0].lower()) if len(said) == 1 else None
+    name = (found["six"] or found["name"]).removesuffix(".") if found is not None else ""
     arrived = (request.scope.get("server") or ("",))[0]
     if not name or name not in {*hosts, arrived}:
         raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server is not known under that name.")
@@ -226,9 +233,3 @@ def _nothing_more(receive: Receive) -> Receive:
         return await receive()
 
     return rest
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().removesuffix(".")

@@ -41,7 +41,9 @@ class Shell:
 
     def app(self, *routers: APIRouter) -> Guard:
         """The whole application, guarded."""
-        app = FastAPI(title=self.brand, docs_url=None, redoc_url=None, openapi_url=None)
+        app = FastAPI(
+            title=self.brand, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+        )
         for router in (self._routes(), *routers):
             app.include_router(router)
 
@@ -130,7 +132,7 @@ def metrics_app(rules: Rules, metrics: Callable[[], bytes]) -> Guard:
     def found() -> Response:
         return Response(metrics(), headers={"content-type": METRICS_TYPE})
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_api_route("/metrics", found, methods=["GET"], response_class=Response)
     app.add_api_route("/healthz", _healthy, methods=["GET"], response_class=Response)
     app.add_exception_handler(HTTPException, _refused)
@@ -164,4 +166,4 @@ async def _refused(request: Request, fault: Exception) -> Response:
         fault = Refused(fault.status_code, text, fault.headers or {})
     if not isinstance(fault, Refused):
         fault = Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Not of the form that /api/openapi.json describes.")
-    return refusal.answer(fault, request.url.path)
+    return refusal.answer(fault, request.scope["path"])

@@ -352,10 +352,26 @@ def test_a_form_that_does_not_arrive_is_given_up(inside, application, monkeypatc
         ("localhost.evil.example:8450", False),
         ("", False),
         ("@127.0.0.1", False),
+        ("localhost:x", False),
+        ("localhost:1:2", False),
+        ("[::1", False),
     ],
 )
 def test_only_own_names_are_answered(visitor, host, taken):
     assert visitor.get("/healthz", headers={"host": host}).status_code == (200 if taken else 421)
+
+
+@pytest.mark.parametrize(
+    "rest", ["/healthz?", "/login#", ":1/healthz?", ":1/login#", "\\healthz?", ":1?/healthz"]
+)
+def test_a_host_cannot_pass_for_the_path_that_is_asked_for(visitor, application, rest):
+    """A URL that is put together of Host and path would say /healthz where /change is asked for."""
+    host = {"host": f"127.0.0.1{rest}"}
+    for path in ("/", "/api/thing", "/number/1"):
+        assert visitor.get(path, headers=host).status_code == 421
+    own = host | {"sec-fetch-site": "same-origin"}
+    assert visitor.post("/change", data={"csrf": ""}, headers=own).status_code == 421
+    assert application.changed == 0
 
 
 def test_programs_may_read_with_the_token_and_do_nothing_else(visitor, application):
