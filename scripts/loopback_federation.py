@@ -84,6 +84,7 @@ class Loopback:
 
     Attributes:
         environment: what all processes get beside this one's own. netns: each site in a network of its own.
+        page: where the server's page listens, "off" for nowhere.
     """
 
     folder: Path
@@ -91,6 +92,7 @@ class Loopback:
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
     netns: dict[str, str] = field(default_factory=dict)
+    page: str = "off"
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -133,7 +135,7 @@ class Loopback:
     def start(self, name: str, path: Path | None = None) -> None:
         """The server, or a site; `path` is where its program lies, this checkout if absent."""
         if name == SERVER:
-            command = ["server", "start", str(self.net)]
+            command = ["server", "start", str(self.net), "--page", self.page]
         else:
             command = ["site", "start", "--config", str(self.settings(name))]
         before = ["ip", "netns", "exec", self.netns[name]] if name in self.netns else []

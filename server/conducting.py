@@ -133,6 +133,7 @@ class Conductor:
         least = needed(config, len(names)) if gathering.joined else asked
         self.wait(run, gathering, names, least, config, Stage.GATHERING)
         self.registry.move(run, Stage.RUNNING)
+        self.say("rounds", f"of {config.rounds}")
 
     def wait(
         self,

@@ -24,12 +24,15 @@ class ServerEnds(Exception):
 
 @dataclass
 class Link:
-    """One server's. `tick` is called now and then while anything is waited for."""
+    """One server's. `tick` is called now and then while anything is waited for; `carried` hears of the bytes of each
+    exchange: to the sites, and from them.
+    """
 
     fleet: FleetServer
     registry: Registry
     ending: threading.Event
     tick: Callable[[], None] = lambda: None
+    carried: Callable[[int, int], None] = lambda _sent, _received: None
     _conversation: FleetRun | None = field(default=None, init=False)
     _looked: float = field(default=0.0, init=False)
 
@@ -43,7 +46,9 @@ class Link:
         """Ask the members named, and wait. Raises ServerEnds; for a run StopAsked too."""
         if self._conversation is None:
             self._conversation = self.fleet.begin()
-        return self._conversation.exchange(outgoing, deadline_s, lambda: self.check_stop(run))
+        answers = self._conversation.exchange(outgoing, deadline_s, lambda: self.check_stop(run))
+        self.carried(sum(map(len, outgoing.values())), sum(len(data or b"") for data in answers.values()))
+        return answers
 
     def until(self, done: Callable[[], bool], seconds: float) -> bool:
         """Try until it is done, or the time is over. Raises ServerEnds, and what `done` raises."""

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,9 @@ from fedimg.values import SiteDataset
 from server.conducting import Conductor
 from server.federation_folder import FederationFolder
 from server.link import Link, ServerEnds, StopAsked
+from server.metrics import CoordinatorMetrics
+from server.page.serving import Page
+from server.page.watching import presence_of
 from server.registry import Entry, Registry, Stage
 
 RUNS, PUBLIC = "runs", "public"
@@ -45,16 +48,18 @@ class Coordinator:
 
     Args:
         root: the federation's folder. listen: host:port, where that is not the address that sites dial.
-        say: hears what happens, as `process_log.logger` makes it.
+        say: hears what happens, as `process_log.logger` makes it. page: host:port of the page; None for none.
     """
 
-    def __init__(self, root: Path, say: Say, listen: str | None = None) -> None:
+    def __init__(self, root: Path, say: Say, listen: str | None = None, page: str | None = None) -> None:
         self._folder, self._say = FederationFolder(root), say
         self._listen = split_address(listen or self._folder.state().address)
+        self._page = split_address(page) if page is not None else None
         found = code.installed()
         self._program = Program(found["fedimg"], found["digest"])
         self._bundle_at, self._admitted = 0, 0.0
         self._not_before: dict[tuple[str, str], float] = {}
+        self._metrics = CoordinatorMetrics(self._program)
 
     def serve(self, ending: threading.Event) -> None:
         """Until `ending` is set. Raises DataError where another server has this folder, or there is no bundle."""
@@ -63,10 +68,10 @@ class Coordinator:
         host, port = self._listen
         with alone(root / "server.lock", "one server for this federation"):
             registry = Registry(root)
-            with FleetServer(host, port, certificate, key) as fleet:
+            with FleetServer(host, port, certificate, key) as fleet, self._shown(fleet, ending):
                 self._admit(fleet)
                 self._say("listening", host=host, port=fleet.port, version=self._program.version)
-                link = Link(fleet, registry, ending, lambda: self._look_again(fleet))
+                link = Link(fleet, registry, ending, lambda: self._look_again(fleet), self._metrics.carried)
                 try:
                     while not ending.is_set():
                         self._admit(fleet)
@@ -79,6 +84,23 @@ class Coordinator:
                     self._say("ending")
                 finally:
                     registry.close()
+
+    def _shown(self, fleet: FleetServer, ending: threading.Event) -> AbstractContextManager[object]:
+        """The page, where there is to be one."""
+        if self._page is None:
+            return nullcontext()
+        page = Page(
+            self._folder,
+            self._metrics,
+            lambda: presence_of(fleet.connections(), fleet.gone()),
+            self._say,
+            lambda: not ending.is_set(),
+        )
+        return page.serve(*self._page)
+
+    def _tell(self, event: str, run: str, about: str) -> None:
+        self._say(event, run=run, about=about)
+        self._metrics.heard(event, about)
 
     def _conduct(self, entry: Entry, registry: Registry, link: Link) -> None:
         run = entry.run
@@ -95,7 +117,7 @@ class Coordinator:
                 self._program,
                 self._key(),
                 self._public,
-                lambda event, text: self._say(event, run=run, about=text),
+                lambda event, text: self._tell(event, run, text),
             )
             conductor.conduct(config, folder, roster_of(self._manifest()))
         except StopAsked:

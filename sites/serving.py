@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,8 +16,9 @@ from fedimg.flower.fleet_node import FleetNode
 from fedimg.home import SiteHome
 from fedimg.privacy.chain_file import check_recovered
 from fedimg.process_log import Say
-from sites.attendance import Attendance, Bench
+from sites.attendance import Attendance, Bench, own_program
 from sites.enrolment import Enrolment
+from sites.metrics import SiteMetrics
 from sites.settings import SiteSettings
 
 _LOOK_S = 2.0
@@ -37,15 +40,31 @@ def attend(settings: SiteSettings, ending: threading.Event, say: Say) -> None:
     torch.set_num_threads(settings.threads)
     bench = Bench(training.select_device(settings.device), settings.threads)
     with alone(home.root / "attend.lock", "one process that takes part with this home"):
-        attendance = Attendance(home, name, bench, lambda event, run: say(event, run=run))
-        program = attendance.program
+        program = own_program()
+        metrics = SiteMetrics(home, program)
+
+        def tell(event: str, run: str) -> None:
+            say(event, run=run)
+            metrics.heard(event)
+
+        attendance = Attendance(home, name, bench, tell, program)
         say("starting", site=name, version=program.version, code=program.digest[:12])
+        answer = metrics.answering(attendance.answer)
         try:
-            while not ending.is_set():
-                _until_new_bundle(enrolment, settings, attendance, ending, say)
+            with metrics.serve(settings, say):
+                while not ending.is_set():
+                    _until_new_bundle(enrolment, settings, _Ends(answer, metrics.connected), ending, say)
         finally:
             attendance.close()
             say("ending", site=name)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What a connection calls: for a message, and when it is there or gone."""
+
+    answer: Callable[[bytes], bytes | None]
+    connected: Callable[[bool], None]
 
 
 def _name(enrolment: Enrolment) -> str:
@@ -60,7 +79,7 @@ def _name(enrolment: Enrolment) -> str:
 
 
 def _until_new_bundle(
-    enrolment: Enrolment, settings: SiteSettings, attendance: Attendance, ending: threading.Event, say: Say
+    enrolment: Enrolment, settings: SiteSettings, ends: _Ends, ending: threading.Event, say: Say
 ) -> None:
     pinned = enrolment.pinned()
     if pinned is None:
@@ -69,8 +88,9 @@ def _until_new_bundle(
         settings.address or pinned.manifest.address,
         enrolment.roots,
         enrolment.node_key,
-        attendance.answer,
+        ends.answer,
         lambda text: say("link", about=text),
+        ends.connected,
     )
     file = enrolment.folder / "pinned.bundle"
     at, over = file.stat().st_mtime_ns, threading.Event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,8 @@ import yaml
 
 from fedimg.config import strict
 from fedimg.errors import ConfigError
+from fedimg.federation.manifest import split_address
+from fedimg.web.serving import is_loopback
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,28 @@ class SiteSettings:
         home: its home folder; a relative one is meant from the file's own folder.
         device: where tensors live; "auto" takes a GPU where there is one. threads: of torch.
         address: host:port to dial, where it is not the one in the federation's bundle.
+        metrics: host:port on which Prometheus reads this site's numbers; null for nowhere.
+        metrics_beyond_loopback: they may be read from other machines, with the token in HOME/metrics.token.
     """
 
     home: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
     address: str | None = None
+    metrics: str | None = None
+    metrics_beyond_loopback: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError("threads of at least 1", f"{self.threads}", "set threads")
+        if self.metrics is not None:
+            host, _ = split_address(self.metrics)
+            if not (is_loopback(host) or self.metrics_beyond_loopback):
+                raise ConfigError(
+                    "metrics on an address of this machine alone, such as 127.0.0.1:9464",
+                    "one that others can reach",
+                    "change it, or set metrics_beyond_loopback: true",
+                )
 
     @classmethod
     def load(cls, file: Path) -> SiteSettings:
@@ -45,4 +59,4 @@ class SiteSettings:
         settings = strict.build(cls, found)
         home = Path(settings.home)
         whole = home if home.is_absolute() else file.resolve().parent / home
-        return cls(str(whole), settings.device, settings.threads, settings.address)
+        return replace(settings, home=str(whole))

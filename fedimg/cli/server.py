@@ -10,22 +10,31 @@ from typing import Any
 from fedimg.cli.console import progress, verb_parser
 from fedimg.errors import DataError
 
+_PAGE = "127.0.0.1:8450"
+
 
 def run(argv: Sequence[str]) -> int:
     parser = verb_parser(
         "server", "Serve a federation: sites dial in, and the runs that were asked for are done."
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="start|public")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="start|token|public")
     about = "serve the members and do the queued runs, until ended"
     start = actions.add_parser("start", help=about, description=about)
     start.add_argument("folder", type=Path, help="a federation's folder, of `fedimg provision init`")
     start.add_argument("--listen", metavar="HOST:PORT", help="where that is not the address that sites dial")
+    start.add_argument(
+        "--page", metavar="HOST:PORT|off", default=_PAGE, help=f"of the federation page, default {_PAGE}"
+    )
+    about = "print the federation page's access token"
+    token = actions.add_parser("token", help=about, description=about)
+    token.add_argument("folder", type=Path)
+    token.add_argument("--new", action="store_true", help="make another one; who is logged in is logged out")
     about = "give the server a public test set: the rows of a source that are split=public"
     public = actions.add_parser("public", help=about, description=about)
     public.add_argument("folder", type=Path)
     public.add_argument("overrides", nargs="*", metavar="key=value", help="data=dicom data.path=…")
     arguments = parser.parse_intermixed_args(argv) if argv[:1] == ["public"] else parser.parse_args(argv)
-    return _start(arguments) if arguments.action == "start" else _public(arguments)
+    return {"start": _start, "token": _token, "public": _public}[arguments.action](arguments)
 
 
 def _start(arguments: Any) -> int:
@@ -34,7 +43,18 @@ def _start(arguments: Any) -> int:
     from server.serving import Coordinator
 
     with ending_on_signals() as ending:
-        Coordinator(arguments.folder, logger("server"), arguments.listen).serve(ending)
+        page = None if arguments.page == "off" else arguments.page
+        Coordinator(arguments.folder, logger("server"), arguments.listen, page).serve(ending)
+    return 0
+
+
+def _token(arguments: Any) -> int:
+    from fedimg.web.access import AccessToken
+    from server.federation_folder import FederationFolder
+    from server.page.serving import token_path
+
+    token = AccessToken(token_path(FederationFolder(arguments.folder).root))
+    sys.stdout.write((token.renew() if arguments.new else token.read()) + "\n")
     return 0
 
 

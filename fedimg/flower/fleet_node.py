@@ -61,6 +61,7 @@ class FleetNode:
         address: host:port. roots: PEM file that the server's certificate is held to. node_key: its file.
         answer: what the site answers; None declines. It must not raise.
         told: hears of changes of the connection, in words for the operator's log.
+        connected: hears whether there is one, whenever that changes.
     """
 
     address: str
@@ -68,6 +69,7 @@ class FleetNode:
     node_key: Path
     answer: Answer
     told: Callable[[str], None] = lambda _text: None
+    connected: Callable[[bool], None] = lambda _there: None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
@@ -88,7 +90,7 @@ class FleetNode:
                 root_certificates=self.roots.read_bytes(),
                 interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperNode"), signer],
             ) as client:
-                connected = time.monotonic()
+                begun = time.monotonic()
                 try:
                     self._connected(client, key)
                 except httpx.HTTPStatusError as error:
@@ -98,7 +100,7 @@ class FleetNode:
             # one that held for a while was a good one
             wait = (
                 _FIRST_WAIT_S
-                if time.monotonic() - connected > _LONGEST_WAIT_S
+                if time.monotonic() - begun > _LONGEST_WAIT_S
                 else min(2 * wait, _LONGEST_WAIT_S)
             )
             self._stop.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311 - so that sites do not dial in step
@@ -107,6 +109,7 @@ class FleetNode:
         request = ActivateNodeRequest(public_key=key, heartbeat_interval=HEARTBEAT_MIN_INTERVAL)
         node = Node(node_id=client.ActivateNode(request).node_id)
         self.told("connected")
+        self.connected(True)
         done = threading.Event()
         beating = threading.Thread(
             target=self._beat, args=(client, node, done), name="heartbeat", daemon=True
@@ -124,6 +127,7 @@ class FleetNode:
                     pause = min(1.2 * pause, _IDLE_S)
             client.DeactivateNode(DeactivateNodeRequest(node_id=node.node_id))
         finally:
+            self.connected(False)
             done.set()
             beating.join(timeout=10)
 

@@ -147,6 +147,12 @@ class FleetServer:
         since = {info.node_id: str(info.last_activated_at) for info in found}
         return {name: since[node] for name, node in self._nodes.items() if node in since}
 
+    def gone(self) -> dict[str, str]:
+        """Members that were connected and are not, and since when."""
+        found = self.state.get_node_info(node_ids=list(self._nodes.values()), statuses=[NodeStatus.OFFLINE])
+        since = {info.node_id: str(info.last_deactivated_at) for info in found if info.last_deactivated_at}
+        return {name: since[node] for name, node in self._nodes.items() if node in since}
+
     def node_of(self, site: str) -> int:
         """Flower's number of a member."""
         return self._nodes[site]

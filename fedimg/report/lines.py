@@ -121,11 +121,12 @@ def by_round(
     *,
     zero: bool = False,
     ceiling: float = math.inf,
+    reference: float | None = None,
 ) -> Chart | None:
     """A chart over rounds; None where there is no finite point.
 
     Args:
-        zero: the axis begins at zero. ceiling: and may not pass this.
+        zero: the axis begins at zero. ceiling: and may not pass this. reference: a dashed line at this value.
     """
     finite = [
         Series(s.name, tuple(p for p in s.points if math.isfinite(p[1])), s.style) for s in series if s.points
@@ -134,16 +135,24 @@ def by_round(
     if not finite:
         return None
     xs = [x for s in finite for x, _ in s.points]
-    ys = [y for s in finite for _, y in s.points]
+    ys = [y for s in finite for _, y in s.points] + ([reference] if reference is not None else [])
     x_ticks = _without_margin(ticks(min(xs), max(xs), 6, whole=True), min(xs), max(xs))
     y_ticks = ticks(0.0 if zero else min(ys), max(ys), ceiling=ceiling)
     frame = Frame.around(SIZE, x_ticks, y_ticks, ("round", y_title))
+    across = []
+    if reference is not None:
+        y = frame.y(reference)
+        across = [element("line", class_="reference", x1=frame.x.start, x2=frame.x.end, y1=y, y2=y)]
     last = "; ".join(f"{s.name} ends at {s.points[-1][1]:.4g}" for s in finite[:COLOURS])
     shown = [s for s in finite if s.style is not None]
     crowd = [s for s in finite if s.style is None][:1]
     return Chart(
         picture(
-            key, title, f"{y_title} by round: {last}.", SIZE, [*frame.draw(), *draw_series(frame, finite)]
+            key,
+            title,
+            f"{y_title} by round: {last}.",
+            SIZE,
+            [*frame.draw(), *across, *draw_series(frame, finite)],
         ),
         legend([*shown, *(Series("other sites", s.points, None) for s in crowd)]),
         title,

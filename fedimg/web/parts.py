@@ -1,0 +1,68 @@
+"""What a page is put together of beside the report's own blocks: chips, dots, tables that become cards, meters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from fedimg.report.blocks import Column
+from fedimg.report.markup import Markup, element
+
+Kind = Literal["plain", "note", "good", "warning", "danger"]
+
+
+def chip(text: str, kind: Kind = "plain") -> Markup:
+    return element("span", text, class_=f"chip {kind}")
+
+
+def dot(text: str, *, on: bool) -> Markup:
+    """A text behind a filled or an empty dot."""
+    return element("span", text, class_=f"dot {'on' if on else 'off'}")
+
+
+def of(value: str, whole: str) -> Markup:
+    """A value of a whole, the second part faint."""
+    return element("span", value, element("span", f" of {whole}", class_="of"))
+
+
+def meter(done: float, whole: float, label: str) -> Markup:
+    """A bar that is filled as far as something is done."""
+    share = min(1.0, max(0.0, done / whole)) if whole > 0 else 0.0
+    return element(
+        "svg",
+        element("title", label),
+        element("rect", class_="track", x=0.5, y=0.5, width=99, height=6, rx=3),
+        element("rect", class_="done", x=0.5, y=0.5, width=99 * share, height=6, rx=3),
+        class_="meter",
+        viewBox="0 0 100 7",
+        preserveAspectRatio="none",
+        role="img",
+    )
+
+
+def cards(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Markup:
+    """A table; on a narrow screen each row is a card whose cells say their column."""
+    head = [element("th", c.head, scope="col", class_="number" if c.numeric else None) for c in columns]
+    body = []
+    for first, *rest in rows:
+        cells = [
+            element("td", cell, class_=_class(column, cell), data_head=column.head)
+            for column, cell in zip(columns[1:], rest, strict=True)
+        ]
+        body.append(element("tr", element("th", first, scope="row"), cells))
+    whole = element("table", element("thead", element("tr", head)), element("tbody", body), class_="cards")
+    return element("div", whole, class_="scroll")
+
+
+def _class(column: Column, cell: str) -> str:
+    return ("number" if column.numeric else "text") + ("" if cell else " empty")
+
+
+def moment(text: str) -> Markup:
+    """A time in ISO 8601 as people read it, in UTC; other text as it is."""
+    try:
+        at = datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return element("span", text)
+    return element("time", f"{at:%Y-%m-%d %H:%M:%S}", datetime=f"{at:%Y-%m-%dT%H:%M:%SZ}")
