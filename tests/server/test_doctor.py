@@ -247,6 +247,7 @@ def test_runs_that_wait_or_have_failed(net, look, registry):
 def test_ends_that_are_owed(net, look, registry):
     registry.add("a", 3)
     registry.owe("a", ("south",))
+    registry.move("a", Stage.FINISHED)
     assert look(net) == SOUND | {"runs": "ok", "ends": "warn"}
     assert "south of a" in look.rows["ends"]["found"]
     registry.settle("a", "south")
