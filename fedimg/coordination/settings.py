@@ -6,11 +6,15 @@ from fedimg.aggregation import BUILTIN
 from fedimg.config import Config
 
 
-def rows(config: Config, unit: str = "patient") -> tuple[tuple[str, str], ...]:
-    """What a reader looks for first; the rest stands in config.yaml. `unit` is what ε is for."""
+def rows(config: Config, unit: str = "patient", *, simulated: bool = True) -> tuple[tuple[str, str], ...]:
+    """What a reader looks for first; the rest stands in config.yaml. `unit` is what ε is for.
+
+    Between machines data and engine are each site's own.
+    """
     a, engine = config.aggregation, config.engine
+    ours = (("engine", f"{engine.name}, fused" if engine.fused else engine.name),) if simulated else ()
     return (
-        ("data", config.data.name),
+        *((("data", config.data.name),) if simulated else ()),
         ("model", config.model.name),
         ("image size", " × ".join(map(str, config.imaging.image_size))),
         ("rounds", str(config.rounds)),
@@ -18,7 +22,7 @@ def rows(config: Config, unit: str = "patient") -> tuple[tuple[str, str], ...]:
         *_at_the_server(config),
         *([("in place of the mean", f"{a.robust}, against {a.liars}")] if a.robust != "none" else []),
         ("secure aggregation", config.secagg.name),
-        ("engine", f"{engine.name}, fused" if engine.fused else engine.name),
+        *ours,
         *([("experiment", config.experiment)] if config.experiment else []),
         *([("settings chosen on", config.tuned_on)] if config.tuned_on else []),
         ("seed (weights, partition, cohort)", str(config.seed)),

@@ -120,7 +120,7 @@ def _report_data(
         privacy=privacy,
         simulated=run.simulated,
         classes=data.classes,
-        config=settings.rows(run.config, privacy.unit),
+        config=settings.rows(run.config, privacy.unit, simulated=run.simulated),
         rounds=tuple(_points(run)),
         evaluation=history.final,
         site_evaluation=history.at_sites.report() if history.at_sites is not None else None,

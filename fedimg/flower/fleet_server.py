@@ -102,7 +102,14 @@ class FleetServer:
             raise FederationError(
                 "a TLS certificate and its key", "files that are none", "fedimg provision renew FOLDER"
             ) from None
-        self._socket = socket.create_server(self._address, family=_family(self._address[0]), backlog=64)
+        try:
+            self._socket = socket.create_server(self._address, family=_family(self._address[0]), backlog=64)
+        except OSError as error:
+            raise FederationError(
+                f"an address and a port to listen on: {self._address[0]}, {self._address[1]}",
+                error.strerror or "an error",
+                "end what holds the port, or give another with --listen",
+            ) from None
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():

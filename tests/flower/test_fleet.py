@@ -367,6 +367,15 @@ def test_a_server_without_a_sound_pair_does_not_start(tmp_path):
         pytest.fail("it started")
 
 
+def test_a_port_that_is_taken_is_told(papers, server):
+    pair = papers / "own-tls.pem", papers / "own-tls.key"
+    with (
+        pytest.raises(FederationError, match="a port to listen on"),
+        FleetServer("127.0.0.1", server.port, *pair),
+    ):
+        pytest.fail("it started")
+
+
 # --------------------------------------------------------------------------------------------- a process of its own
 
 SITE = """
