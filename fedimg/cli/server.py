@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     public = actions.add_parser("public", help=about, description=about)
     public.add_argument("folder", type=Path)
     public.add_argument("overrides", nargs="*", metavar="key=value", help="data=dicom data.path=…")
-    arguments = parser.parse_intermixed_args(argv) if argv[:1] == ["public"] else parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     return {"start": _start, "token": _token, "public": _public}[arguments.action](arguments)
 
 

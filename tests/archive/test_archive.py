@@ -204,7 +204,7 @@ def test_names_twice_out_of_order_or_below_another_are_refused(tmp_path, pair):
         {"sign": lambda data: SENDER.sign(data[:-1])},
         {"purpose": "other"},
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_a_manifest_that_does_not_hold_is_refused(tmp_path, change):
     forged(tmp_path / "x", [entry("a")], [b"x"], **change)

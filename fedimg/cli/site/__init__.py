@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> int:
     _of_homes(actions)
     _of_running(actions)
     _of_keeping(actions)
-    arguments = parser.parse_intermixed_args(argv) if argv[:1] == ["admit"] else parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     from fedimg.cli.site import homes, keeping, running
 
     done: int = {
