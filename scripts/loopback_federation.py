@@ -267,12 +267,12 @@ def cut(space: str, *, on: bool) -> None:
     )
 
 
-def slowed(space: str, how: str) -> None:
-    """`how` as tc's netem and tbf take it, for both directions of a site's line."""
-    line = f"fedimg{space.rpartition('-')[2]}"
-    subprocess.run(["tc", "qdisc", "replace", "dev", line, "root", *how.split()], check=True)
-    inside = ["ip", "netns", "exec", space, "tc", "qdisc", "replace", "dev", "eth0", "root", *how.split()]
-    subprocess.run(inside, check=True)
+def narrow(space: str, *, on: bool) -> None:
+    """Let 256 kbit a second through a site's line, both ways, what is beyond waiting up to two seconds or lost; or all."""
+    how = ["root", "tbf", "rate", "256kbit", "burst", "32kbit", "latency", "2s"] if on else ["root"]
+    inside = ["ip", "netns", "exec", space]
+    for before, line in (([], f"fedimg{space.rpartition('-')[2]}"), (inside, "eth0")):
+        subprocess.run([*before, "tc", "qdisc", "replace" if on else "del", "dev", line, *how], check=True)
 
 
 def may_make_networks() -> bool:

@@ -4,7 +4,7 @@
 
 Three sites and a server, each a process of its own; each trial is a run of six rounds into which one fault falls, at a
 moment drawn at random: SIGKILL of a site, of the server, of the process that asks for a run or stops one while it
-writes the registry, thirty seconds without a line to one site, a full disk at one site. Whoever was killed is started
+writes the registry, thirty seconds without a line to one site, twenty of a line of 256 kbit/s, a full disk at one site. Whoever was killed is started
 again up to three seconds later, and nobody does anything else but `runs resume` where a run has stopped. In every second
 trial updates are added up securely.
 
@@ -41,6 +41,7 @@ from loopback_federation import (
     copied,
     cut,
     may_make_networks,
+    narrow,
     own_networks,
     same_model,
     simulated,
@@ -51,7 +52,7 @@ from server.registry import Stage
 ROUNDS, RETRIES = 6, 2  # a plan's usual allowance: the steps of two rounds
 PLAIN = (f"rounds={ROUNDS}", "secagg=none", "aggregation.min_sites=3", "federation.deadline_s=45")
 SECURE = (f"rounds={ROUNDS}", "secagg=pairwise", "federation.deadline_s=45")
-CUT_S, FULL_S = 30.0, 8.0
+CUT_S, NARROW_S, FULL_S = 30.0, 20.0, 8.0
 _DISK = 64 << 20
 
 
@@ -99,6 +100,12 @@ def cut_line(net: Loopback, trial: Trial, _chance: random.Random) -> None:
     cut(net.netns[trial.victim], on=False)
 
 
+def narrow_line(net: Loopback, trial: Trial, _chance: random.Random) -> None:
+    narrow(net.netns[trial.victim], on=True)
+    time.sleep(NARROW_S)
+    narrow(net.netns[trial.victim], on=False)
+
+
 def fill_disk(net: Loopback, trial: Trial, _chance: random.Random) -> None:
     """The victim's home is a file system of its own; there is not a byte left on it for a while."""
     filler = net.home(trial.victim) / "filler"
@@ -110,7 +117,7 @@ def fill_disk(net: Loopback, trial: Trial, _chance: random.Random) -> None:
 
 
 FAULTS = {"kill a site": kill, "kill the server": kill, "kill a writer": kill_writer}
-ROOT_FAULTS = {"cut a line": cut_line, "fill a disk": fill_disk}
+ROOT_FAULTS = {"cut a line": cut_line, "fill a disk": fill_disk, "narrow a line": narrow_line}
 
 
 def own_disk(net: Loopback, name: str, stack: ExitStack) -> None:
