@@ -40,7 +40,7 @@ from server.page.watching import presence_of
 from server.registry import Entry, Registry, Stage
 
 RUNS, PUBLIC = "runs", "public"
-_LOOK_S, _SETTLE_S, _ADMIT_S = 1.0, 60.0, 600.0
+_LOOK_S, _SETTLE_S, _ADMIT_S = 1.0, 20.0, 600.0
 
 
 class Coordinator:

@@ -166,7 +166,7 @@ def test_the_third_run_of_a_study_that_does_not_fit_is_refused_before_any_data_i
     ):
         join(home, replace(TERMS, run_id="run-3"))
     assert len(loads) == 2
-    allowed = ("policy.yaml", "ledger.sqlite")
+    allowed = ("policy.yaml", "ledger.sqlite", "restored.json")
     assert spy.paths
     assert all(path.startswith(allowed) for path in spy.paths), spy.paths
     assert reserved(home) == {"run-1", "run-2"}

@@ -120,7 +120,7 @@ def test_a_run_that_nobody_resumes_is_abandoned_and_its_budget_is_free(net, caps
     net.stop(net.names[2])
     assert main(["site", "close", str(net.home(net.names[2])), run]) == 0  # its operator does not wait
     assert main(["runs", "abandon", folder]) == 0
-    until(lambda: all(closed(net, name, run) for name in net.names))
+    until(lambda: all(closed(net, name, run) for name in net.names), seconds=180.0)
     assert main(["runs", "resume", folder]) == 4
     capsys.readouterr()
 

@@ -97,4 +97,4 @@ def test_both_containers_are_made_in_the_same_way():
         for path in CONTAINERS
     )
     differing = {line.split()[0] for line in set(first) ^ set(second)}
-    assert differing == {"EXPOSE", "CMD"}
+    assert differing == {"EXPOSE", "CMD", "HEALTHCHECK"}
