@@ -91,7 +91,7 @@ def _kept(folder: Path, run: str, stamp: tuple[object, ...]) -> Kept:
     path = record.path
     joined = read_mapping(path / "joined.json", [], required=False) or {}
     roster = read_mapping(path / "roster.json", [], required=False) or {}
-    return Kept(stamp, record, joined, tuple(sorted(_part(roster, "identities"))))
+    return Kept(stamp, record, joined, tuple(sorted(name for name in roster if _part(roster, name))))
 
 
 def _info(entry: Entry, record: RunRecord | None) -> RunInfo:

@@ -89,7 +89,7 @@ def add(root, run, stage, count, reason="", **files):
     files = {"config": config(), "summary": None, "metrics": rows(count)} | files
     path = make_run(root / "runs", run, **files)
     (path / "joined.json").write_text(json.dumps(joined(names)))
-    (path / "roster.json").write_text(json.dumps({"identities": dict.fromkeys(NAMES, "00")}))
+    (path / "roster.json").write_text(json.dumps({name: {"identity": "00", "weight": 1.0} for name in NAMES}))
     registry = Registry(root)
     registry.add(run, 40)
     registry.move(run, stage, reason, count)
