@@ -14,7 +14,8 @@ from fedimg.intake.comparing import Compared, compare
 from fedimg.intake.tally import tally
 from fedimg.operator_log import ranges
 from fedimg.privacy.course import course
-from fedimg.privacy.ledger import Ledger, Statement
+from fedimg.privacy.ledger import Statement
+from fedimg.privacy.stated import statement_of
 from fedimg.report import SitePair, SiteReportData, render_site
 from fedimg.report.png import both_of
 from fedimg.values import Quarantine, SourceItem
@@ -74,12 +75,9 @@ def _ledger(folder: ReleaseFolder) -> Statement | None:
     if not isinstance(folder, SiteHome) or not folder.ledger.exists():
         return None
     try:
-        ledger = Ledger.open(folder.ledger, folder.signing_key)
+        return statement_of(folder.ledger, folder.signing_key)
     except LedgerError:  # training refuses and says why; here it is a figure less
         return None
-    statement = ledger.statement
-    ledger.disconnect()
-    return statement
 
 
 def _positions(found: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from fedimg.config import compose
 from fedimg.coordination.folder import SweepPoint
 from fedimg.home import SiteHome
-from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.stated import statement_of
 from fedimg.simulation import simulate
 from server.membership import Federation
 from server.registry import Entry, Registry, Stage
@@ -208,11 +208,7 @@ class Loopback:
     def charged(self, name: str, run: str) -> dict[str, int]:
         """Releases that a site's ledger was charged for a run."""
         home = SiteHome.open(self.home(name))
-        ledger = Ledger.open(home.ledger, home.signing_key)
-        try:
-            found = ledger.statement.runs.get(run)
-        finally:
-            ledger.disconnect()
+        found = statement_of(home.ledger, home.signing_key).runs.get(run)
         return dict(found.charged) if found is not None else {}
 
     def log(self, name: str) -> str:

@@ -38,7 +38,7 @@ from scipy.stats import norm
 
 from fedimg.client_round import Terms
 from fedimg.home import SiteHome
-from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.stated import statement_of
 
 STEPS_ON = 2.0
 FALSE_ALARM = 1e-6
@@ -68,10 +68,7 @@ def run(place: Path, terms: Terms, kills: int, chance: random.Random, span_s: fl
 
 def charged(root: Path, terms: Terms) -> int:
     home = SiteHome.open(root)
-    ledger = Ledger.open(home.ledger, home.signing_key)
-    count = ledger.statement.runs[terms.run_id].charged.get("train", 0)
-    ledger.disconnect()
-    return count
+    return statement_of(home.ledger, home.signing_key).runs[terms.run_id].charged.get("train", 0)
 
 
 def noises(place: Path) -> dict[str, npt.NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from fedimg.federation.conversation import Ended
 from fedimg.home import SiteHome
 from fedimg.privacy import kept_plan
 from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.stated import statement_of
 from fedimg.record import SiteFacts
 from sites.offers import Offers
 
@@ -55,11 +56,7 @@ def close(home: SiteHome, name: str, run: str) -> bytes:
 
 
 def _reserved(home: SiteHome, run: str) -> bool:
-    ledger = Ledger.open(home.ledger, home.signing_key)
-    try:
-        return run in ledger.statement.runs
-    finally:
-        ledger.disconnect()
+    return run in statement_of(home.ledger, home.signing_key).runs
 
 
 def unit_of(home: SiteHome) -> Literal["patient", "image"]:

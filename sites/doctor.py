@@ -16,8 +16,9 @@ from fedimg.durable import is_held
 from fedimg.errors import DataError, PolicyRefused
 from fedimg.federation import Manifest
 from fedimg.home import SiteHome
-from fedimg.privacy.ledger import Ledger, Statement
+from fedimg.privacy.ledger import Statement
 from fedimg.privacy.policy import SitePolicy
+from fedimg.privacy.stated import statement_of
 from fedimg.record import code
 from fedimg.secagg.roster import Roster
 from fedimg.shared_site import FirstHome
@@ -119,11 +120,7 @@ def _policy(home: SiteHome) -> Seen[SitePolicy]:
 
 
 def _ledger(home: SiteHome) -> Seen[Statement]:
-    ledger = Ledger.open(home.ledger, home.signing_key)
-    try:
-        statement = ledger.statement
-    finally:
-        ledger.disconnect()
+    statement = statement_of(home.ledger, home.signing_key)
     return Seen(f"it verifies, up to entry {statement.head.sequence}", statement)
 
 

@@ -16,7 +16,7 @@ from fedimg.errors import FedimgError
 from fedimg.federation.conversation import Program, kind_of
 from fedimg.federation.manifest import split_address
 from fedimg.home import SiteHome
-from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.stated import statement_of
 from fedimg.process_log import Say
 from fedimg.web import metrics
 from fedimg.web.access import AccessToken
@@ -77,7 +77,7 @@ class SiteMetrics:
         def counted(data: bytes) -> bytes | None:
             begun = time.monotonic()
             said = answer(data)
-            if _is_round(data):
+            if kind_of(data) == b"ROUN":
                 if said is None:
                     self._declined.inc()
                 else:
@@ -92,11 +92,7 @@ class SiteMetrics:
         left = most = _NAN
         if self._home.ledger.exists():
             try:
-                ledger = Ledger.open(self._home.ledger, self._home.signing_key)
-                try:
-                    statement = ledger.statement
-                finally:
-                    ledger.disconnect()
+                statement = statement_of(self._home.ledger, self._home.signing_key)
                 left, most = statement.epsilon_left, statement.terms.epsilon_max
             except (FedimgError, OSError):
                 pass
@@ -118,10 +114,3 @@ class SiteMetrics:
         with PageServer(app, host, port, remedy=_REMEDY) as server:
             say("metrics", host=host, port=server.port)
             yield
-
-
-def _is_round(data: bytes) -> bool:
-    try:
-        return kind_of(data) == b"ROUN"
-    except FedimgError:
-        return False

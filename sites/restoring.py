@@ -20,7 +20,7 @@ from fedimg.durable import fresh_folder
 from fedimg.errors import DataError
 from fedimg.home import SiteHome
 from fedimg.intake.admission import anchor_of
-from fedimg.privacy.ledger import Ledger
+from fedimg.privacy.stated import statement_of
 from fedimg.restored import Restored
 from fedimg.shared_site import FirstHome
 from sites.backup import LEDGER, PURPOSE, belongs
@@ -108,11 +108,8 @@ def _check_ledger(home: SiteHome) -> tuple[str, ...]:
     """Runs that had not ended; the ledger itself stays where nothing opens it."""
     if home.ledger.exists() or not (home.root / LEDGER).exists():
         raise DataError("a backup with a ledger to be recovered", "another", _OTHER)
-    ledger = Ledger.open(home.root / LEDGER, home.signing_key)
-    try:
-        return tuple(run.run for run in ledger.statement.runs.values() if not run.closed)
-    finally:
-        ledger.disconnect()
+    runs = statement_of(home.root / LEDGER, home.signing_key).runs
+    return tuple(run.run for run in runs.values() if not run.closed)
 
 
 def _open_runs(root: Path, in_ledger: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from fedimg.errors import LedgerError, ReceiptError
 from fedimg.home import SiteHome
 from fedimg.intake.commitment import hash_of, history
 from fedimg.privacy.chain import follow
-from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.stated import statement_of
 from fedimg.record import code, commitments
 from fedimg.record.commitments import Committed, Opening
 from fedimg.record.schema import PART_FORMAT
@@ -127,11 +127,7 @@ def _spent(home: SiteHome, facts: SiteFacts) -> tuple[dict[str, int] | None, dic
     """Releases charged to this run, the ledger's public terms, and its head."""
     if facts.plan is None:
         return None, None, ""
-    ledger = Ledger.open(home.ledger, home.signing_key)
-    try:
-        statement = ledger.statement
-    finally:
-        ledger.disconnect()
+    statement = statement_of(home.ledger, home.signing_key)
     run = statement.runs.get(facts.run)
     if run is None:
         raise LedgerError(
@@ -149,8 +145,5 @@ def _spent(home: SiteHome, facts: SiteFacts) -> tuple[dict[str, int] | None, dic
 
 def _heads(home: SiteHome) -> list[str]:
     """Digest after every entry of the ledger."""
-    ledger = Ledger.open(home.ledger, home.signing_key)
-    try:
-        return [head.digest.hex() for head, _ in follow(ledger.statement.entries)]
-    finally:
-        ledger.disconnect()
+    entries = statement_of(home.ledger, home.signing_key).entries
+    return [head.digest.hex() for head, _ in follow(entries)]

@@ -8,7 +8,8 @@ from pathlib import Path
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
 from fedimg.privacy.course import course, reserved_at
-from fedimg.privacy.ledger import Ledger, Statement
+from fedimg.privacy.ledger import Statement
+from fedimg.privacy.stated import statement_of
 from fedimg.report import LedgerRow
 
 
@@ -23,11 +24,9 @@ def rows(homes: Mapping[str, Path], charged: Collection[str], run: str) -> tuple
 def _row(name: str, root: Path, run: str) -> LedgerRow:
     try:
         home = SiteHome.open(root)
-        ledger = Ledger.open(home.ledger, home.signing_key)
+        statement = statement_of(home.ledger, home.signing_key)
     except FedimgError:  # whatever kept a site from coming back may stand here too; the report says so
         return LedgerRow(name)
-    statement = ledger.statement
-    ledger.disconnect()
     return row(name, statement, run)
 
 

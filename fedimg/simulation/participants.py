@@ -17,8 +17,8 @@ from fedimg.coordination.folder import RunFolder
 from fedimg.errors import DataError, FedimgError
 from fedimg.home import SiteHome
 from fedimg.privacy.calibration import EVALUATE, TRAIN
-from fedimg.privacy.ledger import Ledger
 from fedimg.privacy.plan import PrivacyPlan
+from fedimg.privacy.stated import statement_of
 
 _FILE = "participants.json"
 
@@ -108,9 +108,7 @@ def _read(folder: RunFolder) -> dict[str, Any]:
 def _charged(root: Path, run_id: str) -> dict[str, int] | None:
     try:
         home = SiteHome.open(root)
-        ledger = Ledger.open(home.ledger, home.signing_key)
+        run = statement_of(home.ledger, home.signing_key).runs.get(run_id)
     except FedimgError:  # whatever kept it from joining may stand here too
         return None
-    run = ledger.statement.runs.get(run_id)
-    ledger.disconnect()
     return dict(run.charged) if run is not None else None

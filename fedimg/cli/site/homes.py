@@ -64,7 +64,7 @@ def _further(arguments: Any) -> int:
     """A home for another study of a site: refused unless the site's ledger is there and verifies."""
     from fedimg.durable import write_durably
     from fedimg.home import SiteHome
-    from fedimg.privacy.ledger import Ledger
+    from fedimg.privacy.stated import statement_of
 
     if arguments.epsilon_max is not None or arguments.delta is not None:
         raise ConfigError(
@@ -74,9 +74,7 @@ def _further(arguments: Any) -> int:
         )
     written, policy = _policy(arguments.patients)
     first = SiteHome.open(arguments.site)
-    ledger = Ledger.open(first.ledger, first.signing_key)
-    statement = ledger.statement
-    ledger.disconnect()
+    statement = statement_of(first.ledger, first.signing_key)
     root = arguments.home
     begun = (root / "home.json").exists() and not (root / "policy.yaml").exists()
     home = SiteHome.open(root) if begun else SiteHome.create_beside(root, first)

@@ -149,14 +149,10 @@ def close(arguments: Any) -> int:
 
 
 def _print_budget(home: Any, program: dict[str, str]) -> None:
-    from fedimg.privacy.ledger import Ledger
+    from fedimg.privacy.stated import statement_of
 
     if home.ledger.exists():
-        ledger = Ledger.open(home.ledger, home.signing_key)
-        try:
-            statement = ledger.statement
-        finally:
-            ledger.disconnect()
+        statement = statement_of(home.ledger, home.signing_key)
         sys.stdout.write(
             f"this site's ledger: ε ≤ {statement.terms.epsilon_max:g} for all runs, left {statement.epsilon_left:.4g}\n"
         )
