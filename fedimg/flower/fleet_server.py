@@ -12,14 +12,11 @@ run's own folder. What was on its way is lost, and asked for again by whoever co
 from __future__ import annotations
 
 import logging
-import socket
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-import uvicorn
 from fastapi import FastAPI
 from flwr.common.constant import NOOP_FLWR_AID
 from flwr.server.superlink.linkstate import LinkState
@@ -36,9 +33,9 @@ from fedimg.errors import FederationError
 from fedimg.flower.fleet_run import FleetRun
 from fedimg.flower.gate import Gate, own_answers
 from fedimg.flower.node_keys import public_bytes
+from fedimg.web.listening import Listener
 
 logging.getLogger("flwr").setLevel(logging.WARNING)  # it tells of every message
-_POLL_S = 0.02
 
 
 class FleetServer:
@@ -73,60 +70,36 @@ class FleetServer:
         app.state.enable_supernode_auth = True
         app.include_router(fleet_router)
         self._address = (host, port)
-        self._socket: socket.socket | None = None
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                ssl_certfile=str(certificate),
-                ssl_keyfile=str(key),
-                log_config=None,
-                ws="none",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._thread = threading.Thread(target=self._serve, name="fleet", daemon=True)
+        self._listener = Listener(app, "fleet", host, port, (key, certificate))
 
     @property
     def port(self) -> int:
         """That it listens on. Raises FederationError before it does."""
-        if self._socket is None:
+        if self._listener.port is None:
             raise FederationError("a server that listens", "one that does not yet", "enter it first")
-        return int(self._socket.getsockname()[1])
+        return self._listener.port
 
     def __enter__(self) -> Self:
         try:
-            self._server.config.load()
+            self._listener.load()
         except OSError:
             raise FederationError(
                 "a TLS certificate and its key", "files that are none", "fedimg provision renew FOLDER"
             ) from None
         try:
-            self._socket = socket.create_server(self._address, family=_family(self._address[0]), backlog=64)
+            self._listener.bind()
         except OSError as error:
             raise FederationError(
                 f"an address and a port to listen on: {self._address[0]}, {self._address[1]}",
                 error.strerror or "an error",
                 "end what holds the port, or give another with --listen",
             ) from None
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                self.__exit__()
-                raise FederationError("a server that listens", "one that ended", "check certificate and key")
-            time.sleep(_POLL_S)
+        if not self._listener.start():
+            raise FederationError("a server that listens", "one that ended", "check certificate and key")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(timeout=10)
-        if self._socket is not None:
-            self._socket.close()
-
-    def _serve(self) -> None:
-        if self._socket is not None:
-            self._server.run(sockets=[self._socket])
+        self._listener.end()
 
     def _note_moved(self, key: bytes) -> None:
         self._moved[key] = time.monotonic()
@@ -181,7 +154,3 @@ class FleetServer:
             )
         self.state.activate_task(task)
         return run, task
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
