@@ -38,6 +38,12 @@ def verb_parser(verb: str, about: str) -> Arguments:
     return Arguments(prog=f"fedimg {verb}", description=about, allow_abbrev=False)
 
 
+def add_action(actions: Any, name: str, about: str) -> Arguments:
+    """One action of a verb that has several."""
+    parser: Arguments = actions.add_parser(name, help=about, description=about)
+    return parser
+
+
 def debugging() -> bool:
     return os.environ.get("FEDIMG_DEBUG", "0") not in ("", "0")
 

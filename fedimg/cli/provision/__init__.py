@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedimg.cli.console import Arguments, verb_parser
+from fedimg.cli.console import add_action, verb_parser
 from fedimg.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def run(argv: Sequence[str]) -> int:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _coordinators(actions)
     _sites(actions)
-    show = _action(actions, "show", "what a federation's folder, a site's home, a bundle or a request holds")
+    show = add_action(
+        actions, "show", "what a federation's folder, a site's home, a bundle or a request holds"
+    )
     show.add_argument("path", type=Path)
     show.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments = parser.parse_args(argv)
@@ -34,18 +36,20 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _coordinators(actions: Any) -> None:
-    init = _action(actions, "init", "coordinator: make a federation's folder, with its authority")
+    init = add_action(actions, "init", "coordinator: make a federation's folder, with its authority")
     init.add_argument("folder", type=Path, help="a folder that is new or empty")
     init.add_argument("--name", required=True, help="of the federation, for people")
     init.add_argument("--address", required=True, metavar="HOST:PORT", help="what sites dial")
     init.add_argument(
         "--also", action="append", default=[], metavar="HOST", help="another name of the server"
     )
-    sign = _action(actions, "sign", "coordinator: make a site a member, or take its new key")
+    sign = add_action(actions, "sign", "coordinator: make a site a member, or take its new key")
     sign.add_argument("folder", type=Path)
     sign.add_argument("request", type=Path, help="the site's request.json")
     sign.add_argument("--code", help="as the site's operator reads it out; a renewal needs none")
-    bundle = _action(actions, "bundle", "coordinator: write the signed list of members that sites are given")
+    bundle = add_action(
+        actions, "bundle", "coordinator: write the signed list of members that sites are given"
+    )
     bundle.add_argument("folder", type=Path)
     bundle.add_argument("--out", type=Path, help="a copy; the folder has it as federation.bundle")
     bundle.add_argument(
@@ -55,15 +59,15 @@ def _coordinators(actions: Any) -> None:
         metavar="N",
         help="a number that a site shows, after this folder was restored from a backup",
     )
-    renew = _action(
+    renew = add_action(
         actions, "renew", "coordinator: new certificates for server and sites, on the keys sites have"
     )
     renew.add_argument("folder", type=Path)
     renew.add_argument("sites", nargs="*", metavar="NAME", help="all if none is named")
-    revoke = _action(actions, "revoke", "coordinator: end a site's membership, for good")
+    revoke = add_action(actions, "revoke", "coordinator: end a site's membership, for good")
     revoke.add_argument("folder", type=Path)
     revoke.add_argument("site", metavar="NAME")
-    rotate = _action(actions, "rotate", "coordinator: a new authority, for which the old one vouches")
+    rotate = add_action(actions, "rotate", "coordinator: a new authority, for which the old one vouches")
     rotate.add_argument("folder", type=Path)
     rotate.add_argument("--finish", action="store_true", help="all sites have it: delete the old one's key")
     for action in (init, sign, bundle, renew, rotate):
@@ -73,13 +77,13 @@ def _coordinators(actions: Any) -> None:
 
 
 def _sites(actions: Any) -> None:
-    csr = _action(actions, "csr", "site: make a node key and ask to be a member, or for a new key")
+    csr = add_action(actions, "csr", "site: make a node key and ask to be a member, or for a new key")
     csr.add_argument("home", type=Path, help="a site's home folder")
     csr.add_argument("--name", required=True, help="this site's name in the federation")
     csr.add_argument(
         "--out", type=Path, help="a copy of the request; the home has it as federation/request.json"
     )
-    accept = _action(actions, "accept", "site: pin a federation's members, or a later state of them")
+    accept = add_action(actions, "accept", "site: pin a federation's members, or a later state of them")
     accept.add_argument("home", type=Path, help="a site's home folder")
     accept.add_argument("bundle", type=Path)
     accept.add_argument("--code", help="of all members, as they say it")
@@ -90,11 +94,6 @@ def _sites(actions: Any) -> None:
         metavar="NAME",
         help="members that said it on a call; who was heard before need not be again",
     )
-
-
-def _action(actions: Any, name: str, about: str) -> Arguments:
-    parser: Arguments = actions.add_parser(name, help=about, description=about)
-    return parser
 
 
 def _init(arguments: Any) -> int:

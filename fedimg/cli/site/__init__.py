@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedimg.cli.console import Arguments, verb_parser
+from fedimg.cli.console import add_action, verb_parser
 
 _EPSILON_MAX = 10.0
 _DELTA = 1e-5  # of a ledger whose site says nothing else
@@ -40,21 +40,25 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _of_running(actions: Any) -> None:
-    admit = _action(actions, "admit", "take a data source in: everything that training may read passes here")
+    admit = add_action(
+        actions, "admit", "take a data source in: everything that training may read passes here"
+    )
     admit.add_argument("home", type=Path, help="a site's home folder")
     admit.add_argument("overrides", nargs="*", metavar="key=value", help="data=dicom data.path=… deid=…")
     admit.add_argument("--share", metavar="NAME", help="of a source that is divided among sites: this one's")
-    start = _action(actions, "start", "take part in the federation that the home has pinned, until ended")
+    start = add_action(actions, "start", "take part in the federation that the home has pinned, until ended")
     start.add_argument("--config", type=Path, required=True, help="the process's settings, sites/NAME.yaml")
-    approve = _action(actions, "approve", "list the runs that were offered, or agree to one")
+    approve = add_action(actions, "approve", "list the runs that were offered, or agree to one")
     approve.add_argument("home", type=Path, help="a site's home folder")
     approve.add_argument("plan", nargs="?", help="a run's name, or 8 letters or more of its plan's digest")
     approve.add_argument("--json", action="store_true", help="a JSON list on stdout")
-    decline = _action(actions, "decline", "do not take part in a run that was offered; approve takes it back")
+    decline = add_action(
+        actions, "decline", "do not take part in a run that was offered; approve takes it back"
+    )
     decline.add_argument("home", type=Path, help="a site's home folder")
     decline.add_argument("run", help="its name")
     about = "end a run here, for good: what it had set aside and not spent is free again"
-    close = _action(actions, "close", about)
+    close = add_action(actions, "close", about)
     close.add_argument("home", type=Path, help="a site's home folder")
     close.add_argument("run", help="its name")
 
@@ -62,8 +66,8 @@ def _of_running(actions: Any) -> None:
 def _of_keeping(actions: Any) -> None:
     from fedimg.cli.site import keeping
 
-    backup = _action(actions, "backup", "seal what the site cannot make again into one file, for one key")
-    restore = _action(
+    backup = add_action(actions, "backup", "seal what the site cannot make again into one file, for one key")
+    restore = add_action(
         actions, "restore", "make a home from its backup; it releases nothing until it is recovered"
     )
     keeping.add_to(backup, restore)
@@ -106,8 +110,3 @@ def _of_homes(actions: Any) -> None:
     opening.add_argument(
         "--out", type=Path, required=True, help="file to write, mode 0600; refused if there is one"
     )
-
-
-def _action(actions: Any, name: str, about: str) -> Arguments:
-    parser: Arguments = actions.add_parser(name, help=about, description=about)
-    return parser
