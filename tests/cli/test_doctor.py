@@ -311,7 +311,7 @@ def test_a_fault_that_nobody_expected_stops_nothing_and_says_nothing(site, monke
     def broken(*_):
         raise RuntimeError(PATIENT)
 
-    monkeypatch.setattr(doctor.Ledger, "open", broken)
+    monkeypatch.setattr(doctor, "statement_of", broken)
     assert site.states() == SOUND | {"ledger": "fail", "budget": "skipped"}
     assert site.said("ledger") == "an unexpected RuntimeError"
 
