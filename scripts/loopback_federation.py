@@ -181,18 +181,12 @@ class Loopback:
         return submit(self.net, [*SMALL, *overrides])
 
     def entry(self, run: str) -> Entry:
-        registry = Registry(self.net)
-        try:
+        with Registry(self.net) as registry:
             return registry.entry(run)
-        finally:
-            registry.close()
 
     def resume(self, run: str) -> None:
-        registry = Registry(self.net)
-        try:
+        with Registry(self.net) as registry:
             registry.resume(run)
-        finally:
-            registry.close()
 
     def until(self, run: str, *stages: Stage, seconds: float = 120.0, rounds: int = 0) -> Entry:
         """Wait until the run is in one of these stages and at that round. Raises TimeoutError, saying where it stood."""

@@ -16,9 +16,8 @@ from fedimg.durable import is_held
 from fedimg.federation import Manifest
 from fedimg.federation.manifest import split_address
 from fedimg.home import SiteHome
-from server.federation_folder import FederationFolder
+from server.federation_folder import PUBLIC, FederationFolder
 from server.registry import FILE, Registry, ShownRegistry, Stage
-from server.serving import PUBLIC
 
 _BUNDLE = "fedimg provision bundle FOLDER, and hand it to all sites"
 _TO_TELL = (Stage.WAITING, Stage.FAILED)

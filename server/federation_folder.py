@@ -22,6 +22,8 @@ from fedimg.errors import DataError
 from fedimg.federation import SignedManifest
 from fedimg.federation.request import check_name
 
+RUNS, PUBLIC = "runs", "public"
+"""Folders below it: of runs, and the home of the coordinator's public test set."""
 _VERSION = 1
 
 

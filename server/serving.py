@@ -22,7 +22,7 @@ from fedimg.crypto.keys import SigningKey
 from fedimg.durable import alone
 from fedimg.errors import DataError, FederationError, FedimgError
 from fedimg.federation import Manifest
-from fedimg.federation.conversation import Ending, Program
+from fedimg.federation.conversation import Ending
 from fedimg.federation.manifest import split_address
 from fedimg.flower.fleet_server import FleetServer
 from fedimg.home import SiteHome
@@ -32,14 +32,13 @@ from fedimg.record import code
 from fedimg.secagg.roster import Roster
 from fedimg.values import SiteDataset
 from server.conducting import Conductor
-from server.federation_folder import FederationFolder
+from server.federation_folder import PUBLIC, RUNS, FederationFolder
 from server.link import Link, ServerEnds, StopAsked
 from server.metrics import CoordinatorMetrics
 from server.page.serving import Page
 from server.page.watching import presence_of
 from server.registry import Entry, Registry, Stage
 
-RUNS, PUBLIC = "runs", "public"
 _LOOK_S, _SETTLE_S, _ADMIT_S = 1.0, 20.0, 600.0
 
 
@@ -55,8 +54,7 @@ class Coordinator:
         self._folder, self._say = FederationFolder(root), say
         self._listen = split_address(listen or self._folder.state().address)
         self._page = split_address(page) if page is not None else None
-        found = code.installed()
-        self._program = Program(found["fedimg"], found["digest"])
+        self._program = code.program()
         self._bundle_at, self._admitted = 0, 0.0
         self._not_before: dict[tuple[str, str], float] = {}
         self._metrics = CoordinatorMetrics(self._program)
@@ -66,24 +64,25 @@ class Coordinator:
         root = self._folder.root
         key, certificate = self._folder.tls
         host, port = self._listen
-        with alone(root / "server.lock", "one server for this federation"):
-            registry = Registry(root)
-            with FleetServer(host, port, certificate, key) as fleet, self._shown(fleet, ending):
-                self._admit(fleet)
-                self._say("listening", host=host, port=fleet.port, version=self._program.version)
-                link = Link(fleet, registry, ending, lambda: self._look_again(fleet), self._metrics.carried)
-                try:
-                    while not ending.is_set():
-                        self._admit(fleet)
-                        entry = registry.next()
-                        if entry is not None and registry.begin(entry.run):
-                            self._conduct(entry, registry, link)
-                        elif not self._settle(registry, link):
-                            ending.wait(_LOOK_S)
-                except ServerEnds:
-                    self._say("ending")
-                finally:
-                    registry.close()
+        with (
+            alone(root / "server.lock", "one server for this federation"),
+            Registry(root) as registry,
+            FleetServer(host, port, certificate, key) as fleet,
+            self._shown(fleet, ending),
+        ):
+            self._admit(fleet)
+            self._say("listening", host=host, port=fleet.port, version=self._program.version)
+            link = Link(fleet, registry, ending, lambda: self._look_again(fleet), self._metrics.carried)
+            try:
+                while not ending.is_set():
+                    self._admit(fleet)
+                    entry = registry.next()
+                    if entry is not None and registry.begin(entry.run):
+                        self._conduct(entry, registry, link)
+                    elif not self._settle(registry, link):
+                        ending.wait(_LOOK_S)
+            except ServerEnds:
+                self._say("ending")
 
     def _shown(self, fleet: FleetServer, ending: threading.Event) -> AbstractContextManager[object]:
         """The page, where there is to be one."""
@@ -119,7 +118,7 @@ class Coordinator:
                 self._public,
                 lambda event, text: self._tell(event, run, text),
             )
-            conductor.conduct(config, folder, roster_of(self._manifest()))
+            conductor.conduct(config, folder, Roster.of(self._manifest().members))
         except StopAsked:
             registry.move(run, Stage.STOPPED, "asked to")
             self._say("run stopped", run=run)
@@ -211,11 +210,3 @@ class Coordinator:
             profile=terms.deid_profile,
             validation_fraction=0.0,
         ).train
-
-
-def roster_of(manifest: Manifest) -> Roster:
-    """The members as every site has pinned them."""
-    return Roster(
-        {name: member.identity for name, member in manifest.members.items()},
-        {name: float(member.weight) for name, member in manifest.members.items()},
-    )

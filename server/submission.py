@@ -13,9 +13,8 @@ from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import COORDINATOR, own_network, terms_of
 from fedimg.errors import ConfigError, DataError
 from fedimg.privacy.client_level import MODE
-from server.federation_folder import FederationFolder
+from server.federation_folder import RUNS, FederationFolder
 from server.registry import Registry
-from server.serving import RUNS
 
 # What a federation between machines has by itself, or what only a simulation has.
 _NOT_HERE = ("sites", "state", "resume", "runs", "compare", "engine", "data.path", "data.partition")
@@ -39,11 +38,8 @@ def submit(root: Path, overrides: Sequence[str]) -> str:
         (folder.path / name).rmdir()
     folder.write("config.yaml", configuration.dump(replace(config, runs=str(root / RUNS))))
     folder.write("overrides.json", json.dumps(list(overrides)) + "\n")
-    registry = Registry(root)
-    try:
+    with Registry(root) as registry:
         registry.add(folder.run_id, config.rounds)
-    finally:
-        registry.close()
     return folder.run_id
 
 

@@ -58,12 +58,6 @@ class Bench:
     threads: int = 1
 
 
-def own_program() -> Program:
-    """The one that runs here."""
-    found = code.installed()
-    return Program(found["fedimg"], found["digest"])
-
-
 @dataclass
 class Attendance:
     """A site's runs.
@@ -76,7 +70,7 @@ class Attendance:
     name: str
     bench: Bench
     say: Callable[[str, str], None] = lambda _event, _run: None
-    program: Program = field(default_factory=own_program)
+    program: Program = field(default_factory=code.program)
     _sites: dict[str, Site] = field(default_factory=dict, init=False)
     _preparing: dict[str, threading.Thread] = field(default_factory=dict, init=False)
     _failed: dict[str, float] = field(default_factory=dict, init=False)

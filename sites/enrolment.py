@@ -131,10 +131,7 @@ class Enrolment:
             self._refuse_uncompared(signed.manifest, code, heard, same=same)
             write_durably(self.roots, signed.manifest.authority + signed.manifest.former, _PUBLIC)
             members = signed.manifest.members
-            Roster(
-                {name: member.identity for name, member in members.items()},
-                {name: float(member.weight) for name, member in members.items()},
-            ).save(self.home.roster)
+            Roster.of(members).save(self.home.roster)
             known = self._heard()
             known |= {name: member.identity.hex() for name, member in members.items() if name in heard}
             write_durably(self.folder / "heard.json", json.dumps(known, indent=1) + "\n")

@@ -16,7 +16,8 @@ from fedimg.flower.fleet_node import FleetNode
 from fedimg.home import SiteHome
 from fedimg.privacy.chain_file import check_recovered
 from fedimg.process_log import Say
-from sites.attendance import Attendance, Bench, own_program
+from fedimg.record import code
+from sites.attendance import Attendance, Bench
 from sites.enrolment import Enrolment
 from sites.metrics import SiteMetrics
 from sites.settings import SiteSettings
@@ -40,7 +41,7 @@ def attend(settings: SiteSettings, ending: threading.Event, say: Say) -> None:
     torch.set_num_threads(settings.threads)
     bench = Bench(training.select_device(settings.device), settings.threads)
     with alone(home.root / "attend.lock", "one process that takes part with this home"):
-        program = own_program()
+        program = code.program()
         metrics = SiteMetrics(home, program)
 
         def tell(event: str, run: str) -> None:

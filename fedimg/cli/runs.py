@@ -66,11 +66,8 @@ def _list_federation(arguments: Any) -> int:
     from server.registry import Registry
     from server.runs import open_run
 
-    registry = Registry(arguments.folder)
-    try:
+    with Registry(arguments.folder) as registry:
         entries = registry.all()
-    finally:
-        registry.close()
     rows = []
     for entry in entries:
         info = open_run(arguments.folder / "runs" / entry.run).info
@@ -106,8 +103,7 @@ def _ask(arguments: Any) -> int:
             "another folder",
             "a simulation is stopped with Ctrl-C and goes on with `fedimg simulate resume=RUN`",
         )
-    registry = Registry(root)
-    try:
+    with Registry(root) as registry:
         run, folder = arguments.run.name, arguments.run
         if arguments.action == "stop":
             entry = registry.ask_to_stop(run)
@@ -117,8 +113,6 @@ def _ask(arguments: Any) -> int:
             if all(one.run != run for one in registry.all()) and (folder / "config.yaml").is_file():
                 registry.adopt(run, int((open_run(folder).config or {}).get("rounds", 0)))
             entry = registry.resume(run)
-    finally:
-        registry.close()
     if arguments.json:
         print_json({"run": entry.run, "state": entry.stage.value, "round": entry.round})
     else:
@@ -174,11 +168,8 @@ def _how_to_go_on(folder: Path) -> str:
     root = folder.resolve().parent.parent
     if not (root / FILE).exists():
         return f"go on with: fedimg simulate resume={folder}"
-    registry = Registry(root)
-    try:
+    with Registry(root) as registry:
         entry = registry.entry(folder.name)
-    finally:
-        registry.close()
     return f"{entry.stage}, round {entry.round} of {entry.rounds}" + (
         f": {entry.reason}" if entry.reason else ""
     )

@@ -65,8 +65,7 @@ def _public(arguments: Any) -> int:
     from fedimg import sources, taking_in
     from fedimg.config import compose
     from fedimg.home import SiteHome
-    from server.federation_folder import FederationFolder
-    from server.serving import PUBLIC
+    from server.federation_folder import PUBLIC, FederationFolder
 
     root = FederationFolder(arguments.folder).root / PUBLIC
     config = compose(arguments.overrides)

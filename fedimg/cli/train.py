@@ -41,8 +41,8 @@ def _wait(root: Path, run: str) -> int:
     """Tell of each change."""
     from server.registry import Registry, Stage
 
-    registry, last = Registry(root), ""
-    try:
+    last = ""
+    with Registry(root) as registry:
         while True:
             entry = registry.entry(run)
             told = f"{entry.stage}, round {entry.round} of {entry.rounds}"
@@ -55,5 +55,3 @@ def _wait(root: Path, run: str) -> int:
             if entry.stage in (Stage.STOPPED, Stage.FAILED):
                 return 5
             time.sleep(0.5)
-    finally:
-        registry.close()

@@ -13,6 +13,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from fedimg.federation.conversation import Program
+
 
 def digest_of(package: Path) -> str:
     """Hex digest of the Python files below a package's folder, names relative to the folder that holds it."""
@@ -23,6 +25,12 @@ def digest_of(package: Path) -> str:
     for name, path in names:
         total.update(hashlib.sha256(path.read_bytes()).hexdigest().encode() + b"  " + name + b"\n")
     return total.hexdigest()
+
+
+def program() -> Program:
+    """The one that runs here, as both ends of a federation name it."""
+    found = installed()
+    return Program(found["fedimg"], found["digest"])
 
 
 @lru_cache(maxsize=1)

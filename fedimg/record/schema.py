@@ -124,7 +124,7 @@ def plain(value: Any, where: str, depth: int = 4) -> None:
 
 _CODE = fields({"fedimg": name, "digest": hexes(32)})
 _CLAIM = fields({"mode": name, "private": flag, "unit": one_of("patient", "image", "client")}, others=plain)
-AUDIT = fields(
+_AUDIT = fields(
     {"audit": name, "verdict": one_of("pass", "fail"), "seconds": number},
     others=plain,
 )
@@ -186,7 +186,7 @@ RECORD = fields(
         "code": _CODE,
         "model": fields({"name": name, "parameters": count, "architecture": hexes(32), "weights": hexes(32)}),
         "sites": each(SIGNED_PART),
-        "audits": each(AUDIT, 1000),
+        "audits": each(_AUDIT, 1000),
     }
 )
 _DOCUMENT = fields({"format": name, "record": RECORD, "key": hexes(32), "signature": hexes(64)})

@@ -15,6 +15,7 @@ from pathlib import Path
 from fedimg.crypto.keys import is_identity
 from fedimg.durable import write_durably
 from fedimg.errors import ConfigError, PolicyRefused
+from fedimg.federation.manifest import Member
 
 _FIELDS = {"identity", "weight"}
 
@@ -34,6 +35,14 @@ class Roster:
                 "another",
                 "provision the sites again",
             )
+
+    @classmethod
+    def of(cls, members: Mapping[str, Member]) -> Roster:
+        """The members of a federation, each with its declared number of patients."""
+        return cls(
+            {name: member.identity for name, member in members.items()},
+            {name: float(member.weight) for name, member in members.items()},
+        )
 
     def share(self, name: str) -> float:
         """The site's weight over the largest one: in (0, 1]."""

@@ -15,7 +15,7 @@ from fedimg import __version__
 from fedimg.crypto.certificates import expiry, utc_now
 from fedimg.errors import DataError, FedimgError
 from fedimg.federation import Manifest
-from server.federation_folder import FederationFolder
+from server.federation_folder import RUNS, FederationFolder
 from server.page.models import FederationInfo, Overview, RunDetail, RunInfo, SiteInfo
 from server.page.run_reading import RunReader
 from server.registry import Entry, Registry
@@ -23,7 +23,6 @@ from server.runs import show_run
 
 MOST_RUNS = 200
 _FRESH_S = 0.5
-_RUNS = "runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self._registry = Registry(self.folder.root)
-        self._runs = RunReader(self.folder.root / _RUNS)
+        self._runs = RunReader(self.folder.root / RUNS)
 
     def close(self) -> None:
         with self._lock:
@@ -80,7 +79,7 @@ class Watch:
         """A finished run's report.html. Raises DataError where there is none."""
         with self._lock:
             entry = self._registry.entry(run)
-        path = show_run(self.folder.root / _RUNS, entry.run).path / "report.html"
+        path = show_run(self.folder.root / RUNS, entry.run).path / "report.html"
         if not path.is_file():
             raise DataError("a run with a report", "one without", "wait until it is finished")
         return path.read_bytes()
