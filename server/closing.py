@@ -15,15 +15,12 @@ from typing import Any, Literal, cast
 
 from fedimg import record
 from fedimg.coordination.finished import Participant
-from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.rounds import History
 from fedimg.errors import FedimgError, MessageError
 from fedimg.federation.conversation import Ended, Ending
 from fedimg.record import SiteFacts, schema
 from fedimg.record.checks import Findings
 from fedimg.record.site_checks import check_site
-from fedimg.secagg.roster import Roster
-from fedimg.terms import Terms
 from server.gathering import Gathering
 
 
@@ -31,16 +28,13 @@ from server.gathering import Gathering
 class Closing:
     """One run's. `say` hears of parts that were refused."""
 
-    terms: Terms
-    folder: RunFolder
     gathering: Gathering
-    roster: Roster
     say: Callable[[str, str], None]
     _parts: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _refused: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        folder = self.folder.path / "parts"
+        folder = self.gathering.folder.path / "parts"
         folder.mkdir(mode=0o700, exist_ok=True)
         for path in folder.glob("*.json"):
             self._parts[path.stem] = json.loads(path.read_text("utf-8"))
@@ -54,7 +48,7 @@ class Closing:
 
     def questions(self, connected: Mapping[str, str]) -> dict[str, bytes]:
         """To those who are there."""
-        question = Ending(self.terms.run_id).to_bytes()
+        question = Ending(self.gathering.terms.run_id).to_bytes()
         return {name: question for name in self.open() if name in connected}
 
     def take(self, answers: Mapping[str, bytes | None]) -> None:
@@ -72,7 +66,7 @@ class Closing:
                 self._refused.add(name)
                 self.say("part refused", f"{name}: {type(fault).__name__}")
                 continue
-            self.folder.write(f"parts/{name}.json", json.dumps(part))
+            self.gathering.folder.write(f"parts/{name}.json", json.dumps(part))
             self._parts[name] = part
 
     def participants(self, history: History) -> dict[str, Participant]:
@@ -92,12 +86,12 @@ class Closing:
     def _facts(self, name: str, after: int | None = None) -> SiteFacts:
         joined = self.gathering.joined[name]
         return SiteFacts(
-            self.terms.run_id,
+            self.gathering.terms.run_id,
             name,
-            self.terms.digest,
+            self.gathering.terms.digest,
             joined.plan,
             cast("Literal['patient', 'image']", joined.unit),
-            self.terms.insecure_seed is not None,
+            self.gathering.terms.insecure_seed is not None,
             joined.receipts,
             after,
         )
@@ -108,15 +102,20 @@ class Closing:
         signed = dict(said.part)
         schema.SIGNED_PART(signed, "a site's part")
         part, plan = signed["part"], self.gathering.joined[name].plan
-        own = signed["key"] == self.roster.identities[name].hex() and part["site"] == name
+        own = signed["key"] == self.gathering.roster.identities[name].hex() and part["site"] == name
         stated = part["plan"] == (plan.as_json() if plan is not None else None)
-        if not own or not stated or said.run != self.terms.run_id or part["left_after_round"] is not None:
+        if (
+            not own
+            or not stated
+            or said.run != self.gathering.terms.run_id
+            or part["left_after_round"] is not None
+        ):
             raise MessageError("the part of this site, with the plan that it joined with", "another", "")
         found = Findings()
         run = {
-            "run": self.terms.run_id,
-            "terms": self.terms.digest,
-            "insecure_test_mode": self.terms.insecure_seed is not None,
+            "run": self.gathering.terms.run_id,
+            "terms": self.gathering.terms.digest,
+            "insecure_test_mode": self.gathering.terms.insecure_seed is not None,
         }
         check_site(found, run, signed, plan, None)
         failed = [check.name for check in found.checks if not check.passed]

@@ -33,7 +33,6 @@ from fedimg.run_sums import sums_of
 from fedimg.secagg.request import SumRequest, is_request
 from fedimg.secagg.roster import Roster
 from fedimg.server_round import Server
-from fedimg.terms import Terms
 from fedimg.values import SiteDataset
 from server.closing import Closing
 from server.gathering import Gathering
@@ -80,45 +79,33 @@ class Conductor:
         secure = config.secagg.name != "none"
         sums = sums_of(terms, roster, network.number_of_parameters) if secure else ()
         gathering = Gathering(terms, self.program, folder, self.heads, roster, unit_of(config), sums)
-        names = tuple(sorted(roster.identities))
         if folder.last_round() < config.rounds:  # else only its end is left, for which nobody has to be there
-            self._start(run, gathering, names, config)
+            self._start(gathering, config)
         server = rounds.make_server(config, terms, network, dict(roster.weights), self.public(config), None)
         server.heads, server.sums = self.heads, sums
-        carried = _Carried(self, run, gathering, names, config, needed(config, len(names)))
-        history = self._rounds(server, names, carried, config, terms, folder)
+        history = self._rounds(server, _Carried(self, gathering, config))
         self.registry.move(run, Stage.CLOSING)
-        closing = Closing(terms, folder, gathering, roster, self.say)
+        closing = Closing(gathering, self.say)
         self.registry.owe(run, closing.open())
         self.link.until(lambda: self._close(closing, run), min(config.federation.deadline_s, _END_S))
-        self._record(config, folder, roster, history, closing)
+        self._record(config, history, closing)
         self.registry.move(run, Stage.FINISHED)
 
-    def _rounds(
-        self,
-        server: Server,
-        names: tuple[str, ...],
-        carried: _Carried,
-        config: Config,
-        terms: Terms,
-        folder: RunFolder,
-    ) -> History:
+    def _rounds(self, server: Server, carried: _Carried) -> History:
         """To the last round. One with too few answers is asked again: who has answered sends the same bytes again."""
-        plans, tries = carried.gathering.plans, 0
+        gathering, config, tries = carried.gathering, carried.config, 0
+        folder = gathering.folder
         while True:
             before = folder.last_round()
             try:
                 return rounds.run_rounds(
                     server,
-                    names,
+                    gathering.names,
                     Carrier(carried.exchange),
                     config,
-                    terms,
+                    gathering.terms,
                     folder=folder,
-                    noise_std=lambda: max(
-                        (plan.evaluation_noise_multiplier for plan in plans.values()), default=0.0
-                    ),
-                    plans=None if config.insecure_test_mode else plans,
+                    plans=lambda: gathering.plans,
                     progress=lambda _stage, done, _total: self._progress(folder.run_id, done),
                 )
             except TooFewAnswers as too_few:
@@ -127,39 +114,32 @@ class Conductor:
                     raise
                 self.say("asking again", f"found {too_few.found}")
 
-    def _start(self, run: str, gathering: Gathering, names: tuple[str, ...], config: Config) -> None:
+    def _start(self, gathering: Gathering, config: Config) -> None:
         """Wait for the first members; a run that has begun goes on with those that it needs."""
-        asked = config.federation.start_with or len(names)
-        least = needed(config, len(names)) if gathering.joined else asked
-        self.wait(run, gathering, names, least, config, Stage.GATHERING)
-        self.registry.move(run, Stage.RUNNING)
+        members = len(gathering.names)
+        asked = config.federation.start_with or members
+        least = needed(config, members) if gathering.joined else asked
+        self.wait(gathering, least, config, Stage.GATHERING)
+        self.registry.move(gathering.terms.run_id, Stage.RUNNING)
         self.say("rounds", f"of {config.rounds}")
 
-    def wait(
-        self,
-        run: str,
-        gathering: Gathering,
-        names: tuple[str, ...],
-        least: int,
-        config: Config,
-        stage: Stage,
-    ) -> None:
+    def wait(self, gathering: Gathering, least: int, config: Config, stage: Stage) -> None:
         """Offer the run until `least` members have joined and are connected, with the reason in the registry.
 
         Raises:
             FederationError: they have not come within `federation.patience_s`.
         """
-        begun, limits = time.monotonic(), config.federation
+        run, begun, limits = gathering.terms.run_id, time.monotonic(), config.federation
         while True:
             self.link.check_stop(run)
-            connected = {name: since for name, since in self.link.connected().items() if name in names}
+            connected = {k: since for k, since in self.link.connected().items() if k in gathering.names}
             gathering.offer(connected, lambda asked: self.link.ask(asked, _OFFER_S, run))
             waited = time.monotonic() - begun
             # who is preparing may take part from round 1, but not hold up the others for ever
             preparing = "is preparing" in gathering.standing.values() and waited < limits.deadline_s
             if len(gathering.present) >= least and not (preparing and stage is Stage.GATHERING):
                 return
-            reason = _waiting_for(gathering, names, least)
+            reason = _waiting_for(gathering, least)
             self.registry.move(run, stage, reason)
             self.say("waiting", reason)
             if waited > limits.patience_s:
@@ -182,14 +162,8 @@ class Conductor:
             self.registry.settle(run, name)
         return not closing.open()
 
-    def _record(
-        self,
-        config: Config,
-        folder: RunFolder,
-        roster: Roster,
-        history: History,
-        closing: Closing,
-    ) -> None:
+    def _record(self, config: Config, history: History, closing: Closing) -> None:
+        gathering = closing.gathering
         data = DataFacts(
             (
                 "Each site's data are its own; what it admitted, and what it held back, stands in its own report.",
@@ -202,16 +176,16 @@ class Conductor:
         )
         finished = Finished(
             config,
-            closing.terms,
+            gathering.terms,
             history,
             closing.participants(history),
             data,
-            quorums_of(config, roster if config.secagg.name != "none" else None),
+            quorums_of(config, gathering.roster if config.secagg.name != "none" else None),
             data.unit,
             self.key,
             simulated=False,
         )
-        summary.write(finished, folder)
+        summary.write(finished, gathering.folder)
 
 
 def unit_of(config: Config) -> Literal["patient", "image"]:
@@ -234,20 +208,18 @@ class _Carried:
     """The link as a run's rounds see it."""
 
     conductor: Conductor
-    run: str
     gathering: Gathering
-    names: tuple[str, ...]
     config: Config
-    least: int
 
     def exchange(self, outgoing: Mapping[str, bytes]) -> dict[str, bytes | None]:
         """A round's first message waits for enough sites; who does not answer is out of it, and asked again next time."""
-        link, run, limits = self.conductor.link, self.run, self.config.federation
+        link, run, limits = self.conductor.link, self.gathering.terms.run_id, self.config.federation
         link.check_stop(run)
         first = next(iter(outgoing.values()))
         begins = not is_request(first) or SumRequest.from_bytes(first).step == 0
         if begins:
-            self.conductor.wait(run, self.gathering, self.names, self.least, self.config, Stage.WAITING)
+            least = needed(self.config, len(self.gathering.names))
+            self.conductor.wait(self.gathering, least, self.config, Stage.WAITING)
             self.conductor.registry.move(run, Stage.RUNNING)
         asked = {
             name: RoundMessage(run, data).to_bytes()
@@ -270,8 +242,8 @@ def _kept_roster(folder: RunFolder, now: Roster) -> Roster:
     return Roster.load(file)
 
 
-def _waiting_for(gathering: Gathering, names: tuple[str, ...], least: int) -> str:
+def _waiting_for(gathering: Gathering, least: int) -> str:
     """Why a run does not go on, for people: names of sites and what they say, nothing else."""
-    missing = [name for name in names if name not in gathering.present]
+    missing = [name for name in gathering.names if name not in gathering.present]
     told = "; ".join(f"{name}: {gathering.standing.get(name, 'not connected')}" for name in missing)
     return f"{len(gathering.present)} of {least} sites that are needed; {told}"

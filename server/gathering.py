@@ -72,7 +72,7 @@ class Gathering:
     Attributes:
         roster: the members that the run began with. unit: of its patients, as the run was asked for.
         sums: of the run, by which shared noise is divided; empty without. heads: of the members' ledgers.
-        joined: by name, from the first time on. plans: theirs. present: those of them who are there now, and since when.
+        joined: by name, from the first time on. present: those of them who are there now, and since when.
         standing: of the others, what they said last, in words for people.
     """
 
@@ -84,7 +84,6 @@ class Gathering:
     unit: str = "patient"
     sums: tuple[RunSums, ...] = ()
     joined: dict[str, Joined] = field(default_factory=dict)
-    plans: dict[str, PrivacyPlan] = field(default_factory=dict)
     present: dict[str, str] = field(default_factory=dict)
     standing: dict[str, str] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
@@ -100,7 +99,16 @@ class Gathering:
             raise DataError(
                 f"a readable {_FILE} in the run's folder", "another file", "restore it, or start a new run"
             ) from None
-        self.plans |= {name: one.plan for name, one in self.joined.items() if one.plan is not None}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the members that the run began with, whether they have joined or not."""
+        return tuple(sorted(self.roster.identities))
+
+    @property
+    def plans(self) -> dict[str, PrivacyPlan]:
+        """Of those who have joined; empty with `privacy=none`."""
+        return {name: one.plan for name, one in self.joined.items() if one.plan is not None}
 
     def offer(self, connected: Mapping[str, str], ask: Ask) -> None:
         """Offer the run to those who are connected and have not joined since they are; `connected`: since when."""
@@ -184,8 +192,6 @@ class Gathering:
         if said.head:
             self._take_head(name, said)
         self.joined.setdefault(name, Joined(plan, said.receipts, said.unit, said.battery))
-        if plan is not None:
-            self.plans[name] = plan
 
     def _judge(self, name: str, plan: PrivacyPlan) -> None:
         """Refuse a plan that a site of that size could not have made for this run."""

@@ -101,15 +101,14 @@ def run_rounds(
     terms: Terms,
     *,
     folder: RunFolder | None = None,
-    noise_std: Callable[[], float] = lambda: 0.0,
-    plans: Mapping[str, PrivacyPlan] | None = None,
+    plans: Callable[[], Mapping[str, PrivacyPlan]] = dict,
     progress: Progress | None = None,
 ) -> History:
     """Train to the last declared round, from the newest checkpoint if the folder has one.
 
     Args:
-        names: who is asked in every round. noise_std: of a site's own noise in a cell of a histogram, and `plans`
-            those of whoever has joined so far: both may change while the run goes on, as sites join it later.
+        names: who is asked in every round. plans: of whoever has joined so far, more of them as sites join later; a
+            row of the history says what each has spent.
 
     Raises:
         FederationError: a round with too few answers; what was done stays in the folder.
@@ -140,10 +139,10 @@ def run_rounds(
             if server.clients is not None:
                 scores: SiteScores | None = server_clients.evaluate_clients(*asked)
             else:
-                scores = _at_sites(asked, noise_std())
+                scores = _at_sites(asked, _noise_std(plans()))
             history.at_sites = scores or history.at_sites
-        if plans:
-            row["epsilon"] = _spent(plans, number, sum(1 for asked_in in ask_sites if asked_in <= number))
+        if not config.insecure_test_mode and (known := plans()):
+            row["epsilon"] = _spent(known, number, sum(1 for asked_in in ask_sites if asked_in <= number))
         history.rows.append(row)
         if folder is not None:
             folder.append_metrics(row)
@@ -196,6 +195,11 @@ def _at_sites(
         return server_round.evaluate_at_sites(*asked, noise_std)
     except VoidSumError:
         return None
+
+
+def _noise_std(plans: Mapping[str, PrivacyPlan]) -> float:
+    """Of the noise in a cell of a site's histogram, where it has most."""
+    return max((plan.evaluation_noise_multiplier for plan in plans.values()), default=0.0)
 
 
 def _state(server: Server, history: History) -> dict[str, torch.Tensor]:

@@ -114,7 +114,6 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
         server.sums = sums_of(terms, federation.roster, network.number_of_parameters)
     names = tuple(site.name for site in sites)
     plans = coordinator.plans_of(releases, sites)
-    stds = [plan.evaluation_noise_multiplier for plan in plans.values()]
 
     with references.started(config, terms, federation, folder) as comparison:
         history = engines.run(
@@ -130,8 +129,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
                 config,
                 terms,
                 folder=folder,
-                noise_std=lambda: max(stds, default=0.0),
-                plans=None if config.insecure_test_mode else plans,
+                plans=lambda: plans,
                 progress=progress,
             ),
         )
