@@ -79,7 +79,7 @@ def offered(home):
     attendance.close()
 
 
-@pytest.mark.parametrize("run", [BEFORE, BETWEEN])
+@pytest.mark.parametrize("run", [BEFORE, BETWEEN], ids=["before the backup", "after it"])
 def test_a_run_of_before_is_declined_and_told_to_the_operator_once(home, offered, run):
     offer, attendance = offered
     assert offer(run) is None
