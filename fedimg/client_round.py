@@ -18,36 +18,36 @@ its own operator; the wire carries nothing but an absence.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 
-from fedimg import evaluation, intake, restored, run_sums, site_data, site_terms, training
-from fedimg.errors import MessageError, PolicyRefused
+from fedimg import classical, evaluation, intake, restored, run_sums, site_terms, training
+from fedimg.classical import Learner
+from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, IntakeResult
-from fedimg.models import Network, build_model
-from fedimg.models.losses import Loss, build_loss
+from fedimg.joined_site import Site, load
+from fedimg.models import build_model
+from fedimg.models.losses import build_loss
 from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.outbox import Outbox
 from fedimg.privacy import client_level
 from fedimg.privacy.calibration import EVALUATE, TRAIN
-from fedimg.privacy.enrolment import Roll
-from fedimg.privacy.ledger import Head, Ledger
-from fedimg.privacy.plan import PatientLoss, PrivacyPlan, ReleaseSession
+from fedimg.privacy.ledger import Head
+from fedimg.privacy.plan import PatientLoss, ReleaseSession, Rows
 from fedimg.privacy.request import DISTRIBUTED
-from fedimg.run_sums import RunSums
-from fedimg.secagg.request import INPUT_STEP, SumRequest, is_request
+from fedimg.secagg.request import SumRequest, is_request
 from fedimg.secagg.sessions import Contribution, SiteSums
 from fedimg.site_data import Loaded, present, remaining, roll_of
 from fedimg.terms import Terms
 from fedimg.training.variation import patient_loss, varied_once
 from fedimg.values import (
     ClippedUpdate,
+    Integers,
     NoisedUpdate,
     OpenUpdate,
     PartlyNoisedSum,
@@ -60,35 +60,6 @@ from fedimg.values import (
 __all__ = ["Loaded", "Site", "Terms", "add", "admit", "answer", "evaluate", "join", "load", "train"]
 
 
-@dataclass(frozen=True)
-class Site:
-    """A site that has joined: data, plan and ledger, a commitment to its receipts, its patients' records.
-
-    `plan` is None where the site itself releases nothing: with `privacy=none`, and with `client_level`, where
-    the coordinator's ledger is charged; then `ledger` and `roll` too where the home has no ledger. `held` is
-    None where the images are read again each time, because there are too many sites in one process. `sums` and
-    `sessions` are set where the run's terms ask for secure sums.
-    """
-
-    name: str
-    home: SiteHome
-    terms: Terms
-    network: Network
-    loss: Loss
-    held: Loaded | None
-    plan: PrivacyPlan | None
-    ledger: Ledger | None
-    device: torch.device
-    receipts: str
-    roll: Roll | None = None
-    sums: RunSums | None = None
-    sessions: SiteSums | None = None
-
-    @property
-    def data(self) -> Loaded:
-        return self.held if self.held is not None else load(self.home, self.terms, self.network)
-
-
 def admit(
     items: Sequence[SourceItem],
     home: SiteHome,
@@ -97,12 +68,6 @@ def admit(
 ) -> IntakeResult:
     """Stations 1 and 2: every input is released with a receipt, or quarantined with a reason."""
     return intake.run_intake(items, home, config, progress)
-
-
-def load(home: SiteHome, terms: Terms, network: Network) -> Loaded:
-    """Station 3: released files with a valid receipt, and nothing else, become tensors."""
-    profile, fraction = terms.deid_profile, terms.validation_fraction
-    return site_data.load(home, terms.imaging, network, profile=profile, validation_fraction=fraction)
 
 
 def join(
@@ -129,7 +94,8 @@ def join(
     policy = site_terms.allowing(home, terms)
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
-    sums = run_sums.agreed(home, name, terms, policy, network.number_of_parameters)
+    learner = classical.learner_of(network, terms.model)
+    sums = run_sums.agreed(home, name, terms, policy, classical.update_size(network, terms.model))
     # where there are data it was done before, for this run or one that it is compared with
     if data is None and not rehearsed:
         site_terms.rehearse(terms, network, loss, device)
@@ -142,11 +108,15 @@ def join(
     receipts = intake.commitment(home, terms.run_id)
     roll = roll_of(home, terms.run_id, data, plan, ledger)
     sessions = None if sums is None else SiteSums(name, home.signing_key, home.root / "sums" / terms.run_id)
-    return Site(name, home, terms, network, loss, data, plan, ledger, device, receipts, roll, sums, sessions)
+    return Site(
+        name, home, terms, network, learner, loss, data, plan, ledger, device, receipts, roll, sums, sessions
+    )
 
 
 def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
     """Stations 4 and 5: local training from the global model; the difference is what leaves."""
+    if site.learner is not None:
+        return state(site, site.learner, instructions)
     number, terms = instructions.round, site.terms
     part, size = _part(site, instructions), len(instructions.vector)
     if site.plan is None or site.ledger is None:
@@ -161,8 +131,41 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     return NoisedUpdate(site.name, number, "update", part.among(vector, size), session.releases)
 
 
+def state(site: Site, learner: Learner, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
+    """The same stations of a classical model: patients' statistics, clipped, summed and noised like gradients."""
+    number = instructions.round
+    if site.plan is None or site.ledger is None:
+        data = remaining(site.data.train, site.roll, TRAIN)
+        declared = site_terms.allowing(site.home, site.terms).declared_patients
+        faults = list[Exception]()
+        mean = classical.open_mean(learner, instructions.vector, number, data, declared, faults.append)
+        _tell_last(site, "statistics, a patient left out", faults)
+        return OpenUpdate(site.name, number, "update", mean, exact=True)
+    session = _session(site, number, "train")
+    noised = session.statistics_step(*_statistics(site, learner, instructions))
+    mean = noised.vector / session.plan.expected_batch_size
+    return NoisedUpdate(site.name, number, "update", mean, session.releases, exact=True)
+
+
+def _statistics(site: Site, learner: Learner, instructions: RoundInstructions) -> tuple[int, Rows, int]:
+    """How many patients there are, the rows of those who are sampled, and a row's size."""
+    data = site.data.train
+
+    def rows(sampled: Integers) -> Iterator[Vector]:
+        faults = list[Exception]()
+        yield from classical.patient_rows(
+            learner, instructions.vector, instructions.round, data, sampled, failed=faults.append
+        )
+        _tell_last(site, "statistics, a patient left out", faults)
+
+    return data.number_of_patients, rows, learner.update_size
+
+
 def train_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
     """Station 4 with `distributed`: one step's clipped gradient sum, with the site's share of the noise."""
+    if site.learner is not None:
+        session = _session(site, instructions.round, "train")
+        return session.statistics_share(*_statistics(site, site.learner, instructions))
     part = _part(site, instructions)
     session = _session(site, instructions.round, "train", _loss_of(site, part))
     share = session.gradient_share(part.start, site.data.train, part.network)
@@ -241,13 +244,8 @@ def add(site: Site, request: SumRequest) -> bytes:
     if sums is None or sessions is None:
         raise PolicyRefused("secure sums in the terms that this site joined", "none", "nothing was released")
     sums.allowed(site_terms.allowing(site.home, site.terms))
-    site_terms.check_round(site.terms, request.task, request.round)
-    instructions = None
-    if request.step == INPUT_STEP:
-        instructions = RoundInstructions.from_bytes(request.instructions, site.network.number_of_parameters)
-        site_terms.check_instructions(site.home, site.terms, site.plan, instructions)
-        if (instructions.round, instructions.task) != (request.round, request.task):
-            raise MessageError("instructions for this sum", "for another", "nothing was released")
+    size = site.network.number_of_parameters
+    instructions = site_terms.check_sum(site.home, site.terms, site.plan, request, size)
 
     def contribution() -> Contribution:
         assert instructions is not None  # noqa: S101 - for the type: only the third step comes here

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
+from fedimg.models.classical_config import CLASSICAL
 from fedimg.privacy.calibration import EVALUATE, PrivacyPlan, common_plan
 from fedimg.privacy.integers import integer_grid
 from fedimg.privacy.noise_shares import SAMPLER, NoiseShares, keyed_noise, most_steps
@@ -37,12 +38,12 @@ _DEVIATIONS = 12
 class RunSums:
     """Plans, encodings and weights; everything public, and equal at every site that has pinned the same roster.
 
-    `roster` is of those who are added up: all sites, or a group of them. `parameters` is the length of an update.
+    `roster` is of those who are added up: all sites, or a group of them. `update_size` is that of an update.
     """
 
     terms: Terms
     roster: Roster
-    parameters: int
+    update_size: int
     _plans: dict[str, SumPlan] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -62,7 +63,7 @@ class RunSums:
             len(self.roster.identities),
             self.threshold,
             self.terms.secagg.colluders,
-            max(self.parameters, self._cells),
+            max(self.update_size, self._cells),
         )
 
     @property
@@ -122,7 +123,7 @@ class RunSums:
                 self.roster.identities,
                 self.threshold,
                 self.terms.secagg.colluders,
-                self.parameters if task == "train" else self._cells,
+                self.update_size if task == "train" else self._cells,
                 self.encoding(task).word_bits,
                 f"{self.terms.digest} {task} {sorted(self.roster.weights.items())} {self._noise(task)}",
                 degree,
@@ -151,7 +152,8 @@ class RunSums:
             return Encoding(integer_grid(norm), most, sites, 64)
         if task == "evaluate":
             return Encoding.finest(_MOST_COUNT, sites, 64)
-        return Encoding.finest(self.terms.secagg.clamp, sites)
+        words = 64 if self.terms.model.name in CLASSICAL else 32
+        return Encoding.finest(self.terms.secagg.clamp, sites, words)
 
     def encoded(self, name: str, task: str, vector: Vector) -> Encoded:
         """What a site puts into a sum of released vectors: its update times its public share, or its histogram."""
@@ -193,12 +195,12 @@ class RunSums:
         return np.clip(steps, -most, most).astype(np.float64) * encoding.step
 
 
-def sums_of(terms: Terms, roster: Roster, parameters: int) -> tuple[RunSums, ...]:
+def sums_of(terms: Terms, roster: Roster, update_size: int) -> tuple[RunSums, ...]:
     """Of each group of sites; of all together without groups. Raises ConfigError."""
-    return tuple(RunSums(terms, group, parameters) for group in grouped(roster, terms.secagg.groups))
+    return tuple(RunSums(terms, group, update_size) for group in grouped(roster, terms.secagg.groups))
 
 
-def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, parameters: int) -> RunSums | None:
+def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, update_size: int) -> RunSums | None:
     """What a site agrees to, before any sum; None where the terms ask for none.
 
     Raises PolicyRefused, ConfigError.
@@ -216,7 +218,7 @@ def agreed(home: SiteHome, name: str, terms: Terms, policy: SitePolicy, paramete
         raise PolicyRefused(
             "this site's own name and key in its roster", "others", "provision the site again"
         )
-    groups = sums_of(terms, roster, parameters)
+    groups = sums_of(terms, roster, update_size)
     sums = next(group for group in groups if name in group.roster.identities)
     if sums.shares is not None and roster.weights[name] != policy.declared_patients:
         raise PolicyRefused(

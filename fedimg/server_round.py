@@ -20,13 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedimg import aggregation, evaluation, training
-from fedimg.aggregation import AggregationConfig, ServerOptimizer, weighted_mean
-from fedimg.errors import ConfigError, FederationError, MessageError, TooFewAnswers
+from fedimg import evaluation, training
+from fedimg.aggregation import AggregationConfig, weighted_mean
+from fedimg.classical import Learner
+from fedimg.errors import FederationError, MessageError, TooFewAnswers
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
-from fedimg.models.algorithms import AlgorithmServer, load_algorithm
-from fedimg.models.extensions import find
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.kept_heads import KeptHeads
 from fedimg.privacy.request import DISTRIBUTED
@@ -71,16 +70,6 @@ class Optimizer(Protocol):
     def restore(self, state: Mapping[str, torch.Tensor]) -> None: ...
 
 
-def make_optimizer(config: AggregationConfig, initial: Vector, stage_ends: tuple[int, ...] = ()) -> Optimizer:
-    """Built in by name, else the extension of that name that is installed at this server."""
-    if config.name in aggregation.BUILTIN:
-        return ServerOptimizer(config, initial, stage_ends)
-    if stage_ends:
-        raise ConfigError("a built-in aggregation after centring", config.name, "set model.centring_rounds=0")
-    found = find("fedimg.algorithms", config.name, aggregation.BUILTIN)
-    return AlgorithmServer(load_algorithm(config.name, (found.digest,)), initial)
-
-
 @dataclass
 class Server:
     """The coordinator: public terms, the global model, and its own public data.
@@ -89,7 +78,8 @@ class Server:
     update is acceptable: a federation that promised privacy refuses an un-noised update. `heads`: of the
     sites' ledgers; an answer of a ledger that was put back is refused. `clients` is set with
     `client_level`: the coordinator's own releases, which its ledger pays for. `sums` is set where updates
-    are added up securely, one for each group of sites: then the coordinator sees no single update.
+    are added up securely, one for each group of sites: then the coordinator sees no single update. `learner`:
+    of a classical model, which follows from the sites' mean statistics.
     """
 
     run_id: str
@@ -104,6 +94,12 @@ class Server:
     heads: KeptHeads | None = None
     clients: ClientReleases | None = None
     sums: tuple[RunSums, ...] = ()
+    learner: Learner | None = None
+
+    @property
+    def update_size(self) -> int:
+        """Values of an update: as many as parameters, or as a classical learner's statistics have."""
+        return self.learner.update_size if self.learner else self.network.number_of_parameters
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,8 @@ class RoundResult:
 
 def instruct(server: Server, round_number: int, task: Task, vector: Vector) -> bytes:
     """The one message that every site gets this round."""
-    return RoundInstructions(server.run_id, round_number, task, server.terms_digest, vector).to_bytes()
+    exact = server.learner is not None
+    return RoundInstructions(server.run_id, round_number, task, server.terms_digest, vector, exact).to_bytes()
 
 
 def receive(
@@ -169,10 +166,8 @@ def train_round(server: Server, round_number: int, names: tuple[str, ...], excha
         return _train_round_summed_securely(server, round_number, names, exchange)
     message = instruct(server, round_number, "train", server.optimizer.vector)
     answers = exchange(dict.fromkeys(names, message))
-    size = server.network.number_of_parameters
-    updates, result = receive(
-        server, {name: answers.get(name) for name in names}, round_number, "update", size
-    )
+    size, answered = server.update_size, {name: answers.get(name) for name in names}
+    updates, result = receive(server, answered, round_number, "update", size)
     if len(updates) < max(1, server.config.min_sites):
         raise TooFewAnswers(
             f"usable updates from at least {max(1, server.config.min_sites)} sites in round {round_number}",
@@ -191,6 +186,10 @@ def _train_round_summed_securely(
     server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange
 ) -> RoundResult:
     opened, result = _opened(server, ("train", round_number), names, exchange, server.optimizer.vector)
+    if server.learner is not None:
+        (sums, found), *_ = opened
+        server.optimizer.apply(AggregatedUpdate(round_number, sums.mean(found), result.sites))
+        return result
     terms, params = server.sums[0].terms, torch.from_numpy(server.optimizer.vector)
     norm = terms.privacy.l2_clip_norm
     part = training.part_of_round(server.network, round_number, params, terms.training, norm)

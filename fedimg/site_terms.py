@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from fedimg import classical
 from fedimg.audit import conformance
 from fedimg.errors import MessageError, PolicyRefused
 from fedimg.home import SiteHome
@@ -16,6 +17,7 @@ from fedimg.privacy.ledger import Head, Ledger
 from fedimg.privacy.noise_shares import NoiseShares
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.policy import SitePolicy
+from fedimg.secagg.request import INPUT_STEP, SumRequest
 from fedimg.terms import Terms
 from fedimg.training.rehearsal import Rehearsal
 from fedimg.training.variation import patient_loss
@@ -41,6 +43,10 @@ def allowing(home: SiteHome, terms: Terms) -> SitePolicy:
 
 def rehearse(terms: Terms, network: Network, loss: Loss, device: torch.device) -> None:
     """Try the terms on dummy patients. Raises ConfigError."""
+    if (learner := classical.learner_of(network, terms.model)) is not None:
+        rounds = min(2, classical.rounds_of(terms.model)[0])
+        classical.rehearse(learner, network, terms.model.classes, terms.bins, rounds)
+        return
     Rehearsal(
         network,
         terms.model.classes,
@@ -52,6 +58,23 @@ def rehearse(terms: Terms, network: Network, loss: Loss, device: torch.device) -
         device,
         timed=terms.insecure_seed is None,
     ).run()
+
+
+def check_sum(
+    home: SiteHome, terms: Terms, plan: PrivacyPlan | None, request: SumRequest, size: int
+) -> RoundInstructions | None:
+    """Refuse a step of a secure sum that was not agreed; the instructions at the step at which they are carried out.
+
+    Raises PolicyRefused, MessageError.
+    """
+    check_round(terms, request.task, request.round)
+    if request.step != INPUT_STEP:
+        return None
+    instructions = RoundInstructions.from_bytes(request.instructions, size)
+    check_instructions(home, terms, plan, instructions)
+    if (instructions.round, instructions.task) != (request.round, request.task):
+        raise MessageError("instructions for this sum", "for another", "nothing was released")
+    return instructions
 
 
 def reserve(

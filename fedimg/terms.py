@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
+from fedimg import classical
 from fedimg.errors import ConfigError
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, extension_digests
+from fedimg.models.classical_config import CLASSICAL
 from fedimg.models.losses import loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
@@ -39,6 +42,8 @@ class Terms:
 
     def __post_init__(self) -> None:
         check_task(self.model)
+        if self.model.name in CLASSICAL:
+            check_classical(self)
         if self.secagg.name == "auto":
             raise ConfigError(
                 "secagg none or pairwise in the terms of a run", "auto", "settle it by the number of sites"
@@ -64,6 +69,44 @@ class Terms:
     def entropy(self, *labels: str) -> Entropy:
         """The operating system's entropy; a seeded stream only in the insecure test mode."""
         return source_of(self.insecure_seed, *labels)
+
+
+class Asked(Protocol):
+    """What a run asks for: its terms, or the configuration that they come from."""
+
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def model(self) -> ModelConfig: ...
+    @property
+    def training(self) -> LocalTraining: ...
+    @property
+    def imaging(self) -> ImagingConfig: ...
+    @property
+    def privacy(self) -> PrivacyRequest: ...
+
+
+def check_classical(asked: Asked) -> None:
+    """Raises ConfigError for what a model cannot take that is learnt from sums of statistics."""
+    name = asked.model.name
+    least, most = classical.rounds_of(asked.model)
+    if asked.rounds < least or (most is not None and asked.rounds > most):
+        expected = f"{least} rounds" if most else f"{least} rounds or more"
+        raise ConfigError(f"{expected} with model={name}", f"rounds={asked.rounds}", f"set rounds={least}")
+    against = {
+        "privacy=client_level": asked.privacy.mode == "client_level",
+        f"training.local_steps={asked.training.local_steps}": asked.training.local_steps != 1,
+        f"training.class_weights={asked.training.class_weights}": asked.training.class_weights is not None,
+        "imaging=augmented": asked.imaging.augmentation.active,
+        f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
+    }
+    for found, there in against.items():
+        if there:
+            raise ConfigError(
+                f"one sum of patients' statistics a round, of images as they are, with model={name}",
+                found,
+                "change it, or choose a model that is trained along gradients",
+            )
 
 
 def check_task(model: ModelConfig) -> None:

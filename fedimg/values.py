@@ -246,7 +246,7 @@ class RoundInstructions:
     """What the server sends: the global model and what to do with it.
 
     `vector` (P,) holds the model's parameters; `task` is "train" or "evaluate"; `plan_digest`
-    must equal the digest of the plan that the site has accepted.
+    must equal the digest of the plan that the site has accepted. `exact`, here and in updates: float64 on the wire.
     """
 
     run_id: str
@@ -254,10 +254,11 @@ class RoundInstructions:
     task: Literal["train", "evaluate"]
     plan_digest: str
     vector: Vector
+    exact: bool = False
 
     def to_bytes(self) -> bytes:
         header = {"run_id": self.run_id, "round": self.round, "task": self.task, "plan": self.plan_digest}
-        return pack(b"INST", header, self.vector)
+        return pack(b"INST", header, self.vector, exact=self.exact)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
@@ -266,13 +267,8 @@ class RoundInstructions:
         task = typed(header, "task", str)
         if task not in ("train", "evaluate"):
             raise MessageError("task train or evaluate", "another task", "the message was discarded")
-        return cls(
-            typed(header, "run_id", str),
-            typed(header, "round", int),
-            task,
-            typed(header, "plan", str),
-            vector,
-        )
+        run, number = typed(header, "run_id", str), typed(header, "round", int)
+        return cls(run, number, task, typed(header, "plan", str), vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +284,11 @@ class NoisedUpdate:
     kind: Literal["update", "histogram"]
     vector: Vector
     releases: tuple[str, ...]
+    exact: bool = False
 
     def to_bytes(self) -> bytes:
         header = {"site": self.site, "round": self.round, "kind": self.kind, "releases": list(self.releases)}
-        return pack(b"NOIS", header, self.vector)
+        return pack(b"NOIS", header, self.vector, exact=self.exact)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
@@ -314,9 +311,10 @@ class OpenUpdate:
     round: int
     kind: Literal["update", "histogram"]
     vector: Vector
+    exact: bool = False
 
     def to_bytes(self) -> bytes:
-        return _unnoised_bytes(b"OPEN", self)
+        return _unnoised_bytes(b"OPEN", self, exact=self.exact)
 
     @classmethod
     def from_bytes(cls, data: bytes, size: int | None) -> Self:
@@ -344,9 +342,9 @@ class ClippedUpdate:
         return cls(*_unnoised_fields(b"CLIP", data, size))
 
 
-def _unnoised_bytes(message: bytes, update: OpenUpdate | ClippedUpdate) -> bytes:
+def _unnoised_bytes(message: bytes, update: OpenUpdate | ClippedUpdate, *, exact: bool = False) -> bytes:
     header = {"site": update.site, "round": update.round, "kind": update.kind}
-    return pack(message, header, update.vector)
+    return pack(message, header, update.vector, exact=exact)
 
 
 def _unnoised_fields(

@@ -54,6 +54,7 @@ _COHORT = (
     "data.cohort.phantom_public_patients=10",
     "data.cohort.image_size=32",
     "data.cohort.modalities=[CR,CT]",
+    "deid.workers=0",  # a child process of each intake takes seconds to start
 )
 
 

@@ -17,13 +17,14 @@ from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
 from fedimg.models import ModelConfig
+from fedimg.models.classical_config import CLASSICAL
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.robust import OVER_GROUPS, least_sites
 from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
-from fedimg.terms import check_task
+from fedimg.terms import check_classical, check_task
 from fedimg.training import LocalTraining
 
 # Two stations need these; conf/config.yaml derives the first from the second.
@@ -143,6 +144,9 @@ class Config:
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
         check_task(self.model)
+        if self.model.name in CLASSICAL:
+            check_classical(self)
+            _check_sums_of_statistics(self)
         if self.secagg.name == "pairwise":
             _refuse_first(_against_sums(self, self.sites), _sums_of(self), "secagg=none")
         if self.privacy.mode == DISTRIBUTED:
@@ -152,11 +156,23 @@ class Config:
         if self.model.centring_rounds:
             _check_centring(self)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
-            raise ConfigError(
-                "a model for volumes with imaging.dimensions=3",
-                "model=scattering, which takes images of two dimensions",
-                "choose model=cnn, or imaging=default",
-            )
+            found = "model=scattering, which takes images of two dimensions"
+            expected = "a model for volumes with imaging.dimensions=3"
+            raise ConfigError(expected, found, "choose model=cnn, or imaging=default")
+
+
+def _check_sums_of_statistics(config: Config) -> None:
+    """What a round brings is the sum over all patients, and a model follows from it: nothing steps along it."""
+    own = config.aggregation
+    where = {
+        f"aggregation.name={own.name}": own.name != "fedavg",
+        f"aggregation.learning_rate={own.learning_rate:g}": own.learning_rate != 1,
+        f"aggregation.ema={own.ema:g}": own.ema > 0,
+        f"aggregation.weights={own.weights}": own.weights != "declared",
+        f"aggregation.robust={own.robust}": own.robust != "none",
+        "engine.fused=true": config.engine.fused,
+    }
+    _refuse_first(where, f"the plain weighted mean with model={config.model.name}", "aggregation=fedavg")
 
 
 def _check_robust(config: Config) -> None:

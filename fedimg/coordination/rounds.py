@@ -11,18 +11,22 @@ from typing import Any
 
 import torch
 
-from fedimg import server_clients, server_round
+from fedimg import aggregation, server_clients, server_round
+from fedimg.aggregation import AggregationConfig, ServerOptimizer
+from fedimg.classical import LearnerServer, learner_of
 from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.coordination.folder import RunFolder
-from fedimg.errors import FederationError
+from fedimg.errors import ConfigError, FederationError
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
+from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.centring import stage_ends
+from fedimg.models.extensions import find
 from fedimg.privacy.client_level import ClientReleases
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.secagg.coordinator import VoidSumError
-from fedimg.server_round import Exchange, SeparateTraining, Server, SummedTraining
+from fedimg.server_round import Exchange, Optimizer, SeparateTraining, Server, SummedTraining
 from fedimg.values import EvaluationReport, SiteDataset, Vector
 
 Progress = Callable[[str, int, int], None]
@@ -69,18 +73,32 @@ def make_server(
     """
     if config.aggregation.weights == "uniform":
         weights = dict.fromkeys(weights, 1.0)
+    learner, ends = learner_of(network, terms.model), stage_ends(network.centring_rounds)
     return Server(
         terms.run_id,
         terms.digest,
         network,
-        server_round.make_optimizer(config.aggregation, network.initial, stage_ends(network.centring_rounds)),
+        LearnerServer(learner, network.initial)
+        if learner is not None
+        else _optimizer(config.aggregation, network.initial, ends),
         config.aggregation,
         weights,
         public,
         private=terms.privacy.mode != "none",
         device=torch.device("cpu"),
         clients=clients,
+        learner=learner,
     )
+
+
+def _optimizer(config: AggregationConfig, initial: Vector, stage_ends: tuple[int, ...] = ()) -> Optimizer:
+    """Built in by name, else the extension of that name that is installed at this server."""
+    if config.name in aggregation.BUILTIN:
+        return ServerOptimizer(config, initial, stage_ends)
+    if stage_ends:
+        raise ConfigError("a built-in aggregation after centring", config.name, "set model.centring_rounds=0")
+    found = find("fedimg.algorithms", config.name, aggregation.BUILTIN)
+    return AlgorithmServer(load_algorithm(config.name, (found.digest,)), initial)
 
 
 def cohort(names: Sequence[str], size: int, round_number: int, terms: Terms) -> tuple[str, ...]:

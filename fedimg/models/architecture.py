@@ -22,12 +22,14 @@ class Architecture:
         feature_shape: of one example behind `frozen`.
         linear: the module is one `nn.Linear` on flattened features, or a `CentredLinear` where
             `model.centring_rounds` asks for one.
+        by_statistics: its parameters follow from sums of statistics (`fedimg.classical`), and have no gradients.
     """
 
     module: nn.Module
     frozen: Callable[[torch.Tensor], torch.Tensor] | None = None
     feature_shape: tuple[int, ...] | None = None
     linear: bool = False
+    by_statistics: bool = False
 
 
 Factory = Callable[[ModelConfig], nn.Module | Architecture]

@@ -17,6 +17,7 @@ from fedimg.errors import ConfigError, ModelError
 from fedimg.models import dp_ready
 from fedimg.models.architecture import Architecture, Factory
 from fedimg.models.centring import CentredLinear
+from fedimg.models.classical_config import CLASSICAL
 from fedimg.models.config import ModelConfig
 from fedimg.models.extensions import find
 from fedimg.models.network import Layout, Network, architecture_digest
@@ -27,6 +28,7 @@ GROUP = "fedimg.models"
 # Modules by name, so that no configuration loads a library it does not use.
 BUILTIN = MappingProxyType(
     {
+        **dict.fromkeys(sorted(CLASSICAL), "fedimg.models.classical_networks"),
         "basic_unet": "fedimg.models.monai_networks",
         "cnn": "fedimg.models.cnn",
         "scattering": "fedimg.models.scattering_classifier",
@@ -79,13 +81,16 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
     if config.weights is not None:
         load_weights(module, config.weights)
     shape = architecture.feature_shape or config.image_shape
-    in_place = dp_ready.check(module, shape, config.classes, config.label_shape)
+    check = dp_ready.check_scores if architecture.by_statistics else dp_ready.check
+    in_place = check(module, shape, config.classes, config.label_shape)
     _check_centred(module, config)
     _check_frozen(architecture, config.image_shape, shape)
     layout = Layout.of(module)
     initial = layout.flatten(dict(module.named_parameters())).detach().double().numpy()
     initial.flags.writeable = False
     settings = asdict(config) | {"weights": None}
+    if not architecture.by_statistics:
+        del settings["classical"]
     return Network(
         name=config.name,
         layout=layout,
@@ -95,6 +100,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         frozen=architecture.frozen,
         label_shape=config.label_shape,
         linear=architecture.linear and not config.centring_rounds,
+        by_statistics=architecture.by_statistics,
         centring_rounds=config.centring_rounds,
         digest=architecture_digest(config.name, settings, layout, code),
         _module=module,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fedimg.errors import ConfigError
+from fedimg.models.classical_config import ClassicalConfig
 
 _LARGEST_SIDE = 4096
 
@@ -26,6 +27,7 @@ class ModelConfig:
         scales, orientations: `scattering` only: J and L.
         centring_rounds: `scattering` only: so many first rounds learn the features' mean, which the head then
             takes off; 0 takes nothing off (`fedimg.models.centring`).
+        classical: of networks that are learnt from sums of statistics (`classical_config.CLASSICAL`).
         weights: a file of pretrained weights on this machine, .safetensors or a torch state dict;
             None starts from `seed`. Sites never need it: the first global model carries it to them.
     """
@@ -41,6 +43,7 @@ class ModelConfig:
     scales: int = 2
     orientations: int = 8
     centring_rounds: int = 0
+    classical: ClassicalConfig = field(default_factory=ClassicalConfig)
     weights: str | None = None
 
     def __post_init__(self) -> None:

@@ -85,6 +85,21 @@ def check(
     return in_place
 
 
+def check_scores(
+    module: nn.Module, image_shape: tuple[int, ...], classes: int, label_shape: tuple[int, ...] = ()
+) -> bool:
+    """The same of a network that is never trained along gradients: what it scores, and of whom.
+
+    Raises ModelError.
+    """
+    _check_structure(module)
+    probes = _probe_images(image_shape)
+    _check_outputs(module, probes, (_PROBES, classes, *label_shape))
+    if not _close(module(probes)[:1], module(probes[:1])):
+        raise _unfit("scores of one example at a time", "others", "look at each example alone")
+    return False
+
+
 def _call(module: nn.Module, *, in_place: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     def run(images: torch.Tensor) -> torch.Tensor:
         if not in_place:

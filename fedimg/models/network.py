@@ -90,6 +90,7 @@ class Network:
         frozen: a fixed, public, deterministic map applied before training, or None.
         label_shape: of one image's labels: () for classification, *spatial for segmentation.
         linear: logits are affine in the features: weight (classes, F), then bias (classes,).
+        by_statistics: learnt from sums of statistics (`fedimg.classical`), not along gradients.
         centring_rounds: so many first rounds learn the last parameter, the features' centre, and the others
             the rest (`fedimg.models.centring`); 0: every round learns everything.
         digest: of the architecture (name, configuration, layout, extension code), hex SHA-256.
@@ -103,6 +104,7 @@ class Network:
     frozen: Features | None
     label_shape: tuple[int, ...]
     linear: bool
+    by_statistics: bool
     centring_rounds: int
     digest: str
     _module: nn.Module

@@ -137,12 +137,20 @@ def _rows(
 
 def clipped_vectors(vectors: Vector, l2_clip_norm: float, *, integers: bool = False) -> ClippedSum:
     """The same for given vectors, (U, k) float64, one row a patient: used by histogram releases."""
-    _check_norm(l2_clip_norm)
     if vectors.ndim != 2:
         raise ConfigError("one vector a patient, (U, k)", f"{vectors.ndim} dimensions", "stack the vectors")
-    total = _zeros(vectors.shape[1], torch.device("cpu"), integers=integers)
-    if len(vectors):
-        _add_clipped(total, torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64)), l2_clip_norm)
+    return clipped_blocks((vectors,), vectors.shape[1], l2_clip_norm, integers=integers)
+
+
+def clipped_blocks(
+    blocks: Iterable[Vector], size: int, l2_clip_norm: float, *, integers: bool = False
+) -> ClippedSum:
+    """The same for vectors of (size,) in blocks (U, size), one row a patient, of which one is there at a time."""
+    _check_norm(l2_clip_norm)
+    total = _zeros(size, torch.device("cpu"), integers=integers)
+    for block in blocks:
+        if len(block):
+            _add_clipped(total, torch.from_numpy(np.ascontiguousarray(block, dtype=np.float64)), l2_clip_norm)
     return _as_sum(total, l2_clip_norm)
 
 

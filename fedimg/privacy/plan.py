@@ -7,7 +7,7 @@ what may leave in a secure sum only, with a share of the noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from fedimg.privacy.calibration import (
     make_plan,
     scratch_ledger,
 )
-from fedimg.privacy.clipping import clipped_sum, clipped_vectors
+from fedimg.privacy.clipping import clipped_blocks, clipped_sum, clipped_vectors
 from fedimg.privacy.engines import FunctionalNetwork, PatientGradients, PatientLoss
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.ledger import Ledger
@@ -30,6 +30,9 @@ from fedimg.privacy.noise_shares import noised_steps
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.privacy.sampling import Indices, poisson_sample
 from fedimg.values import ClippedSum, NoisedSum, PartlyNoisedSum, SiteDataset, Vector
+
+Rows = Callable[[Indices], Iterable[Vector]]
+"""Patients → their statistics, (U, k) in blocks."""
 
 __all__ = [
     "PatientLoss",
@@ -121,9 +124,7 @@ class ReleaseSession:
         )
 
         def sampled() -> ClippedSum:
-            patients = poisson_sample(dataset.number_of_patients, self.plan.sampling_rate, self._entropy)
-            if self._present is not None:
-                patients = np.intersect1d(patients, self._present(), assume_unique=True)
+            patients = self._drawn(dataset.number_of_patients)
             batch = gather(dataset, patients, request.images_per_patient, self._loss.augment, self._entropy)
             return clipped_sum(
                 gradients,
@@ -135,6 +136,30 @@ class ReleaseSession:
             )
 
         return sampled
+
+    def statistics_step(self, patients: int, rows: Rows, size: int) -> NoisedSum:
+        """A training release of sums of statistics in place of gradients, (size,), over a fresh Poisson sample.
+
+        Args:
+            patients: of the training set. rows: called after the charge with whom was sampled, ascending; gives
+                one row a patient, in blocks (U, size), scaled down to C where it is longer.
+        """
+        return self.release(TRAIN, self._stated(patients, rows, size), self.plan.noise_multiplier)
+
+    def statistics_share(self, patients: int, rows: Rows, size: int) -> PartlyNoisedSum:
+        """The same with `distributed`."""
+        return self.contribute(TRAIN, self._stated(patients, rows, size), self.plan.noise_multiplier)
+
+    def _stated(self, patients: int, rows: Rows, size: int) -> Callable[[], ClippedSum]:
+        norm = self.plan.request.l2_clip_norm
+        return lambda: clipped_blocks(rows(self._drawn(patients)), size, norm, integers=self._integers)
+
+    def _drawn(self, patients: int) -> Indices:
+        """A Poisson sample of those who may be sampled."""
+        drawn = poisson_sample(patients, self.plan.sampling_rate, self._entropy)
+        if self._present is None:
+            return drawn
+        return np.intersect1d(drawn, self._present(), assume_unique=True)
 
     def histogram(self, vectors: Callable[[], Vector]) -> NoisedSum:
         """The noised sum of one vector a patient, (U, k), each of L2 norm ≤ 1 (scaled down where it is not).

@@ -17,6 +17,7 @@ import torch
 
 from fedimg import config as configuration
 from fedimg import training
+from fedimg.classical import update_size
 from fedimg.client_round import Site
 from fedimg.config import Config
 from fedimg.coordination import rounds, summary
@@ -111,7 +112,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     server = rounds.make_server(config, terms, network, declared, public, releases)
     server.heads = heads
     if federation.roster is not None:
-        server.sums = sums_of(terms, federation.roster, network.number_of_parameters)
+        server.sums = sums_of(terms, federation.roster, update_size(network, terms.model))
     names = tuple(site.name for site in sites)
     plans = coordinator.plans_of(releases, sites)
 

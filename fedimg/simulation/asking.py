@@ -20,14 +20,14 @@ from fedimg.simulation import remarks
 def ask(
     homes: Sequence[tuple[str, Path]],
     terms: Terms,
-    parameters: int,
+    size: int,
     heads: KeptHeads,
     coordinator: Path | None = None,
 ) -> None:
     """Stop where every site would refuse; say so where some would. Nothing is reserved.
 
     Args:
-        parameters: of the model.
+        size: of an update.
         coordinator: the home whose ledger is charged instead of the sites', with `client_level`.
 
     Raises:
@@ -39,7 +39,7 @@ def ask(
     for name, root in homes:
         try:
             home = SiteHome.open(root)
-            sums = agreed(home, name, terms, SitePolicy.load(home.policy), parameters)
+            sums = agreed(home, name, terms, SitePolicy.load(home.policy), size)
             _ask(root, terms, heads.known(name), sums, charged=coordinator is None)
         except FedimgError as refusal:
             refusals.append((name, refusal))

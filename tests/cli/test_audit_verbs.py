@@ -83,6 +83,7 @@ def past(tmp_path_factory):
         "data.cohort.image_size=32",
         "data.cohort.modalities=[CR]",
         "data.cohort.max_studies=1",
+        "deid.workers=0",
         "privacy.delta=1e-3",
         "privacy.expected_batch_size=8",
         "evaluation.bootstrap=2",

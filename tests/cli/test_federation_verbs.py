@@ -13,6 +13,7 @@ COHORT = (
     "data.cohort.phantom_public_patients=4",
     "data.cohort.image_size=32",
     "data.cohort.modalities=[CR]",
+    "deid.workers=0",
 )
 
 

@@ -21,6 +21,7 @@ SMALL = (
     "privacy.delta=1e-3",
     "privacy.expected_batch_size=6",
     "evaluation.bootstrap=20",
+    "deid.workers=0",  # a child process of each intake takes seconds to start; tests/intake has them
     "audit.battery=false",  # once, in its own test
     "audit.empirical=false",  # measured once, in the test of its place in the report
 )

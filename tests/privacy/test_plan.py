@@ -219,3 +219,51 @@ def test_clipping_by_image_would_cost_as_many_times_the_shift(patients, linear):
     batch = gather(as_patients, np.arange(16), 1, None, OsEntropy())
     moved = clipped_sum(PatientGradients(linear, PatientLoss()), FLAT, batch, 0.1).vector
     assert np.linalg.norm(moved) == pytest.approx(1.6)
+
+
+def rows_of(vectors, blocks=1):
+    """What a classical learner gives for whom was sampled."""
+    return lambda who: np.array_split(vectors[who], blocks)
+
+
+def test_statistics_are_sampled_clipped_and_noised_like_gradients(plan_of, ledger_for):
+    """Rebuilt from its parts with the same insecure stream; in blocks, one patient longer than C, one not finite."""
+    plan = plan_of(noise=1.5, l2_clip_norm=0.5)
+    vectors = np.random.default_rng(0).normal(size=(30, 6)) / 6
+    first, second = poisson_sample(30, 0.5, InsecureSeededEntropy(4))[:2]
+    vectors[first], vectors[second, 2] = 10.0, np.nan
+    ledger = ledger_for(plan)
+    session = ReleaseSession(plan, ledger, InsecureSeededEntropy(4))
+    noised = session.statistics_step(30, rows_of(vectors, 4), 6)
+
+    stream = InsecureSeededEntropy(4)
+    who = poisson_sample(30, 0.5, stream)
+    known = vectors[[u for u in who if u != second]]
+    lengths = np.linalg.norm(known, axis=1, keepdims=True)
+    expected = (known * np.minimum(1, 0.5 / lengths)).sum(axis=0) + gaussian(6, 0.75, stream)
+    assert np.abs(noised.vector - expected).max() <= grid_step(0.75)
+    assert noised.noise_std == pytest.approx(0.75)
+    assert ledger.statement.runs["run"].charged == {"train": 1}
+
+
+def test_statistics_are_charged_before_they_are_taken_and_only_of_who_is_present(plan_of, ledger_for):
+    plan = plan_of(noise=1.0, l2_clip_norm=1.0)
+    ledger = ledger_for(plan)
+
+    def asked(_who):
+        assert ledger.statement.runs["run"].charged == {"train": 1}
+        raise Asked
+
+    with pytest.raises(Asked):
+        ReleaseSession(plan, ledger, OsEntropy()).statistics_step(9, asked, 3)
+    here = ReleaseSession(plan, ledger, InsecureSeededEntropy(5), present=lambda: np.array([1, 4]))
+    noised = here.statistics_step(9, rows_of(np.eye(9)), 9)
+    stream = InsecureSeededEntropy(5)
+    poisson_sample(9, 0.5, stream)
+    found = noised.vector - gaussian(9, 1.0, stream)
+    assert set(np.flatnonzero(np.round(found))) <= {1, 4}
+    assert np.abs(found - np.round(found)).max() <= grid_step(1.0)
+    everyone = ReleaseSession(plan, ledger, InsecureSeededEntropy(5)).statistics_step(
+        9, rows_of(np.eye(9)), 9
+    )
+    assert not np.array_equal(everyone.vector, noised.vector)

@@ -1,0 +1,68 @@
+"""Features that are computed once, ahead of classical learning: fixed, public, of one image alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from fedimg.errors import ConfigError
+from fedimg.models.config import ModelConfig
+from fedimg.models.scattering_classifier import NormalisedScattering
+
+Features = Callable[[torch.Tensor], torch.Tensor]
+
+
+def frozen_features(config: ModelConfig) -> tuple[Features, int]:
+    """(B, C, *spatial) → (B, d), and d. Draws from torch's generator, which `build` has seeded.
+
+    Raises ConfigError for scattering of volumes, or a projection to more numbers than there are.
+    """
+    base, size = _base(config)
+    wanted = config.classical.projected
+    if wanted > size:
+        raise ConfigError(
+            f"model.classical.projected up to the {size} numbers that an image has",
+            str(wanted),
+            "lower it, or set 0",
+        )
+    steps = [base]
+    if wanted:
+        # orthonormal columns: lengths are never stretched, and on average scaled by √(d/F), coordinates not at all
+        rotation = torch.linalg.qr(torch.randn(size, wanted, dtype=torch.float64))[0].float()
+        steps.append(lambda x: x @ rotation)
+        size = wanted
+    if config.classical.kernel == "rbf":
+        steps.append(_fourier(size, config.classical.kernel_features, config.classical.gamma))
+        size = config.classical.kernel_features
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        for step in steps:
+            images = step(images)
+        return images
+
+    return features, size
+
+
+def _base(config: ModelConfig) -> tuple[Features, int]:
+    if config.classical.features == "pixels":
+        return lambda images: images.flatten(1), math.prod(config.image_shape)
+    if config.dimensions != 2:
+        raise ConfigError(
+            "model.dimensions=2 for model.classical.features=scattering",
+            str(config.dimensions),
+            "set model.classical.features=pixels for volumes",
+        )
+    frozen = NormalisedScattering(config)
+    return frozen, frozen.size
+
+
+def _fourier(size: int, count: int, gamma: float) -> Features:
+    """√2·cos(xW + b): inner products over `count` are close to exp(−γ‖x − y‖²).
+
+    A. Rahimi and B. Recht, "Random Features for Large-Scale Kernel Machines", NeurIPS 2007, algorithm 1.
+    """
+    weight = torch.randn(size, count, dtype=torch.float64).float() * math.sqrt(2 * gamma)
+    shift = torch.rand(count, dtype=torch.float64).float() * 2 * math.pi
+    return lambda x: math.sqrt(2) * torch.cos(x @ weight + shift)
