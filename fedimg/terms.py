@@ -91,8 +91,8 @@ def check_classical(asked: Asked) -> None:
     name = asked.model.name
     least, most = classical.rounds_of(asked.model)
     if asked.rounds < least or (most is not None and asked.rounds > most):
-        expected = f"{least} rounds" if most else f"{least} rounds or more"
-        raise ConfigError(f"{expected} with model={name}", f"rounds={asked.rounds}", f"set rounds={least}")
+        expected = f"rounds={least}{'' if most else ' or more'} with model={name}"
+        raise ConfigError(expected, f"rounds={asked.rounds}", f"set it, or experiment={name}, which sets all")
     against = {
         "privacy=client_level": asked.privacy.mode == "client_level",
         f"training.local_steps={asked.training.local_steps}": asked.training.local_steps != 1,

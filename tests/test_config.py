@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fedimg.config import Config, EvaluationConfig, compose, composition, dump, keys, load, strict, sweep
 from fedimg.errors import ConfigError, DataError
+from fedimg.models.classical_config import CLASSICAL
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,8 @@ def test_every_option_of_every_group_composes():
     for group, options in composition.groups().items():
         for option in options:
             overrides = [f"{group}={option}"]
+            if group == "model" and option in CLASSICAL:
+                overrides.append(f"experiment={option}")  # which sets the rounds that it takes
             if group == "imaging":
                 overrides.append("model=cnn")  # which takes images of two and of three dimensions
             try:

@@ -3,6 +3,9 @@
 A row of an image is (x̃x̃ᵀ, x̃yᵀ)/√2, where x̃ = (x/R, 1)/√2 with x inside the ball of radius R, y its class as
 a unit vector: at most 1 long. Regression from noised moments: Y.-X. Wang, "Revisiting differentially private linear
 regression", UAI 2018, arXiv 1803.02596; components: C. Dwork et al., "Analyze Gauss", STOC 2014.
+
+Second moments have no negative eigenvalue. Noised ones do, and the lowest is about as far below zero as noise moves any
+of them: so large λ has to be, for the solution to rest on data. It is read off what was released.
 """
 
 from __future__ import annotations
@@ -55,6 +58,11 @@ def unpacked(row: Vector, m: int) -> Vector:
     return found
 
 
+def noise_of(symmetric: Vector) -> float:
+    """How far noise moves the eigenvalues of a matrix (m, m) of (x, 1) that had no negative ones: of its part of x."""
+    return max(0.0, -float(np.linalg.eigvalsh(symmetric[:-1, :-1])[0]))
+
+
 @dataclass(frozen=True)
 class _Moments:
     network: Network
@@ -78,24 +86,25 @@ class _Moments:
         cross = (x[:, :, None] * y[:, None, :]).reshape(len(x), -1)
         return np.asarray(np.concatenate([second, cross], axis=1) / np.sqrt(2))
 
-    def moments(self, mean: Vector) -> tuple[Vector, Vector]:
-        """Means of (x, 1)(x, 1)ᵀ, (m, m), and of (x, 1)yᵀ, (m, classes); of noised ones the nearest that can be."""
+    def moments(self, mean: Vector) -> tuple[Vector, Vector, float]:
+        """Means of (x, 1)(x, 1)ᵀ, (m, m), of noised ones the nearest that can be; of (x, 1)yᵀ, (m, classes); `noise_of`."""
         m, scale = self._m, scales(self._m - 1, self._r)
         cut = m * (m + 1) // 2
         second = unpacked(mean[:cut] * np.sqrt(2), m)
+        noise = noise_of(second * np.outer(scale, scale))
         values, vectors = np.linalg.eigh(second)
         if values[0] < 0:  # noise, or rounding
             second[...] = (vectors * np.maximum(values, 0.0)) @ vectors.T
         cross = (mean[cut:] * np.sqrt(2)).reshape(m, -1)
-        return second * np.outer(scale, scale), cross * scale[:, None]
+        return second * np.outer(scale, scale), cross * scale[:, None], noise
 
 
 class Ridge(_Moments):
-    """min over W, b of ½·mean‖Wx + b − y‖² + ½λ‖W‖², the intercept not penalised."""
+    """min over W, b of ½·mean‖Wx + b − y‖² + ½λ‖W‖², the intercept not penalised; λ at least the noise."""
 
     def updated(self, vector: Vector, number: int, mean: Vector) -> Vector:  # noqa: ARG002
-        second, cross = self.moments(mean)
-        penalty = np.append(np.full(self._m - 1, self.config.classical.regularisation), 0.0)
+        second, cross, noise = self.moments(mean)
+        penalty = np.append(np.full(self._m - 1, max(self.config.classical.regularisation, noise)), 0.0)
         solution = np.linalg.lstsq(second + np.diag(penalty), cross, rcond=None)[0]
         found = Parameters(self.network, vector)
         found["weight"], found["bias"] = np.asarray(solution[:-1].T, float), np.asarray(solution[-1], float)
@@ -106,7 +115,7 @@ class Components(_Moments):
     """The axes of largest variance; a class is where its mean is among them."""
 
     def updated(self, vector: Vector, number: int, mean: Vector) -> Vector:  # noqa: ARG002
-        second, cross = self.moments(mean)
+        second, cross, _ = self.moments(mean)
         least = max(self.config.classical.least_weight, np.finfo(float).eps)
         # of noised counts none is less than a split-off side's, and no mean is outside the ball
         count, counts = max(second[-1, -1], least), np.maximum(cross[-1], least)

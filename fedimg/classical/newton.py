@@ -5,10 +5,10 @@ Of more than two classes each is told from the rest. Both losses are of z = wᵀ
     logistic   log(1 + e^(−tz))       gradient −t·p(−tz)·x    curvature p(1 − p)·xxᵀ ≤ ¼
     svm        ½·max(0, 1 − tz)²      gradient −t·(1 − tz)₊·x  curvature [tz < 1]·xxᵀ
 
-plus ½λ‖w‖². The logistic loss is generalised self-concordant, so that steps of ln(1 + β)/β, with β the most that a step
+plus ½λ‖w‖², λ at least twice the noise in the curvature (`moments.noise_of`). The logistic loss is generalised self-concordant, so that steps of ln(1 + β)/β, with β the most that a step
 moves z inside the ball, come to the minimum from anywhere and at the end quadratically (T. Sun and Q. Tran-Dinh,
-Mathematical Programming 178, 2019, section 3, ν = 2). The other is piecewise quadratic, and whole steps end at the
-minimum (O. Mangasarian, Optimization Methods and Software 17, 2002; O. Chapelle, Neural Computation 19, 2007).
+Mathematical Programming 178, 2019, section 3, ν = 2). The other is piecewise quadratic (O. Chapelle, Neural Computation
+19, 2007), where whole steps would do; the same length keeps noise from throwing it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import numpy as np
 from scipy.special import expit
 
 from fedimg.classical.learner import Labels, Parameters
-from fedimg.classical.moments import augmented, packed, radius_of, scales, unpacked
+from fedimg.classical.moments import augmented, noise_of, packed, radius_of, scales, unpacked
 from fedimg.models import ModelConfig, Network
 from fedimg.values import Vector
 
+# So that what is penalised has no negative curvature left; the noise of every round is another.
+_OVER_NOISE = 2.0
 _FLAT = 1e-12  # of the largest curvature: less is rounding
 
 
@@ -63,20 +65,18 @@ class _Newton:
 
     curvature_unit = 1.0
 
-    def step_length(self, moved: float) -> float:
-        """Of a step that moves z by at most `moved`."""
-        raise NotImplementedError
-
     def updated(self, vector: Vector, number: int, mean: Vector) -> Vector:  # noqa: ARG002
         m, scale = self._m, scales(self._m - 1, self._r)
-        penalty = np.append(np.full(m - 1, self.config.classical.regularisation), 0.0)
         found = Parameters(self.network, vector)
         each = (mean * np.sqrt(2 * self._problems)).reshape(self._problems, -1)
         for problem, weights in enumerate(self._weights(vector)):
-            gradient = each[problem, :m] * scale + penalty * weights
             curvature = unpacked(each[problem, m:], m) * self.curvature_unit * np.outer(scale, scale)
+            least = max(self.config.classical.regularisation, _OVER_NOISE * noise_of(curvature))
+            penalty = np.append(np.full(m - 1, least), 0.0)
+            gradient = each[problem, :m] * scale + penalty * weights
             step = -_solved(curvature + np.diag(penalty), gradient)
-            after = weights + step * self.step_length(float(np.linalg.norm(scale * step)))
+            moved = float(np.linalg.norm(scale * step))
+            after = weights + step * (np.log1p(moved) / moved if moved > 0 else 1.0)
             row = self._positive(problem)
             found["weight"][row], found["bias"][row] = after[:-1], after[-1]
         return found.vector
@@ -99,18 +99,12 @@ class Logistic(_Newton):
         wrong = expit(-margin)
         return -wrong, wrong * (1 - wrong) / self.curvature_unit
 
-    def step_length(self, moved: float) -> float:
-        return float(np.log1p(moved) / moved) if moved > 0 else 1.0
-
 
 class SupportVectors(_Newton):
     """The same with squared hinge: who is far on the right side has no part in it."""
 
     def derivatives(self, margin: Vector) -> tuple[Vector, Vector]:
         return -np.maximum(0.0, 1 - margin), (margin < 1).astype(float)
-
-    def step_length(self, moved: float) -> float:  # noqa: ARG002
-        return 1.0
 
 
 def _solved(curvature: Vector, gradient: Vector) -> Vector:

@@ -81,7 +81,7 @@ def test_logistic_regression_is_that_of_scikit_learn(fitted, examples, sites, cl
 def test_the_support_vector_machine_is_the_minimum_of_its_objective(fitted, examples, sites):
     features, labels = examples(N, D, 2, 5)
     exact, target = features.astype(np.float64), np.where(labels == 1, 1.0, -1.0)
-    model = fitted("svm", features, labels, sites, regularisation=0.01)
+    model = fitted("svm", features, labels, sites, 80, regularisation=0.01, radius=4.0)
 
     def objective(w):
         short = np.maximum(0, 1 - target * (exact @ w[:-1] + w[-1]))

@@ -62,8 +62,8 @@ def test_a_typo_names_the_nearest_network():
     with pytest.raises(ConfigError) as refusal:
         build_model(dataclasses.replace(SMALL, name="scatering"), 0)
     assert str(refusal.value) == (
-        "expected a network that exists (basic_unet, cnn, densenet121, efficientnet_b0, resnet18, scattering, "
-        "segresnet, unet); found scatering; did you mean scattering?"
+        "expected a network that exists (basic_unet, cnn, decision_tree, densenet121, efficientnet_b0, extra_trees, "
+        "gradient_boosting, kmeans, logistic, pca, resnet18, ridge, scattering, segresnet, svm, unet); found scatering; did you mean scattering?"
     )
 
 

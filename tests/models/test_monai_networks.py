@@ -125,7 +125,7 @@ def test_sides_that_do_not_come_back_are_refused(name, size, words):
         (
             "unet",
             "classification",
-            r"model.task=classification \(cnn, densenet121, .*segresnet\); found unet",
+            r"model.task=classification \(cnn, .*densenet121, .*segresnet, svm\); found unet",
         ),
     ],
 )
