@@ -15,7 +15,7 @@ from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import own_network, terms_of
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 from fedimg.home import SiteHome
 from fedimg.models import Network
 from fedimg.privacy import kept_plan
@@ -49,6 +49,16 @@ class PastRun:
             if plan is not None:
                 found[name] = plan
         return found
+
+    def check_gradients(self, audit: str) -> None:
+        """Raises ConfigError for a classical model, which an audit of noised gradients would say nothing about."""
+        if self.network.by_statistics:
+            raise ConfigError(
+                f"a run whose model is trained along gradients, to audit its {audit}",
+                f"model={self.network.name}, which follows from sums of statistics",
+                "`fedimg audit empirical` and `site` look at what such a run released; `fedimg audit battery` at the "
+                "mechanism",
+            )
 
     def features_at(self, site: str) -> Loaded:
         """A site's examples as the network's trainable part takes them."""

@@ -159,6 +159,14 @@ def test_a_projection_to_more_numbers_than_there_are_is_refused():
         own_network(terms_of(compose(["experiment=ridge", *too_many]), "run"))
 
 
+def test_audits_of_gradients_refuse_a_run_that_has_none(run_of, capsys):
+    """They would train other models than the run did, and say that those pass."""
+    _, run = run_of("extra_trees", "privacy=per_site", "secagg=none")
+    for audit in ("membership", "inversion"):
+        assert main(["audit", audit, str(run.path)]) == 2
+        assert "model=extra_trees, which follows from sums" in capsys.readouterr().err
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(run_of):
     config, run = run_of("decision_tree", "privacy=none", "secagg=none", "insecure_test_mode=true")
     whole = last(run.path)

@@ -66,6 +66,7 @@ def run(argv: Sequence[str]) -> int:
         from fedimg.simulation.past import open_past
 
         past = open_past(arguments.run)
+        past.check_gradients("inversion")
         site, plans = arguments.site or min(past.homes), past.plans
         if site not in plans:
             raise ConfigError(

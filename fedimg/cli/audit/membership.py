@@ -149,6 +149,7 @@ def _of_run(arguments: Namespace) -> tuple[dict[str, Recipe], SiteDataset, bool]
     from fedimg.training.variation import patient_loss
 
     past = open_past(arguments.run)
+    past.check_gradients("membership")
     site = arguments.site or min(past.homes)
     if site not in past.homes:
         raise DataError(f"a site of this run: {', '.join(past.homes)}", site, "name one of them")
