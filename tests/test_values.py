@@ -36,6 +36,24 @@ def test_messages_round_trip(vector: np.ndarray, number: int, name: str) -> None
     assert np.array_equal(RoundInstructions.from_bytes(instructions.to_bytes(), None).vector, vector)
 
 
+@given(hnp.arrays(np.float64, st.integers(0, 40), elements=st.floats(-1e15, 1e15)))
+def test_exact_messages_carry_every_bit_and_the_others_float32(vector: np.ndarray) -> None:
+    for sent in (
+        NoisedUpdate("a", 1, "update", vector, ("r",), exact=True),
+        OpenUpdate("a", 1, "update", vector, exact=True),
+        RoundInstructions("run", 1, "train", "digest", vector, exact=True),
+    ):
+        data = sent.to_bytes()
+        assert data[4:6] == b"\x02\x00"
+        assert np.array_equal(type(sent).from_bytes(data, vector.size).vector, vector)
+        with pytest.raises(MessageError):  # read as float32 it would be twice as many values
+            type(sent).from_bytes(data[:4] + b"\x01\x00" + data[6:], vector.size + (not vector.size))
+        with pytest.raises(MessageError):
+            type(sent).from_bytes(data[:4] + b"\x03\x00" + data[6:], vector.size)
+    plain = OpenUpdate("a", 1, "update", vector)
+    assert np.array_equal(OpenUpdate.from_bytes(plain.to_bytes(), None).vector, np.float32(vector))
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_the_parser(data: bytes) -> None:
     with pytest.raises(MessageError):
