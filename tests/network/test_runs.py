@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from loopback_federation import SERVER, same_model
+from loopback_federation import SERVER, SMALL, same_model
 
 from fedimg.cli import main
 from fedimg.home import SiteHome
 from fedimg.operator_log import read_operator_log
 from server.registry import Stage
+from server.submission import submit
 
 ROOT = Path(__file__).parents[2]
 DONE = (Stage.FINISHED, Stage.STOPPED, Stage.FAILED)
@@ -192,3 +193,16 @@ def test_nothing_of_a_patient_is_in_logs_or_in_the_coordinators_folder(started, 
         for value in planted:
             assert value.encode() not in data, f"{path.name} has a planted value"
             assert value not in str(path.relative_to(started.folder))
+
+
+def test_a_classical_model_is_learnt_over_the_link_like_any_other(started, capsys):
+    """From one secure sum of patients' statistics, in float64; the record holds."""
+    plain = [override for override in SMALL if not override.startswith("model")]
+    run = submit(started.net, [*plain, "experiment=ridge", "model.classical.projected=8", "secagg=pairwise"])
+    assert started.until(run, *DONE).stage is Stage.FINISHED
+    folder = started.net / "runs" / run
+    assert main(["verify", str(folder)]) == 0
+    record = json.loads((folder / "record.json").read_text())["record"]
+    assert record["model"]["name"] == "ridge"
+    assert [one["part"]["charged"]["train"] for one in record["sites"]] == [1, 1, 1]
+    capsys.readouterr()
