@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedimg.classical.learner import Labels, Parameters, concatenated, one_hot, smoothed
+from fedimg.classical.learner import Labels, Parameters, concatenated, one_hot, smoothed, widened
 from fedimg.classical.moments import ball, radius_of
 from fedimg.models import ModelConfig, Network
 from fedimg.values import Vector
@@ -44,7 +44,7 @@ class KMeans:
             classes = one_hot(labels, self.config.classes)
             parts = [own, own[:, :, None] * inside[:, None, :], own[:, :, None] * classes[:, None, :]]
             rows = concatenated(parts, n) / np.sqrt(3)
-        return np.pad(rows, ((0, 0), (0, self.update_size - rows.shape[1])))
+        return widened(rows, self.update_size)
 
     def updated(self, vector: Vector, number: int, mean: Vector) -> Vector:
         found, r, d = Parameters(self.network, vector), self._r, self._d

@@ -14,7 +14,7 @@ import torch
 from fedimg.models.classical_config import ClassicalConfig
 from fedimg.values import Integers, Vector
 
-_TIE = 1e-9
+_TIE, _LEAST_GAIN = 1e-9, 1e-12
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ def features_of_trees(config: ClassicalConfig, size: int, trees: int) -> Integer
     return np.stack([one.numpy() for one in drawn]).astype(np.int64)
 
 
-def nodes_at(level: int, cells: Integers, feature: Integers, cell: Integers) -> Integers:
-    """(n,) numbers from 0 of the nodes at `level` in which rows of `cells` (n, d) lie.
+def nodes_at(level: int, cells: Integers | Vector, feature: Integers, cell: Integers | Vector) -> Integers:
+    """(n,) numbers from 0 of the nodes at `level` in which rows of `cells` (n, d), or of features themselves, lie.
 
     Args:
         feature, cell: of every node of the tree in breadth-first order; a row goes right where its cell of the
-            node's feature is larger than the node's, and left where the feature is −1.
+            node's feature is larger than the node's (or its feature than an edge), and left where the feature is −1.
     """
     node = np.zeros(len(cells), dtype=np.int64)
     rows = np.arange(len(cells))
@@ -90,7 +90,6 @@ def best_split(
     score: Callable[[Vector], Vector],
     weight: Callable[[Vector], Vector],
     least_weight: float,
-    least_gain: float = 1e-12,
 ) -> Split:
     """The split of a histogram (d, bins, c) whose two sides score most together; the first one among equals.
 
@@ -104,7 +103,7 @@ def best_split(
     gain = score(left) + score(right) - score(total)
     gain = np.where((weight(left) >= least_weight) & (weight(right) >= least_weight), gain, -np.inf)
     most = gain.max(initial=-np.inf)
-    if most <= least_gain:
+    if most <= _LEAST_GAIN:
         return Split(-1, 0, total, total)
     # sums over other sites in another order differ in their last digits, and must not settle a tie
     place = int((gain >= most - _TIE * abs(most)).argmax())

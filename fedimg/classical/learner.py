@@ -176,6 +176,11 @@ def smoothed(counts: Vector, pseudo: float) -> Vector:
     return np.asarray(filled / filled.sum(axis=-1, keepdims=True))
 
 
+def widened(rows: Vector, size: int) -> Vector:
+    """(n, m) → (n, size), zeros behind: a round's row may be shorter than the longest one."""
+    return np.pad(rows, ((0, 0), (0, size - rows.shape[1])))
+
+
 def concatenated(parts: Sequence[Vector], n: int) -> Vector:
     """(n, …) arrays → (n, Σ)."""
     return np.concatenate([part.reshape(n, -1) for part in parts], axis=1)

@@ -64,7 +64,9 @@ def noise_of(symmetric: Vector) -> float:
 
 
 @dataclass(frozen=True)
-class _Moments:
+class OfAugmented:
+    """What is learnt from features and a one: m = d + 1 numbers, inside the ball of radius R."""
+
     network: Network
     config: ModelConfig
 
@@ -76,6 +78,8 @@ class _Moments:
     def _r(self) -> float:
         return radius_of(self.config, self._m - 1)
 
+
+class _Moments(OfAugmented):
     @property
     def update_size(self) -> int:
         return self._m * (self._m + 1) // 2 + self._m * self.config.classes

@@ -5,22 +5,21 @@ Of more than two classes each is told from the rest. Both losses are of z = wᵀ
     logistic   log(1 + e^(−tz))       gradient −t·p(−tz)·x    curvature p(1 − p)·xxᵀ ≤ ¼
     svm        ½·max(0, 1 − tz)²      gradient −t·(1 − tz)₊·x  curvature [tz < 1]·xxᵀ
 
-plus ½λ‖w‖², λ at least twice the noise in the curvature (`moments.noise_of`). The logistic loss is generalised self-concordant, so that steps of ln(1 + β)/β, with β the most that a step
-moves z inside the ball, come to the minimum from anywhere and at the end quadratically (T. Sun and Q. Tran-Dinh,
-Mathematical Programming 178, 2019, section 3, ν = 2). The other is piecewise quadratic (O. Chapelle, Neural Computation
-19, 2007), where whole steps would do; the same length keeps noise from throwing it.
+plus ½λ‖w‖², λ at least twice the noise in the curvature (`moments.noise_of`). The logistic loss is generalised
+self-concordant, so that steps of ln(1 + β)/β, with β the most that a step moves z inside the ball, come to the minimum
+from anywhere and at the end quadratically (T. Sun and Q. Tran-Dinh, Mathematical Programming 178, 2019, section 3,
+ν = 2). The other is piecewise quadratic (O. Chapelle, Neural Computation 19, 2007), where whole steps would do; the same
+length keeps noise from throwing it.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
 from fedimg.classical.learner import Labels, Parameters
-from fedimg.classical.moments import augmented, noise_of, packed, radius_of, scales, unpacked
-from fedimg.models import ModelConfig, Network
+from fedimg.classical.moments import OfAugmented, augmented, noise_of, packed, scales, unpacked
+from fedimg.models.classical_config import problems_of
 from fedimg.values import Vector
 
 # So that what is penalised has no negative curvature left; the noise of every round is another.
@@ -28,22 +27,10 @@ _OVER_NOISE = 2.0
 _FLAT = 1e-12  # of the largest curvature: less is rounding
 
 
-@dataclass(frozen=True)
-class _Newton:
-    network: Network
-    config: ModelConfig
-
-    @property
-    def _m(self) -> int:
-        return self.network.feature_shape[0] + 1
-
-    @property
-    def _r(self) -> float:
-        return radius_of(self.config, self._m - 1)
-
+class _Newton(OfAugmented):
     @property
     def _problems(self) -> int:
-        return 1 if self.config.classes == 2 else self.config.classes
+        return problems_of(self.config.classes)
 
     @property
     def update_size(self) -> int:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.special import softmax
 
 from fedimg.classical.histograms import Bins, best_split, features_of_trees, filled, nodes_at
-from fedimg.classical.learner import Labels, Parameters, one_hot, smoothed
+from fedimg.classical.learner import Labels, Parameters, one_hot, smoothed, widened
 from fedimg.models import ModelConfig, Network
-from fedimg.models.classical_config import ClassicalConfig
+from fedimg.models.classical_config import ClassicalConfig, problems_of
 from fedimg.values import Integers, Vector
 
 _LEAST_SHARE = 1e-6
@@ -79,7 +80,7 @@ class DecisionTree(_Grown):
     def rows(self, vector: Vector, number: int, features: Vector, labels: Labels) -> Vector:
         found, cells = Parameters(self.network, vector), self._bins.cells(features)
         rows = self._histogram(found, 0, number - 1, cells, one_hot(labels, self.config.classes))
-        return np.asarray(_wide(rows, self.update_size) / np.sqrt(self._features.shape[1]))
+        return np.asarray(widened(rows, self.update_size) / np.sqrt(self._features.shape[1]))
 
     def updated(self, vector: Vector, number: int, mean: Vector) -> Vector:
         found, level = Parameters(self.network, vector), number - 1
@@ -102,7 +103,7 @@ class GradientBoosting(_Grown):
 
     @property
     def _problems(self) -> int:
-        return 1 if self.config.classes == 2 else self.config.classes
+        return problems_of(self.config.classes)
 
     @property
     def _trees(self) -> int:
@@ -122,17 +123,17 @@ class GradientBoosting(_Grown):
     def rows(self, vector: Vector, number: int, features: Vector, labels: Labels) -> Vector:
         classes = one_hot(labels, self.config.classes)
         if number == 1:
-            return _wide(classes, self.update_size)
+            return widened(classes, self.update_size)
         step, level = divmod(number - 2, self._own.depth)
         found, cells = Parameters(self.network, vector), self._bins.cells(features)
-        probability = _softmax(self._scores(found, cells, step * self._problems))
+        probability = softmax(self._scores(found, cells, step * self._problems), axis=1)
         parts = []
         for problem in range(self._problems):
             positive = 1 if self._problems == 1 else problem
             p = probability[:, positive]
             values = np.stack([p - classes[:, positive], p * (1 - p)], axis=1)
             parts.append(self._histogram(found, step * self._problems + problem, level, cells, values))
-        return np.asarray(_wide(np.concatenate(parts, axis=1), self.update_size) / self._length)
+        return np.asarray(widened(np.concatenate(parts, axis=1), self.update_size) / self._length)
 
     def updated(self, vector: Vector, number: int, mean: Vector) -> Vector:
         found = Parameters(self.network, vector)
@@ -192,8 +193,8 @@ class ExtraTrees:
         n = len(features)
         rows = np.zeros((n, own.trees, 2**own.depth, self.config.classes))
         for tree in range(own.trees):
-            feature = np.maximum(_features_in(found, tree, self.network), 0)
-            leaf = _leaf_of(features, feature, found["split_value"][tree], own.depth)
+            feature = _features_in(found, tree, self.network)
+            leaf = nodes_at(own.depth, features, feature, found["split_value"][tree])
             rows[np.arange(n), tree, leaf, labels] = 1.0
         return np.asarray(rows.reshape(n, -1) / np.sqrt(own.trees))
 
@@ -210,19 +211,6 @@ def _features_in(found: Parameters, tree: int, network: Network) -> Integers:
     return np.asarray(np.clip(found["split_feature"][tree], -1, last).astype(np.int64))
 
 
-def _leaf_of(features: Vector, feature: Integers, value: Vector, depth: int) -> Integers:
-    node, rows = np.zeros(len(features), dtype=np.int64), np.arange(len(features))
-    for _ in range(depth):
-        right = features[rows, feature[node]] > value[node]
-        node = 2 * node + 1 + right
-    return np.asarray(node - (2**depth - 1))
-
-
-def _softmax(scores: Vector) -> Vector:
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
-
-
 def _purity(counts: Vector) -> Vector:
     """Σ n_k²/n: less Gini impurity, times the weight, is more of this. Noised counts are no less than none."""
     least = np.maximum(counts, 0.0)
@@ -237,11 +225,6 @@ def _curvature(sums: Vector) -> Vector:
     return np.asarray(sums[..., 1])
 
 
-def _wide(rows: Vector, size: int) -> Vector:
-    """(n, m) → (n, size), zeros behind."""
-    return np.pad(rows, ((0, 0), (0, size - rows.shape[1])))
-
-
 def _narrow(mean: Vector, shape: tuple[int, ...]) -> Vector:
     """The first values of a sum, in that shape."""
-    return mean[: int(np.prod(shape))].reshape(shape).copy()
+    return mean[: int(np.prod(shape))].reshape(shape)

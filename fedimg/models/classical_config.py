@@ -81,5 +81,10 @@ class ClassicalConfig:
             _refuse("least_weight", "in [0, 1)", self.least_weight)
 
 
+def problems_of(classes: int) -> int:
+    """How many questions of yes or no tell classes apart: of two one, of more each against the rest."""
+    return 1 if classes == 2 else classes
+
+
 def _refuse(key: str, expected: str, found: object) -> None:
     raise ConfigError(f"model.classical.{key} {expected}", str(found), f"set model.classical.{key}")

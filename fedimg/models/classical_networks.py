@@ -10,6 +10,7 @@ from torch import nn
 
 from fedimg.errors import ConfigError
 from fedimg.models.architecture import Architecture
+from fedimg.models.classical_config import problems_of
 from fedimg.models.classical_features import Features, frozen_features
 from fedimg.models.config import ModelConfig
 
@@ -117,7 +118,7 @@ def gradient_boosting(config: ModelConfig) -> Architecture:
     """Second-order boosting on histograms (Chen and Guestrin 2016, arXiv 1603.02754)."""
     frozen, size = frozen_features(config)
     own = config.classical
-    trees = own.trees * (1 if config.classes == 2 else config.classes)
+    trees = own.trees * problems_of(config.classes)
     return _by_statistics(Forest(trees, own.depth, config.classes, shares=False), frozen, size)
 
 
