@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedimg import classical, evaluation, intake, restored, run_sums, site_terms, training
+from fedimg import classical, intake, restored, run_sums, site_terms, training
 from fedimg.classical import Learner
 from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
@@ -174,7 +174,7 @@ def train_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
-    """Station 8 at the site: one declared release of score histograms, (classes · bins,); of a client their mean."""
+    """Station 8 at the site: one declared release of score histograms, (rows · bins,); of a client their mean."""
     number, data = instructions.round, site.data.validation
     if site.plan is None or site.ledger is None:
         rows = _histograms(site, instructions, remaining(data, site.roll, EVALUATE))
@@ -200,7 +200,7 @@ def _histograms(site: Site, instructions: RoundInstructions, there: SiteDataset)
     faults = list[Exception]()
     scores = training.scores(site.network, instructions.vector, there, site.device, faults.append)
     _tell_last(site, "the evaluation, a patient left out", faults)
-    return evaluation.score_histograms(scores, there.labels.numpy(), there.first_image, site.terms.bins)
+    return site.terms.measure.rows(scores, there.labels.numpy(), there.first_image)
 
 
 def answer(site: Site, data: bytes) -> bytes | None:

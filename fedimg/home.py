@@ -9,7 +9,7 @@ home/              of a site that trains; never in a checkout
   released/        what training may read                  quarantine/   temporary files, nothing else
   ledger-keys.jsonl  by what the ledger knows each released patient (0600), in no receipt
   report.html      counts and pictures, confidential       operator.log  refusals and faults
-  cache/           decoded volumes                shares.jsonl  for whom released files were sealed
+  cache/           decoded volumes    targets/  classes of voxels    shares.jsonl  for whom files were sealed
   of a further study: no keys and no ledger, home.json names the first home; of a restored one: see `restored`
 
 out/               of `fedimg deidentify run IN OUT deid.key=FILE`; the key stays outside

@@ -68,7 +68,7 @@ class RunSums:
 
     @property
     def _cells(self) -> int:
-        return self.terms.model.classes * self.terms.bins
+        return math.prod(self.terms.measure.shape)
 
     @cached_property
     def common(self) -> PrivacyPlan | None:

@@ -60,10 +60,13 @@ def _releases(server: Server) -> ClientReleases:
 
 
 def evaluate_clients(
-    server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange, shape: tuple[int, int]
+    server: Server, round_number: int, names: tuple[str, ...], exchange: Exchange
 ) -> SiteScores:
     """One declared evaluation with `client_level`: each client one histogram of norm ≤ 1, the sum noised once."""
-    message = instruct(server, round_number, "evaluate", server.optimizer.released)
+    message, shape = (
+        instruct(server, round_number, "evaluate", server.optimizer.released),
+        server.measure.shape,
+    )
     agreed = (round_number, "histogram", shape[0] * shape[1])
 
     def histograms(everyone: tuple[str, ...]) -> Iterable[Vector]:

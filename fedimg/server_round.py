@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedimg import evaluation, training
+from fedimg import training
 from fedimg.aggregation import AggregationConfig, weighted_mean
 from fedimg.classical import Learner
 from fedimg.errors import FederationError, MessageError, TooFewAnswers
+from fedimg.evaluation import Measure
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
 from fedimg.privacy.client_level import ClientReleases
@@ -85,6 +86,7 @@ class Server:
     run_id: str
     terms_digest: str
     network: Network
+    measure: Measure
     optimizer: Optimizer
     config: AggregationConfig
     weights: Mapping[str, float]
@@ -245,13 +247,8 @@ def evaluate_public(server: Server, *, bootstrap: int, seed: int) -> EvaluationR
     """The global model on the server's own held-out public set; None where it has none."""
     if server.public is None or not len(server.public.labels):
         return None
-    return evaluation.evaluate_scores(
-        _public_probabilities(server),
-        server.public.labels.numpy(),
-        bootstrap=bootstrap,
-        seed=seed,
-        first_image=server.public.first_image,
-    )
+    labels, first = server.public.labels.numpy(), server.public.first_image
+    return server.measure.of_outputs(_outputs(server), labels, first, bootstrap=bootstrap, seed=seed)
 
 
 def evaluate_at_sites(
@@ -259,10 +256,10 @@ def evaluate_at_sites(
     round_number: int,
     names: tuple[str, ...],
     exchange: Exchange,
-    shape: tuple[int, int],
     noise_std: float,
 ) -> SiteScores | None:
-    """One declared evaluation release: noised score histograms (classes, bins), summed over sites."""
+    """One declared evaluation release: noised tables (rows, bins) of the measure, summed over sites."""
+    shape = server.measure.shape
     if server.sums:
         opened, _ = _opened(server, ("evaluate", round_number), names, exchange, server.optimizer.released)
         total = np.sum([sums.total("evaluate", found) for sums, found in opened], axis=0)
@@ -280,20 +277,20 @@ def evaluate_at_sites(
 
 
 def quick_metrics(server: Server) -> dict[str, float]:
-    """Mean cross-entropy and AUROC on the public set, for the curves by round; empty without one."""
+    """The measure's headline and, of classes, the mean cross-entropy on the public set; empty without one."""
     if server.public is None or not len(server.public.labels):
         return {}
-    probabilities = _public_probabilities(server)
-    labels = server.public.labels.numpy()
-    likelihood = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)
-    report = evaluation.evaluate_scores(probabilities, labels, bootstrap=0)
-    row = {"loss": float(-np.log(likelihood).mean())}
-    if "auroc" in report.metrics:
-        row["auroc"] = report.metrics["auroc"].value
-    return row
+    outputs, labels = _outputs(server), server.public.labels.numpy()
+    row: dict[str, float] = {}
+    if server.network.task == "classification":
+        likelihood = np.clip(outputs[np.arange(len(labels)), labels], 1e-12, None)
+        row["loss"] = float(-np.log(likelihood).mean())
+    report = server.measure.of_outputs(outputs, labels, server.public.first_image, bootstrap=0, seed=0)
+    found = report.metrics.get(server.measure.headline)
+    return row | ({} if found is None else {server.measure.headline: found.value})
 
 
-def _public_probabilities(server: Server) -> npt.NDArray[np.float64]:
+def _outputs(server: Server) -> npt.NDArray[np.float64]:
     if server.public is None:
         raise FederationError("a public set", "none", "give the data source one")
-    return server.network.probabilities(server.optimizer.released, server.public.images, server.device)
+    return server.network.outputs(server.optimizer.released, server.public.images, server.device)

@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from fedimg import declared_public, intake
 from fedimg.dicom import pixels
 from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.dicom.refusal import Quarantined
-from fedimg.errors import LedgerError
+from fedimg.errors import DataError, LedgerError
 from fedimg.home import SiteHome
-from fedimg.imaging import loading, patients
+from fedimg.imaging import findings, loading, patients
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import ImagingConfig
+from fedimg.intake import targets
 from fedimg.intake.ledger_map import read_ledger_keys
 from fedimg.models import Network
 from fedimg.operator_log import tell_operator
@@ -29,6 +31,14 @@ from fedimg.privacy.calibration import EVALUATE, TRAIN, PrivacyPlan
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Ledger
 from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset
+
+_LABELS: Mapping[str, patients.LabelKind] = {
+    "classification": "class",
+    "multilabel": "findings",
+    "regression": "number",
+    "segmentation": "voxels",
+    "detection": "voxels",
+}
 
 
 @dataclass(frozen=True)
@@ -52,21 +62,46 @@ def load(
 
     def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
         try:
-            return pixels.decode(home.released / record.path, masked=record.masked)
+            labels = targets.load(home.root, record.target) if record.target else None
+            return pixels.decode(home.released / record.path, masked=record.masked, labels=labels)
         except Quarantined as refusal:
             return refusal.reason
 
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
-    found = loading.load_dataset(intake.admitted(home, profile), decode, cache, imaging)
+    admitted = intake.admitted(home, profile)
+    found = loading.load_dataset(admitted, decode, cache, imaging, labels=_LABELS[network.task])
     dataset, ledger_keys = found.dataset, read_ledger_keys(home.ledger_keys)
     if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
         dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, imaging)
         keys = LedgerKeys(home.site_key)  # who admits arrays names their units: there is no patient number
         ledger_keys = {unit: keys.of_unit(unit) for unit in dataset.patient_keys}
-    dataset = replace(dataset, images=network.features(dataset.images))
+    dataset = replace(as_learnt(dataset, network), images=network.features(dataset.images))
     key = home.site_key.derive("validation-split", project="fedimg")
     train_part, validation = patients.split(dataset, validation_fraction, key)
     return Loaded(train_part, validation, found.held_back, cache.counts.ratio, ledger_keys)
+
+
+def as_learnt(dataset: SiteDataset, network: Network) -> SiteDataset:
+    """Labels as the network's task takes them: findings one by one, a number as a share of the public range, findings
+    drawn over an image as a heat map.
+
+    Raises DataError for labels of images where those of voxels are needed.
+    """
+    labels, shape = dataset.labels, (len(dataset.labels), *network.label_shape)
+    if network.task == "multilabel":
+        labels = ((labels[:, None] >> torch.arange(shape[1])) & 1).float()
+    if network.task == "regression":
+        low, high = network.target_range
+        labels = ((labels.float() - low) / (high - low)).clamp(0, 1)
+    if network.task == "detection" and labels.dim() == 1 + len(network.image_shape[1:]):
+        maps = [findings.heat_map(one) for one in labels.numpy()]
+        labels = torch.from_numpy(np.stack(maps)) if maps else torch.zeros(shape)
+    if labels.shape != shape:
+        found = f"labels of shape {tuple(labels.shape[1:])}"
+        raise DataError(
+            f"labels of shape {shape[1:]} for {network.task}", found, "choose another data source"
+        )
+    return replace(dataset, labels=labels)
 
 
 def roll_of(

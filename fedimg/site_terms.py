@@ -54,7 +54,7 @@ def rehearse(terms: Terms, network: Network, loss: Loss, device: torch.device) -
         terms.privacy,
         terms.training,
         terms.imaging.augmentation,
-        terms.bins,
+        terms.measure,
         device,
         timed=terms.insecure_seed is None,
     ).run()

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from fedimg import classical
 from fedimg.errors import ConfigError
+from fedimg.evaluation import Measure, measure_of
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, extension_digests
 from fedimg.models.classical_config import CLASSICAL
-from fedimg.models.losses import loss_digests
+from fedimg.models.config import OF_VOXELS
+from fedimg.models.losses import BUILTIN, OF_TASK, loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
 from fedimg.secagg.config import SecaggConfig
@@ -41,7 +43,7 @@ class Terms:
     secagg: SecaggConfig = field(default_factory=lambda: SecaggConfig("none"))
 
     def __post_init__(self) -> None:
-        check_task(self.model)
+        check_task(self)
         if self.model.name in CLASSICAL:
             check_classical(self)
         if self.secagg.name == "auto":
@@ -54,6 +56,14 @@ class Terms:
         """SHA-256 of the canonical JSON, hex: every instruction names it."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def measure(self) -> Measure:
+        """How a site and the coordinator measure the model."""
+        model, spacing = self.model, self.imaging.spacing_mm
+        return measure_of(
+            model.task, model.classes, self.bins, target_range=model.target_range, voxel_mm=spacing
+        )
 
     @property
     def evaluation_rounds(self) -> frozenset[int]:
@@ -109,12 +119,19 @@ def check_classical(asked: Asked) -> None:
             )
 
 
-def check_task(model: ModelConfig) -> None:
-    """Raises ConfigError for a network of voxels: a site's intake and its evaluation know labels of images only."""
-    if model.task != "classification":
-        raise ConfigError(
-            "model.task=classification in a run, since a site's labels and its evaluation are of whole images",
-            f"model.task={model.task} (model={model.name})",
-            "choose a network that labels images; voxels can be trained with fedimg as a library, "
-            "see docs/segmentation.md",
-        )
+def check_task(asked: Asked) -> None:
+    """Raises ConfigError for a loss of another task, or what only labels of images can take."""
+    task, training = asked.model.task, asked.training
+    fits = training.loss in OF_TASK[task] or training.loss not in BUILTIN
+    against = {f"training.loss={training.loss}": not fits}
+    if task != "classification":
+        against |= {
+            f"training.class_weights={training.class_weights}": training.class_weights is not None,
+            f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
+        }
+    if task in OF_VOXELS:
+        against["imaging=augmented"] = asked.imaging.augmentation.active
+    for found, there in against.items():
+        if there:
+            expected = f"what model.task={task} can be trained with (losses: {', '.join(OF_TASK[task])})"
+            raise ConfigError(expected, found, "change it, or choose another model.task")

@@ -56,13 +56,26 @@ class Quarantine(StrEnum):
     DISK_FULL = "disk_full"
 
 
+Box = tuple[int, int, int, int]
+"""A finding's pixels, half open: (x0, y0, x1, y1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What somebody has drawn over an image: files with a class, of so many, for every voxel; or boxes, a finding each."""
+
+    masks: tuple[Path, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    classes: int = 2
+
+
 @dataclass(frozen=True, slots=True)
 class SourceItem:
     """One input as a data source names it, still in front of the identity boundary.
 
     Everything here may be PHI (paths and patient numbers are); it never leaves the site.
-    `patient_id` is None where the DICOM header is to be asked. `label` is the class index,
-    None where unknown.
+    `patient_id` is None where the DICOM header is to be asked. `label` is the class index, None where
+    unknown, of several findings a sum of 2^k; `drawn` where voxels, and `value` where a number is to be learnt.
     """
 
     path: Path
@@ -71,7 +84,8 @@ class SourceItem:
     label: int | None = None
     site: str | None = None
     split: Split = "train"
-    mask_path: Path | None = None
+    drawn: Drawn | None = None
+    value: float | None = None
 
 
 Area = tuple[int | None, int, int, int, int]
@@ -91,6 +105,8 @@ class DeidentifiedRecord:
         label: class index. split: "train", or "public" for declared public data.
         kind: container of the released bytes.
         masked: areas that were filled because they showed text or marks; by its receipt.
+        target: SHA-256, hex, of a class for every voxel, which lies in the home; "" without.
+        value: the number to be learnt, if any.
     """
 
     path: PurePosixPath
@@ -104,6 +120,8 @@ class DeidentifiedRecord:
     split: Split
     kind: Literal["dicom", "nifti"]
     masked: tuple[Area, ...] = ()
+    target: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +136,7 @@ class DecodedImage:
         units: "HU" for CT, else "arbitrary".
         window: (centre, width) of the file, if any.
         mask_DHW: True where pixels were blanked by de-identification, if any.
+        labels_DHW: a class for every voxel, if any.
     """
 
     pixels_DHW: FloatArray
@@ -127,16 +146,19 @@ class DecodedImage:
     units: Literal["HU", "arbitrary"]
     window: tuple[float, float] | None = None
     mask_DHW: npt.NDArray[np.bool_] | None = None
+    labels_DHW: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One training example before batching: float32 image_CDHW, with its patient."""
+    """One training example before batching: float32 image_CDHW, its patient, its label or each voxel's."""
 
     image_CDHW: FloatArray
     spacing_mm: tuple[float, float, float]
     patient_key: str
     label: int
+    labels_DHW: npt.NDArray[np.uint8] | None = None
+    value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +167,7 @@ class SiteDataset:
 
     Attributes:
         images: (N, C, *spatial) float32.
-        labels: (N,) int64, or (N, *spatial): a class for every voxel, which the library can train on.
+        labels: (N, *label_shape): int64 classes, of images or of every voxel, or float32 numbers.
         patient_keys: U distinct keys, sorted.
         first_image: (U + 1,) int64; images of patient u are first_image[u]:first_image[u+1].
     """

@@ -46,6 +46,6 @@ def _bounded(terms: Terms) -> bool:
         (privacy.images_per_patient, 10**4),
         (math.prod(imaging.image_size), 2**28),
         (imaging.augmentation.copies, 10**3),
-        (terms.bins * terms.model.classes, 10**6),
+        (math.prod(terms.measure.shape), 10**6),
     )
     return terms.model.weights is None and all(found <= most for found, most in counts)

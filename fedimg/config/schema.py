@@ -13,6 +13,7 @@ from typing import Literal
 from fedimg.aggregation import AggregationConfig
 from fedimg.audit.config import AuditConfig
 from fedimg.config.patience import FederationConfig
+from fedimg.config.tasks import check_labels
 from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
@@ -143,7 +144,8 @@ class Config:
                 str(self.aggregation.cohort),
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
-        check_task(self.model)
+        check_task(self)
+        check_labels(self.data, self.model)
         if self.model.name in CLASSICAL:
             check_classical(self)
             _check_sums_of_statistics(self)
@@ -244,15 +246,15 @@ def _check_distributed(config: Config) -> None:
         f"aggregation.weights={config.aggregation.weights}": config.aggregation.weights != "declared",
         f"training.proximal_mu={config.training.proximal_mu:g}": config.training.proximal_mu > 0,
     }
-    expected = "for privacy=distributed secure sums with the sites' declared weights"
-    _refuse_first(where, expected, "privacy=per_site")
+    _refuse_first(
+        where, "for privacy=distributed secure sums with the sites' declared weights", "privacy=per_site"
+    )
 
 
 def _refuse_first(where: Mapping[str, bool], expected: str, without: str) -> None:
     """Name the first setting of `where` that stands against what was asked for."""
-    for name, there in where.items():
-        if there:
-            raise ConfigError(expected, name, f"change it, or set {without}")
+    for name in (name for name, there in where.items() if there):
+        raise ConfigError(expected, name, f"change it, or set {without}")
 
 
 def _check_centring(config: Config) -> None:

@@ -48,7 +48,7 @@ class Carrier:
 
 @dataclass
 class History:
-    """What happened: per round the loss and AUROC on the public set, and who was missing.
+    """What happened: per round loss and headline on the public set, and who was missing.
 
     `at_sites` is the last evaluation that sites answered.
     """
@@ -78,6 +78,7 @@ def make_server(
         terms.run_id,
         terms.digest,
         network,
+        terms.measure,
         LearnerServer(learner, network.initial)
         if learner is not None
         else _optimizer(config.aggregation, network.initial, ends),
@@ -152,8 +153,7 @@ def run_rounds(
             # a model that has diverged has no loss
             row |= {k: v for k, v in server_round.quick_metrics(server).items() if math.isfinite(v)}
         if number in ask_sites:
-            shape = (terms.model.classes, terms.bins)
-            asked = server, number, names, carrier.exchange, shape
+            asked = server, number, names, carrier.exchange
             if server.clients is not None:
                 scores: SiteScores | None = server_clients.evaluate_clients(*asked)
             else:
@@ -205,9 +205,7 @@ def _go_on(rows: Sequence[Mapping[str, Any]], config: Config) -> None:
         )
 
 
-def _at_sites(
-    asked: tuple[Server, int, tuple[str, ...], Exchange, tuple[int, int]], noise_std: float
-) -> SiteScores | None:
+def _at_sites(asked: tuple[Server, int, tuple[str, ...], Exchange], noise_std: float) -> SiteScores | None:
     """None where no site answered, or too few for a secure sum; what they spent is spent."""
     try:
         return server_round.evaluate_at_sites(*asked, noise_std)

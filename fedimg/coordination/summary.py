@@ -48,11 +48,13 @@ def write(run: Finished, folder: RunFolder) -> dict[str, Any]:
 
 def _content(run: Finished, privacy: PrivacySummary, audited: dict[str, EmpiricalEpsilon]) -> dict[str, Any]:
     terms, history, insecure = run.terms, run.history, run.config.insecure_test_mode
-    at_sites = history.at_sites.report() if history.at_sites is not None else None
+    at_sites = history.at_sites.report(run.terms.measure) if history.at_sites is not None else None
     content: dict[str, Any] = {
         "run": terms.run_id,
         "fedimg": code.installed()["fedimg"],
         "simulated": run.simulated,
+        "task": terms.model.task,
+        "headline": terms.measure.headline,
         "test": _values(history.final),
         "test_intervals": _intervals(history.final),
         "test_absent": _test_absent(run),
@@ -121,9 +123,10 @@ def _report_data(
         simulated=run.simulated,
         classes=data.classes,
         config=settings.rows(run.config, privacy.unit, simulated=run.simulated),
+        headline=run.terms.measure.headline,
         rounds=tuple(_points(run)),
         evaluation=history.final,
-        site_evaluation=history.at_sites.report() if history.at_sites is not None else None,
+        site_evaluation=history.at_sites.report(run.terms.measure) if history.at_sites is not None else None,
         test_absent=_test_absent(run),
         comparison=(own, *(row for row, _ in run.comparison)) if run.comparison or run.note else (),
         intake=data.intake if data.public else (),
@@ -174,9 +177,9 @@ def _test_absent(run: Finished) -> str:
 
 
 def _points(run: Finished) -> list[RoundPoint]:
-    """Loss, AUROC and each site's ε so far."""
+    """Loss, headline and each site's ε so far."""
     return [
-        RoundPoint(row["round"], row.get("loss"), row.get("auroc"), row.get("epsilon", {}))
+        RoundPoint(row["round"], row.get("loss"), row.get(run.terms.measure.headline), row.get("epsilon", {}))
         for row in run.history.rows
     ]
 

@@ -55,11 +55,17 @@ _PLUGINS: Mapping[str, str] = {
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as YBR_FULL's own Y (PS3.3 C.7.6.3.1.2)
 
 
-def decode(path: Path, limits: ReadLimits = DEFAULT_LIMITS, masked: Sequence[Area] = ()) -> DecodedImage:
+def decode(
+    path: Path,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    masked: Sequence[Area] = (),
+    labels: npt.NDArray[np.uint8] | None = None,
+) -> DecodedImage:
     """Pixels of one released DICOM or NIfTI file in physical units.
 
     Args:
         masked: areas of the stored frames that its de-identification filled (`masks`).
+        labels: a class for every voxel as stored, (F, H, W), see `voxel_labels`.
 
     Guarantee: finite float32, (D, H, W); frames of a spatial stack in spatial order; same file,
     same bits. Raises Quarantined only: UNREADABLE, UNSAFE_STRUCTURE, NOT_AN_IMAGE, WRONG_SHAPE,
@@ -72,20 +78,29 @@ def decode(path: Path, limits: ReadLimits = DEFAULT_LIMITS, masked: Sequence[Are
     image = (
         decode_nifti(read_nifti(data, limits))
         if is_nifti(data)
-        else decode_dataset(parse(data, limits), masked)
+        else decode_dataset(parse(data, limits), masked, labels)
     )
+    if labels is not None and image.labels_DHW is None:  # of a NIfTI file: in the order of its pixels
+        image = replace(image, labels_DHW=labels)
+    if image.labels_DHW is not None and image.labels_DHW.shape != image.pixels_DHW.shape:
+        found = f"labels {image.labels_DHW.shape} of an image {image.pixels_DHW.shape}"
+        raise Quarantined(Quarantine.WRONG_SHAPE, found)
     if not np.isfinite(image.pixels_DHW).all():
         raise Quarantined(Quarantine.PIXELS_NOT_FINITE, "NaN or infinite pixel values")
     return image
 
 
-def decode_dataset(dataset: Dataset, masked: Sequence[Area] = ()) -> DecodedImage:
+def decode_dataset(
+    dataset: Dataset, masked: Sequence[Area] = (), labels: npt.NDArray[np.uint8] | None = None
+) -> DecodedImage:
     """`decode` for a data set in memory; values may still be infinite. Raises Quarantined only."""
     try:
         with contained():
             frames, interpretation = stored_frames(dataset)
             place = geometry(dataset, len(frames))
             image = _in_units(dataset, frames, interpretation, place)
+            if labels is not None and len(labels) == len(frames):
+                image = replace(image, labels_DHW=labels[place.order])
             if not masked:
                 return image
             return replace(image, mask_DHW=mask(masked, image.pixels_DHW.shape)[place.order])

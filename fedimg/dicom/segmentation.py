@@ -19,10 +19,11 @@ from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.errors import DataError
 from fedimg.values import Quarantine
 
-_SEGMENTATION = (
+SEGMENTATIONS = (
     uids.SegmentationStorage,
     "1.2.840.10008.5.1.4.1.1.66.7",
-)  # the second: Label Map Segmentation
+)
+"""Segmentation and Label Map Segmentation Storage, PS3.4 table B.5-1."""
 
 
 _IDENTITY = (
@@ -202,7 +203,7 @@ def segmentation_masks(path: Path) -> dict[str, npt.NDArray[np.bool_]]:
     dataset = read_dataset(path)
     try:
         with contained():
-            if dataset.get("SOPClassUID") not in _SEGMENTATION:
+            if dataset.get("SOPClassUID") not in SEGMENTATIONS:
                 raise Quarantined(Quarantine.OBJECT_TYPE, "an object that is no segmentation")
             values = get_decoder(transfer_syntax(dataset)).as_array(dataset, raw=True)[0]
             planes = values.reshape(-1, dataset.Rows, dataset.Columns) != 0

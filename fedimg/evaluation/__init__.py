@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from fedimg.evaluation.cells import histogram_bins
 from fedimg.evaluation.histograms import report_from_histograms, score_histograms
+from fedimg.evaluation.measure import Measure, measure_of
 from fedimg.evaluation.scores import evaluate_scores
 
-__all__ = ["evaluate_scores", "histogram_bins", "report_from_histograms", "score_histograms"]
+__all__ = [
+    "Measure",
+    "evaluate_scores",
+    "histogram_bins",
+    "measure_of",
+    "report_from_histograms",
+    "score_histograms",
+]

@@ -40,23 +40,28 @@ def patient_weights(
 
 
 def percentile_interval(
-    value: float, resampled: npt.NDArray[np.float64], upper: float = 1.0, *, independent: int = 2
+    value: float,
+    resampled: npt.NDArray[np.float64],
+    upper: float = 1.0,
+    *,
+    lower: float = 0.0,
+    independent: int = 2,
 ) -> Interval:
     """The central `CONFIDENCE` of the resampled values, widened to hold `value`.
 
     Args:
         value: on the data as they are; finite.
         resampled: (B,), NaN where the metric did not exist in a resample.
-        upper: the metric's largest possible value; 0 is its least.
+        upper, lower: the metric's largest and least possible value.
         independent: number of independent units resampled.
 
     Returns:
-        (0, upper) as the interval, which claims nothing, where there are fewer than two
+        (lower, upper) as the interval, which claims nothing, where there are fewer than two
         units, no resamples, or the metric existed in less than `LEAST_DEFINED` of them.
     """
     defined = resampled[np.isfinite(resampled)]
     if independent < 2 or len(defined) == 0 or len(defined) < LEAST_DEFINED * len(resampled):
-        return Interval(float(value), 0.0, upper)
+        return Interval(float(value), lower, upper)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return Interval(float(value), float(min(low, value)), float(max(high, value)))

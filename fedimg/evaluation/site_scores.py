@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from fedimg.evaluation.histograms import report_from_histograms
+from fedimg.evaluation.measure import Measure
 from fedimg.values import EvaluationReport, Vector
 
 
@@ -18,7 +18,7 @@ class SiteScores:
 
     Attributes:
         round: after which the model was evaluated.
-        histogram: (classes, bins) float64, the sum of the sites' noised score histograms.
+        histogram: (rows, bins) float64, the sum of the sites' noised tables.
         noise_std: of the noise in each cell of the sum.
     """
 
@@ -26,9 +26,9 @@ class SiteScores:
     histogram: Vector
     noise_std: float
 
-    def report(self) -> EvaluationReport:
+    def report(self, measure: Measure) -> EvaluationReport:
         """The same figures each time: post-processing of the release."""
-        return report_from_histograms(self.histogram, self.noise_std)
+        return measure.of_release(self.histogram, self.noise_std)
 
     def state(self) -> dict[str, torch.Tensor]:
         """As float64 tensors, for a checkpoint."""

@@ -5,22 +5,26 @@ released file's SHA-256 and the configuration's, so neither can be found by who 
 site's key. Entries are authenticated with the same key: whoever can write to the folder cannot
 bring in pixels that have no receipt. What fails any check is made again from the released file.
 
-Layout: magic 4 | HMAC-SHA256 32 | raw length u64 | header length u32 | zlib(header JSON | shuffled float32).
+Layout: magic 4 | HMAC-SHA256 32 | raw length u64 | header length u32 | zlib(header JSON | shuffled
+float32 | a byte for every voxel, where each has a class).
 """
 
 from __future__ import annotations
 
 import hmac
 import json
+import math
 import os
 import secrets
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fedimg.crypto.keys import keyed_digest
 from fedimg.imaging.cleaning import Rejected
@@ -109,6 +113,9 @@ class VolumeCache:
             stack = np.stack([p.image_CDHW for p in made]).astype("<f4")
             header = {"shape": list(stack.shape), "spacing_mm": [list(p.spacing_mm) for p in made]}
             pixels = _shuffle(stack)
+            if made[0].labels_DHW is not None:  # of all of them: they come from one file
+                header["labels"] = True
+                pixels += b"".join(p.labels_DHW.tobytes() for p in made if p.labels_DHW is not None)
         text = json.dumps(header, separators=(",", ":")).encode()
         body = zlib.compress(text + pixels, level=3)
         self._count(len(text) + len(pixels), len(body))
@@ -136,9 +143,14 @@ class VolumeCache:
         header = json.loads(raw[:text_length])
         if "rejected" in header:
             return Rejected(Quarantine(header["rejected"]), header["found"])
-        stack = _unshuffle(raw[text_length:], tuple(header["shape"]))
+        shape = tuple(header["shape"])
+        behind = text_length + 4 * math.prod(shape)
+        stack = _unshuffle(raw[text_length:behind], shape)
         spacings = [(float(d), float(h), float(w)) for d, h, w in header["spacing_mm"]]
-        return [Prepared(image, spacing) for image, spacing in zip(stack, spacings, strict=True)]
+        labels: Iterable[npt.NDArray[np.uint8] | None] = repeat(None)
+        if header.get("labels"):
+            labels = np.frombuffer(raw, np.uint8, offset=behind).reshape(shape[0], *shape[2:]).copy()
+        return [Prepared(*parts) for parts in zip(stack, spacings, labels, strict=False)]
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")

@@ -6,12 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import groupby
+from operator import or_
+
+import numpy as np
 
 from fedimg.imaging import cleaning, patients, preprocessing
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
+from fedimg.imaging.patients import LabelKind
 from fedimg.imaging.preprocessing import Prepared
 from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset, Volume
 
@@ -31,7 +36,12 @@ class LoadedImages:
 
 
 def load_dataset(
-    records: Sequence[DeidentifiedRecord], decode: Decode, cache: VolumeCache, config: ImagingConfig
+    records: Sequence[DeidentifiedRecord],
+    decode: Decode,
+    cache: VolumeCache,
+    config: ImagingConfig,
+    *,
+    labels: LabelKind = "class",
 ) -> LoadedImages:
     """Decode, prepare and order all records; one bad file is counted and left out, never fatal.
 
@@ -39,7 +49,12 @@ def load_dataset(
     does not depend on any other patient's files. With `unit="series"` each series becomes one
     example; it has the highest class index among its slices (a series with one positive
     slice is positive).
+
+    `labels` says what of. "voxels": an image over which nothing is drawn has class 0 everywhere if that
+    is its label, and is held back if it has another. "findings": labels are sums of 2^k, and a series has
+    those of all its slices. "number": an image without one is held back; a series has its slices' largest.
     """
+    voxels = labels == "voxels"
     ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
     groups = [[record] for record in ordered]
     if config.unit == "series":
@@ -50,7 +65,8 @@ def load_dataset(
     held_back: Counter[Quarantine] = Counter()
     for group in groups:
         try:
-            prepared = _prepared(group, decode, cache, config)
+            record = _of_group(group, labels)
+            prepared = _prepared(group, partial(_opened, decode, voxels), cache, config, voxels=voxels)
         except Rejected as refusal:
             held_back[refusal.reason] += 1
             continue
@@ -59,29 +75,51 @@ def load_dataset(
         except Exception:  # noqa: BLE001
             held_back[Quarantine.UNSAFE_STRUCTURE] += 1
             continue
-        record = replace(group[0], label=max(r.label for r in group))
         volumes += preprocessing.to_volumes(prepared, record)
     if config.cleaning.drop_duplicates:
         volumes, dropped = cleaning.drop_duplicates(volumes)
         held_back.update({Quarantine.DUPLICATE: dropped} if dropped else {})
-    return LoadedImages(patients.build_dataset(volumes, config), held_back)
+    return LoadedImages(patients.build_dataset(volumes, config, labels), held_back)
+
+
+def _of_group(group: Sequence[DeidentifiedRecord], labels: LabelKind) -> DeidentifiedRecord:
+    """One record with what its slices are labelled. Raises Rejected where a number is missing."""
+    values = [r.value for r in group if r.value is not None]
+    if labels == "number" and len(values) < len(group):
+        raise Rejected(Quarantine.NO_LABEL, "an image without its number")
+    label = max(r.label for r in group)
+    if labels == "findings":
+        label = reduce(or_, (r.label for r in group))
+    return replace(group[0], label=label, value=max(values, default=None))
+
+
+def _opened(decode: Decode, voxels: bool, record: DeidentifiedRecord) -> DecodedImage:
+    image = decode(record)
+    if isinstance(image, Quarantine):
+        raise Rejected(image, "a released file that does not decode")
+    if not voxels:
+        return replace(image, labels_DHW=None)
+    if image.labels_DHW is None and record.label != 0:
+        raise Rejected(Quarantine.NO_LABEL, "a finding that nobody has drawn")
+    empty = np.zeros(image.pixels_DHW.shape, np.uint8)
+    return image if image.labels_DHW is not None else replace(image, labels_DHW=empty)
 
 
 def _prepared(
-    group: Sequence[DeidentifiedRecord], decode: Decode, cache: VolumeCache, config: ImagingConfig
+    group: Sequence[DeidentifiedRecord],
+    open_one: Callable[[DeidentifiedRecord], DecodedImage],
+    cache: VolumeCache,
+    config: ImagingConfig,
+    *,
+    voxels: bool,
 ) -> list[Prepared]:
-    def open_one(record: DeidentifiedRecord) -> DecodedImage:
-        image = decode(record)
-        if isinstance(image, Quarantine):
-            raise Rejected(image, "a released file that does not decode")
-        return image
-
     def make() -> list[Prepared]:
         if config.unit == "series":
             return preprocessing.prepare_series([open_one(r) for r in group], config)
         return preprocessing.prepare(open_one(group[0]), config)
 
     content = group[0].sha256
-    if len(group) > 1:
-        content = hashlib.sha256("".join(sorted(r.sha256 for r in group)).encode()).hexdigest()
+    if len(group) > 1 or voxels:  # what a voxel's class follows from is part of the content then
+        parts = sorted(f"{r.sha256}{r.target}{r.label}" if voxels else r.sha256 for r in group)
+        content = hashlib.sha256("".join(parts).encode()).hexdigest()
     return cache.get_or_make(content, config.digest, make)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fedimg.imaging import cleaning, enhancement, intensity, resampling
 from fedimg.imaging.cleaning import Rejected
@@ -26,10 +27,12 @@ class Prepared:
     """What depends on pixels and configuration alone, and is therefore cached: no label, no patient.
 
     image_CDHW float32, finite, of `ImagingConfig.shape` (D is 1 in 2 dimensions); spacing_mm (D, H, W).
+    labels_DHW: the class of every voxel, where the file came with one for each.
     """
 
     image_CDHW: FloatArray
     spacing_mm: tuple[float, float, float]
+    labels_DHW: npt.NDArray[np.uint8] | None = None
 
 
 def preprocess(image: DecodedImage, record: DeidentifiedRecord, config: ImagingConfig) -> list[Volume]:
@@ -39,7 +42,12 @@ def preprocess(image: DecodedImage, record: DeidentifiedRecord, config: ImagingC
 
 def to_volumes(prepared: Sequence[Prepared], record: DeidentifiedRecord) -> list[Volume]:
     """Labels and patients come from the record each time: a corrected label needs no new cache."""
-    return [Volume(p.image_CDHW, p.spacing_mm, record.patient_key, record.label) for p in prepared]
+    return [
+        Volume(
+            p.image_CDHW, p.spacing_mm, record.patient_key, record.label, p.labels_DHW, record.value or 0.0
+        )
+        for p in prepared
+    ]
 
 
 def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
@@ -63,9 +71,22 @@ def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
     grid = resampling.crop_or_pad(grid, config.image_size)
     values = intensity.normalise(grid.values_DHW, config.intensity)
     examples = values[:, None] if config.dimensions == 2 else values[None]
+    labels = _labels(image, config) or [None] * len(examples)
     return [
-        Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm) for example in examples
+        Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm, own)
+        for example, own in zip(examples, labels, strict=True)
     ]
+
+
+def _labels(image: DecodedImage, config: ImagingConfig) -> list[npt.NDArray[np.uint8] | None] | None:
+    """The same way for a class of every voxel, without anything between two classes: one array an example."""
+    if image.labels_DHW is None:
+        return None
+    grid = Grid(image.labels_DHW.astype(np.float32), image.spacing_mm)
+    grid = resampling.orient(grid, image.affine_lps_mm, config.dimensions)
+    grid = resampling.crop_or_pad(resampling.resample_labels(grid, config), config.image_size)
+    labels = grid.values_DHW.astype(np.uint8)
+    return [frame[None] for frame in labels] if config.dimensions == 2 else [labels]
 
 
 def prepare_series(images: Sequence[DecodedImage], config: ImagingConfig) -> list[Prepared]:
@@ -100,4 +121,5 @@ def _usable_frames(image: DecodedImage, config: ImagingConfig) -> DecodedImage:
     if len(kept) == depth:
         return image
     mask_kept = None if image.mask_DHW is None else image.mask_DHW[kept]
-    return replace(image, pixels_DHW=image.pixels_DHW[kept], mask_DHW=mask_kept)
+    labels_kept = None if image.labels_DHW is None else image.labels_DHW[kept]
+    return replace(image, pixels_DHW=image.pixels_DHW[kept], mask_DHW=mask_kept, labels_DHW=labels_kept)

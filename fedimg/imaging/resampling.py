@@ -84,6 +84,36 @@ def resample(grid: Grid, config: ImagingConfig) -> Grid:
     return _to_size(grid, _fitted_size(grid, config))
 
 
+def resample_labels(grid: Grid, config: ImagingConfig) -> Grid:
+    """The same for classes: every voxel takes that of the nearest one, and none is made up between two.
+
+    Guarantee: the result lies over `resample`'s of an image on the same grid, voxel by voxel.
+    """
+    target = config.spacing_mm
+    if target is None:
+        size = _fitted_size(grid, config)
+    else:
+        here = grid.spacing_mm[-len(target) :]
+        if all(abs(new / old - 1) < 1e-3 for new, old in zip(target, here, strict=True)):
+            return grid
+        return _nearest_at_spacing(grid, target, here)
+    if grid.values_DHW.shape[-len(size) :] == size:
+        return grid
+    channels_first = torch.from_numpy(grid.values_DHW if len(size) == 2 else grid.values_DHW[None])
+    values = _plain(Resize(size, mode="nearest-exact")(channels_first)).reshape(-1, *size[-2:])
+    return Grid(values, grid.spacing_mm)
+
+
+def _nearest_at_spacing(grid: Grid, target_mm: tuple[float, ...], here_mm: tuple[float, ...]) -> Grid:
+    channels_first = torch.from_numpy(grid.values_DHW if len(target_mm) == 2 else grid.values_DHW[None])
+    affine = torch.diag(torch.tensor([*here_mm, *[1.0] * (4 - len(here_mm))], dtype=torch.float64))
+    spaced = Spacing(target_mm, mode="nearest", padding_mode="border")(
+        MetaTensor(channels_first, affine=affine)
+    )
+    values = _plain(spaced)
+    return Grid(values.reshape(-1, *values.shape[-2:]), grid.spacing_mm)
+
+
 def crop_or_pad(grid: Grid, size: Sequence[int]) -> Grid:
     """Centre crop or zero padding to `size`, (H, W) or (D, H, W)."""
     here = grid.values_DHW.shape[-len(size) :]

@@ -47,6 +47,7 @@ def stack_series(images: Sequence[DecodedImage]) -> DecodedImage:
     affine[:3, 2] = normal * usual
     stack = [image for _, image in ordered]
     masks = [np.zeros(i.pixels_DHW.shape, bool) if i.mask_DHW is None else i.mask_DHW for i in stack]
+    labels = [i.labels_DHW for i in stack if i.labels_DHW is not None]
     return replace(
         first,
         pixels_DHW=np.concatenate([i.pixels_DHW for i in stack]),
@@ -54,6 +55,7 @@ def stack_series(images: Sequence[DecodedImage]) -> DecodedImage:
         spacing_mm=(usual, *first.spacing_mm[1:]),
         window=stack[len(stack) // 2].window,
         mask_DHW=np.concatenate(masks) if any(i.mask_DHW is not None for i in stack) else None,
+        labels_DHW=np.concatenate(labels) if len(labels) == len(stack) else None,
     )
 
 

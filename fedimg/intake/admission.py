@@ -36,10 +36,12 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
         series_key=receipt.keys["series"],
         instance_key=receipt.keys["instance"],
         modality=receipt.modality or "OT",
-        label=label[0],
-        split=label[1],
+        label=label.index,
+        split=label.split,
         kind="nifti" if receipt.kind == "nifti" else "dicom",
         masked=areas_of(receipt.evidence) if isinstance(receipt, Receipt) else (),
+        target=label.target,
+        value=label.value,
     )
 
 

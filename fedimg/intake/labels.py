@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedimg.intake.keyed_lines import KeyedLines, read_lines
 from fedimg.values import Split
 
-Label = tuple[int, Split]
+_HEX = re.compile(r"([0-9a-f]{64})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Class index and split; of what is drawn over the image the target's name and the drawing's digest, or "";
+    the number to be learnt, if any.
+    """
+
+    index: int
+    split: Split
+    target: str = ""
+    drawn: str = ""
+    value: float | None = None
 
 
 def label_key(keys: Mapping[str, str]) -> str:
@@ -21,7 +37,7 @@ def label_key(keys: Mapping[str, str]) -> str:
 
 
 def read_labels(path: Path) -> dict[str, Label]:
-    """Instance → (class index, split). A line cut short by an interruption is skipped: its input comes again."""
+    """Instance → its label. A line cut short by an interruption is skipped: its input comes again."""
     return read_lines(path, _entry)
 
 
@@ -29,11 +45,16 @@ def _entry(line: bytes) -> tuple[str, Label] | None:
     try:
         body: Any = json.loads(line)
         instance, label, split = body["instance"], body["label"], body["split"]
-    except (ValueError, KeyError, TypeError):
+        target, drawn, value = body.get("target", ""), body.get("drawn", ""), body.get("value")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not isinstance(instance, str) or type(label) is not int or split not in ("train", "public"):
         return None
-    return instance, (label, split)
+    if not all(isinstance(text, str) and _HEX.fullmatch(text) for text in (target, drawn)):
+        return None
+    if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+        return None
+    return instance, Label(label, split, target, drawn, value)
 
 
 class LabelFile(KeyedLines[Label]):
@@ -42,6 +63,12 @@ class LabelFile(KeyedLines[Label]):
     def __init__(self, path: Path) -> None:
         super().__init__(path, _entry)
 
-    def put(self, instance: str, label: int, split: Split) -> None:
+    def put(self, instance: str, label: Label) -> None:
         """Note a label, unless it is known already. Raises OSError."""
-        self._append(instance, (label, split), {"instance": instance, "label": label, "split": split})
+        drawn = {"target": label.target, "drawn": label.drawn} if label.target else {}
+        number = {} if label.value is None else {"value": label.value}
+        stated = {"instance": instance, "label": label.index, "split": label.split}
+        self._append(instance, label, stated | drawn | number)
+
+    def get(self, instance: str) -> Label | None:
+        return self._known.get(instance)

@@ -25,6 +25,7 @@ from fedimg.dicom.pseudonyms import normalise_id
 from fedimg.dicom.reader import DEFAULT_LIMITS, parse, read_capped
 from fedimg.dicom.refusal import Quarantined
 from fedimg.intake.hints import InputHints
+from fedimg.intake.targets import Target
 from fedimg.intake.task import Outcome, ReleaseConfig, Task
 from fedimg.processes import keep_freed_memory
 from fedimg.values import Quarantine
@@ -93,9 +94,9 @@ class Releaser:
             content = self.content(task)
             if self._config.labelled and task.item.label is None:
                 raise Quarantined(Quarantine.NO_LABEL, "no label")
-            if task.item.kind == "nifti":
-                return self._nifti(task, content, store)
-            return self._dicom(task, content, store)
+            voxels = Target.of(task.item) if self._config.labelled else None
+            way = self._nifti if task.item.kind == "nifti" else self._dicom
+            return replace(way(task, content, store), voxels=voxels)
         except Quarantined as refusal:
             return self._held(task, content, refusal.reason, refusal.detail)
         except (MemoryError, RecursionError):

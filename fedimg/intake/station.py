@@ -14,14 +14,15 @@ from pathlib import Path
 
 from fedimg.dicom import receipts
 from fedimg.dicom.receipts import ReceiptLog
+from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import ConfigError, DataError
 from fedimg.home import ReleaseFolder, SiteHome
-from fedimg.intake import batch, index
+from fedimg.intake import batch, index, targets
 from fedimg.intake.admission import anchor_of, record_of
 from fedimg.intake.config import IntakeConfig
 from fedimg.intake.decisions import Decision, Decisions, basis_of, decision_of
 from fedimg.intake.folder import FolderInputs, ListedInputs
-from fedimg.intake.labels import LabelFile, label_key
+from fedimg.intake.labels import Label, LabelFile, label_key
 from fedimg.intake.pool import ReleasePool, Workplace
 from fedimg.intake.release import FULL_DISK, Releaser
 from fedimg.intake.report import report_text
@@ -202,14 +203,33 @@ class _Run:
                 yield task
                 continue
             if labels is not None and item.label is not None:
-                labels.put(label_key(earlier.keys), item.label, item.split)
-                self._records.append(record_of(earlier, (item.label, item.split)))
+                kept = self._kept_target(item, labels.get(label_key(earlier.keys)))
+                if kept is None:
+                    yield task
+                    continue
+                self._note(labels, earlier, Label(item.label, item.split, *kept, item.value))
             size = _size_of(item.path)
             self._bytes_in += size
             self._bytes_taken += size
             self._bytes_out += earlier.size
             self._resumed += 1
             self._released += 1
+
+    def _note(self, labels: LabelFile, decision: Decision, label: Label) -> None:
+        labels.put(label_key(decision.keys), label)
+        self._records.append(record_of(decision, label))
+
+    def _kept_target(self, item: SourceItem, known: Label | None) -> tuple[str, str] | None:
+        """Target and drawing of an item whose release stands; None where they have to be made (again)."""
+        try:
+            drawn = targets.drawn_digest(item)
+        except Quarantined:
+            return None
+        if not drawn:
+            return "", ""
+        if known is None or known.drawn != drawn:
+            return None
+        return (known.target, drawn) if targets.path_of(self._home.root, known.target).is_file() else None
 
     def _stands(self, earlier: Decision, item: SourceItem) -> bool:
         """Whether an earlier release is still there, byte for byte, under the same profile and with a label."""
@@ -243,8 +263,10 @@ class _Run:
             return
         item = task.item
         if labels is not None and item.label is not None:
-            labels.put(label_key(outcome.keys), item.label, item.split)
-            self._records.append(record_of(made, (item.label, item.split)))
+            kept = ("", "")
+            if outcome.voxels is not None:
+                kept = targets.store(self._home.root, outcome.voxels), outcome.voxels.drawn
+            self._note(labels, made, Label(item.label, item.split, *kept, item.value))
         self._bytes_taken += outcome.size_in
         self._bytes_out += outcome.size
         self._released += 1

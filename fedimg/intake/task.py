@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fedimg.dicom.layers import DeidConfig
+from fedimg.intake.targets import Target
 from fedimg.values import Quarantine, SourceItem
 
 
@@ -64,7 +65,7 @@ class Outcome:
     """What became of one input. `temporary` names a file in quarantine that may be released.
 
     `reason` None means: it passed. `ledger_key` names the patient to the site's own ledger and stands in
-    no receipt; all other fields may.
+    no receipt, `voxels`, a class for each of them, goes to the home; all other fields may.
     """
 
     position: int
@@ -82,3 +83,4 @@ class Outcome:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] = field(default_factory=dict)
     ledger_key: str = field(default="", repr=False)
+    voxels: Target | None = field(default=None, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from fedimg.models import dp_ready
 from fedimg.models.architecture import Architecture, Factory
 from fedimg.models.centring import CentredLinear
 from fedimg.models.classical_config import CLASSICAL
-from fedimg.models.config import ModelConfig
+from fedimg.models.config import OF_VOXELS, ModelConfig
 from fedimg.models.extensions import find
 from fedimg.models.network import Layout, Network, architecture_digest
 from fedimg.models.weights import load_weights
@@ -33,13 +33,14 @@ BUILTIN = MappingProxyType(
         "cnn": "fedimg.models.cnn",
         "scattering": "fedimg.models.scattering_classifier",
         "densenet121": "fedimg.models.monai_networks",
+        "filter_bank": "fedimg.models.filter_bank",
         "efficientnet_b0": "fedimg.models.monai_networks",
         "resnet18": "fedimg.models.monai_networks",
         "segresnet": "fedimg.models.monai_networks",
         "unet": "fedimg.models.monai_networks",
     }
 )
-SEGMENT = frozenset({"basic_unet", "segresnet", "unet"})
+SEGMENT = frozenset({"basic_unet", "filter_bank", "segresnet", "unet"})
 """Built-in networks that label every voxel; all others, and `segresnet` too, label images."""
 NO_CLASSIFIER = SEGMENT - {"segresnet"}
 
@@ -76,13 +77,14 @@ def build_model(config: ModelConfig, seed: int, allowed_extensions: Collection[s
 
 
 def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Network:
-    architecture = _made(config, seed, factory)
+    # A factory knows of outputs only: of a number one, of a heat map and sizes one each.
+    architecture = _made(replace(config, classes=config.outputs), seed, factory)
     module = dp_ready.make_dp_ready(architecture.module)
     if config.weights is not None:
         load_weights(module, config.weights)
     shape = architecture.feature_shape or config.image_shape
     check = dp_ready.check_scores if architecture.by_statistics else dp_ready.check
-    in_place = check(module, shape, config.classes, config.label_shape)
+    in_place = check(module, shape, config.output_shape)
     _check_centred(module, config)
     _check_frozen(architecture, config.image_shape, shape)
     layout = Layout.of(module)
@@ -98,6 +100,8 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         image_shape=config.image_shape,
         feature_shape=shape,
         frozen=architecture.frozen,
+        task=config.task,
+        target_range=config.target_range,
         label_shape=config.label_shape,
         linear=architecture.linear and not config.centring_rounds,
         by_statistics=architecture.by_statistics,
@@ -158,14 +162,15 @@ def _check_centred(module: nn.Module, config: ModelConfig) -> None:
 
 def _check_task(config: ModelConfig) -> None:
     """An extension may do either; its logits are checked."""
-    able = config.name in SEGMENT if config.task == "segmentation" else config.name not in NO_CLASSIFIER
-    if able:
+    others = SEGMENT if config.task in OF_VOXELS else BUILTIN.keys() - NO_CLASSIFIER
+    if config.task != "classification":  # sums of statistics are of classes
+        others -= CLASSICAL
+    if config.name in others:
         return
-    others = SEGMENT if config.task == "segmentation" else BUILTIN.keys() - NO_CLASSIFIER
     raise ConfigError(
         f"a network for model.task={config.task} ({', '.join(sorted(others))})",
         config.name,
-        "choose one of these, or the other model.task",
+        "choose one of these, or another model.task",
     )
 
 

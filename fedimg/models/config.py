@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +10,10 @@ from fedimg.errors import ConfigError
 from fedimg.models.classical_config import ClassicalConfig
 
 _LARGEST_SIDE = 4096
+TASKS = ("classification", "multilabel", "regression", "segmentation", "detection")
+OF_VOXELS = frozenset({"segmentation", "detection"})
+OF_NUMBERS = frozenset({"multilabel", "regression", "detection"})
+"""Tasks whose labels are float32 numbers; the others' are classes, int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +23,16 @@ class ModelConfig:
     Attributes:
         name: a built-in network or an installed extension (entry point group `fedimg.models`).
         dimensions: 2 or 3; `image_size` has as many entries, in pixels, (H, W) or (D, H, W).
-        channels: of the image. classes: logits, of an image or of every voxel (the background is one of them).
-        task: "classification", one label an image; or "segmentation", one label a voxel, which a network
-            of `build.SEGMENT` or an extension can do, in the library only: no run takes labels of voxels yet.
-        width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`).
+        channels: of the image. classes: of an image or of every voxel (the background is one of them); of
+            "multilabel" the findings, each of which is there or not. Others have no use for it.
+        task: what is learnt of an image: "classification", one class; "multilabel", any of several findings;
+            "regression", a number; "segmentation", a class for every voxel; "detection", where findings are
+            and how large. The last two take a network of `build.SEGMENT` or an extension.
+        target_range: of "regression", the public least and greatest number; what lies beyond counts as the nearer.
+        width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`), hidden ones (`filter_bank`).
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
             group normalisation replaces batch normalisation; under clipping and noise it cost more than it gave.
-        scales, orientations: `scattering` only: J and L.
+        scales, orientations: of `scattering` J and L; `filter_bank` has its Gaussians at `scales` + 1 widths.
         centring_rounds: `scattering` only: so many first rounds learn the features' mean, which the head then
             takes off; 0 takes nothing off (`fedimg.models.centring`).
         classical: of networks that are learnt from sums of statistics (`classical_config.CLASSICAL`).
@@ -36,7 +44,10 @@ class ModelConfig:
     dimensions: int = 2
     channels: int = 1
     classes: int = 2
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "multilabel", "regression", "segmentation", "detection"] = (
+        "classification"
+    )
+    target_range: tuple[float, float] = (0.0, 1.0)
     image_size: tuple[int, ...] = (64, 64)
     width: int = 16
     weight_standardisation: bool = False
@@ -59,13 +70,18 @@ class ModelConfig:
                 str(list(self.image_size)),
                 "resize in imaging",
             )
-        if self.task not in ("classification", "segmentation"):
+        if self.task not in TASKS:
+            raise ConfigError(f"model.task to be one of {', '.join(TASKS)}", str(self.task), "choose one")
+        low, high = self.target_range
+        if not -math.inf < low < high < math.inf:
             raise ConfigError(
-                "model.task to be classification or segmentation", str(self.task), "choose one of these"
+                "model.target_range: two numbers, the second larger", str(list(self.target_range)), "set both"
             )
+        if self.task in ("classification", "segmentation") and self.classes < 2:
+            raise ConfigError("model.classes ≥ 2", str(self.classes), "name two classes or more")
         for key, least, most in (
             ("channels", 1, 64),
-            ("classes", 2, 1000),
+            ("classes", 1, 1000),
             ("width", 1, 1024),
             ("scales", 1, 6),
             ("orientations", 1, 32),
@@ -84,6 +100,18 @@ class ModelConfig:
         return (self.channels, *self.image_size)
 
     @property
+    def outputs(self) -> int:
+        """The network's output channels: logits; of detection a heat map and a size along each axis."""
+        return {"regression": 1, "detection": 1 + self.dimensions}.get(self.task, self.classes)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one image's outputs: (outputs,), of voxels (outputs, *spatial)."""
+        return (self.outputs, *(self.image_size if self.task in OF_VOXELS else ()))
+
+    @property
     def label_shape(self) -> tuple[int, ...]:
-        """Of one image's labels: () for classification, *spatial for segmentation."""
-        return self.image_size if self.task == "segmentation" else ()
+        """Of one image's labels: () a class or a number, (findings,), *spatial, or the outputs of detection."""
+        if self.task == "detection":
+            return self.output_shape
+        return {"multilabel": (self.classes,), "segmentation": self.image_size}.get(self.task, ())

@@ -52,14 +52,12 @@ def make_dp_ready(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def check(
-    module: nn.Module, image_shape: tuple[int, ...], classes: int, label_shape: tuple[int, ...] = ()
-) -> bool:
+def check(module: nn.Module, image_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> bool:
     """Refuse a network whose gradients are not those of one example each.
 
     Args:
         image_shape: (C, *spatial) of one example.
-        label_shape: of one example's labels: () for one label an image, *spatial for one a voxel.
+        output_shape: of one example's outputs, (outputs,) or of voxels (outputs, *spatial).
 
     Returns:
         Whether the network's code has augmented assignments, so that `OutOfPlace` must stand around it.
@@ -71,7 +69,7 @@ def check(
     """
     _check_structure(module)
     probes = _probe_images(image_shape)
-    _check_outputs(module, probes, (_PROBES, classes, *label_shape))
+    _check_outputs(module, probes, (_PROBES, *output_shape))
     in_place = bool(in_place_operators(module, probes))
     left = in_place_operators(_call(module, in_place=in_place), probes)
     if left:
@@ -85,16 +83,14 @@ def check(
     return in_place
 
 
-def check_scores(
-    module: nn.Module, image_shape: tuple[int, ...], classes: int, label_shape: tuple[int, ...] = ()
-) -> bool:
+def check_scores(module: nn.Module, image_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> bool:
     """The same of a network that is never trained along gradients: what it scores, and of whom.
 
     Raises ModelError.
     """
     _check_structure(module)
     probes = _probe_images(image_shape)
-    _check_outputs(module, probes, (_PROBES, classes, *label_shape))
+    _check_outputs(module, probes, (_PROBES, *output_shape))
     if not _close(module(probes)[:1], module(probes[:1])):
         raise _unfit("scores of one example at a time", "others", "look at each example alone")
     return False
@@ -201,8 +197,8 @@ def _check_transforms(module: nn.Module, image: torch.Tensor, expected: torch.Te
 
 
 def _log_likelihood(logits: torch.Tensor) -> torch.Tensor:
-    """(classes, *label_shape) → (): of class 0, the mean over voxels."""
-    return torch.log_softmax(logits, dim=0)[0].mean()
+    """(outputs, …) → (): of class 0, the mean over voxels; of a single output itself."""
+    return logits.mean() if len(logits) == 1 else torch.log_softmax(logits, dim=0)[0].mean()
 
 
 def _close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-4) -> bool:

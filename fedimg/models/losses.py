@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from fedimg.errors import ConfigError, ModelError
 from fedimg.models.extensions import find
+from fedimg.models.heat_map import centre_heat_map
 
 GROUP = "fedimg.losses"
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -55,9 +56,42 @@ def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     return dice.mean(dim=1) + cross_entropy(logits, labels)
 
 
+def binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """−log p of each finding being there or not, the mean over findings: (N, findings) twice → (N,)."""
+    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
+
+
+def squared_error(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(N, 1) and (N,) → (N,), as a share of the public range."""
+    return (outputs[:, 0] - labels) ** 2
+
+
+def huber(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The same up to a tenth of the range, beyond it linear (Huber 1964): one wrong number weighs less."""
+    return F.huber_loss(outputs[:, 0], labels, reduction="none", delta=0.1)
+
+
 BUILTIN = MappingProxyType(
-    {"cross_entropy": cross_entropy, "dice_cross_entropy": dice_cross_entropy, "focal": focal}
+    {
+        "binary_cross_entropy": binary_cross_entropy,
+        "centre_heat_map": centre_heat_map,
+        "cross_entropy": cross_entropy,
+        "dice_cross_entropy": dice_cross_entropy,
+        "focal": focal,
+        "huber": huber,
+        "squared_error": squared_error,
+    }
 )
+OF_TASK = MappingProxyType(
+    {
+        "classification": ("cross_entropy", "focal"),
+        "multilabel": ("binary_cross_entropy",),
+        "regression": ("squared_error", "huber"),
+        "segmentation": ("cross_entropy", "dice_cross_entropy", "focal"),
+        "detection": ("centre_heat_map",),
+    }
+)
+"""Built-in losses of each task; an extension's is probed with labels of classes."""
 _SMOOTH = 1e-5  # MONAI's own: a class that neither is nor is predicted counts as found
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from threading import RLock
 from typing import Self
@@ -21,7 +22,9 @@ import torch
 from torch import nn
 
 from fedimg.errors import ModelError
+from fedimg.models.config import OF_NUMBERS
 from fedimg.models.out_of_place import OutOfPlace
+from fedimg.models.outputs import activated
 from fedimg.values import Vector
 
 Features = Callable[[torch.Tensor], torch.Tensor]
@@ -88,7 +91,8 @@ class Network:
         image_shape: (C, *spatial) of the images that `features` takes.
         feature_shape: of one example as `apply` takes it; equals `image_shape` without `frozen`.
         frozen: a fixed, public, deterministic map applied before training, or None.
-        label_shape: of one image's labels: () for classification, *spatial for segmentation.
+        task, target_range: what is learnt, as in `ModelConfig`; `activated` makes its outputs of logits.
+        label_shape: of one image's labels, as in `ModelConfig`.
         linear: logits are affine in the features: weight (classes, F), then bias (classes,).
         by_statistics: learnt from sums of statistics (`fedimg.classical`), not along gradients.
         centring_rounds: so many first rounds learn the last parameter, the features' centre, and the others
@@ -102,6 +106,8 @@ class Network:
     image_shape: tuple[int, ...]
     feature_shape: tuple[int, ...]
     frozen: Features | None
+    task: str
+    target_range: tuple[float, float]
     label_shape: tuple[int, ...]
     linear: bool
     by_statistics: bool
@@ -115,6 +121,11 @@ class Network:
     @property
     def number_of_parameters(self) -> int:
         return self.layout.offsets[-1]
+
+    @property
+    def learns_numbers(self) -> bool:
+        """Whether labels are float32 numbers, instead of classes, int64."""
+        return self.task in OF_NUMBERS
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, C, *spatial) float32 → (B, *feature_shape): what may be computed once, ahead of training.
@@ -135,7 +146,7 @@ class Network:
             return torch.cat([self.frozen(part) for part in images.split(_IMAGES_AT_ONCE)])
 
     def apply(self, flat: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(P,) and (B, *feature_shape) → logits (B, classes, *label_shape). Pass images through `features` first."""
+        """(P,) and (B, *feature_shape) → (B, *ModelConfig.output_shape). Pass images through `features` first."""
         with self._lock, OutOfPlace() if self._in_place else nullcontext():
             logits: torch.Tensor = torch.func.functional_call(
                 self._module, self.layout.unflatten(flat), (features,), strict=True
@@ -145,18 +156,25 @@ class Network:
     def probabilities(
         self, vector: Vector, features: torch.Tensor, device: torch.device | str = "cpu"
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """(P,) and (N, *feature_shape) → softmax scores (N, classes, *label_shape) float64, computed in parts."""
+        """(P,) and (N, *feature_shape) → softmax scores (N, classes, *spatial) float64, computed in parts."""
+        return self._in_parts(vector, features, device, lambda logits: torch.softmax(logits.double(), dim=1))
+
+    def outputs(
+        self, vector: Vector, features: torch.Tensor, device: torch.device | str = "cpu"
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """(P,) and (N, *feature_shape) → what an evaluation of the task takes, see `outputs.activated`."""
+        return self._in_parts(vector, features, device, partial(activated, self.task))
+
+    def _in_parts(
+        self, vector: Vector, features: torch.Tensor, device: torch.device | str, of: Features
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         flat = torch.from_numpy(np.asarray(vector, dtype=np.float32)).to(device)
-        if not len(features):
-            # Some networks cannot take an empty batch, and a site without held-out patients must not show.
-            probe = self.apply(flat, torch.zeros((1, *self.feature_shape), device=device))
-            return np.zeros((0, *probe.shape[1:]))
+        # Some networks cannot take an empty batch, and a site without held-out patients must not show.
+        some = features if len(features) else torch.zeros((1, *self.feature_shape))
         with torch.no_grad():
-            parts = [self.apply(flat, part.to(device)).double() for part in features.split(_IMAGES_AT_ONCE)]
-        scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (
-            torch.softmax(torch.cat(parts), dim=1).cpu().numpy()
-        )
-        return scores
+            parts = [of(self.apply(flat, part.to(device))).cpu() for part in some.split(_IMAGES_AT_ONCE)]
+        found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = torch.cat(parts).numpy()
+        return found if len(features) else found[:0]
 
     def state_dict(self, vector: Vector) -> dict[str, torch.Tensor]:
         """(P,) → float32 tensors by name, as the module itself would save them."""

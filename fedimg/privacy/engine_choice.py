@@ -114,7 +114,10 @@ def _agrees(gradients: Any, flat: torch.Tensor, images: torch.Tensor, labels: to
 
 
 def _labels(network: Any, flat: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """Class 0 for every image, or every voxel, as the network's logits want it."""
+    """Class 0, or zeros, for every image or every voxel, as the network's labels are."""
+    if hasattr(network, "label_shape"):
+        kind = torch.float32 if network.learns_numbers else torch.int64
+        return torch.zeros((*batch.shape[:2], *network.label_shape), dtype=kind, device=flat.device)
     with torch.no_grad():
         logits = network.apply(flat, batch[0])
     shape = (*batch.shape[:2], *logits.shape[2:])

@@ -47,6 +47,10 @@ class PatientLoss:
         A label that is no class gives NaN, hence a gradient that clipping leaves out: raising an error
         would tell the server that such a patient exists.
         """
+        if labels.is_floating_point():  # numbers: one that is not finite gives NaN by itself
+            if self.class_weights is not None:
+                raise ConfigError("no class weights with labels that are numbers", "some", "leave them unset")
+            return self.example_loss(logits, labels)
         valid = labels.clamp(0, logits.shape[1] - 1)
         if labels.dim() == 1:
             return self.example_loss(logits, valid) * self.factors(logits, labels)

@@ -103,11 +103,11 @@ class PrivacySummary:
 
 @dataclass(frozen=True, slots=True)
 class RoundPoint:
-    """After one round: loss and AUROC on the server's public set, and each site's ε so far."""
+    """After one round: loss and headline figure on the server's public set, and each site's ε so far."""
 
     round: int
     loss: float | None = None
-    auroc: float | None = None
+    headline: float | None = None
     epsilon: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -213,7 +213,7 @@ class ReportData:
 
     Attributes:
         config: rows of (key, value). classes: names by class index.
-        rounds: in ascending order. evaluation: global model on the public set.
+        headline: name of the metric that is followed by round. rounds: in ascending order. evaluation: global model on the public set.
         site_evaluation: from the sites' noised histograms.
         kept_intake: for data of patients, whose counts stay at the sites: rows of (site, declared number of
             patients, the command that shows the counts there).
@@ -237,6 +237,7 @@ class ReportData:
     simulated: bool
     classes: tuple[str, ...] = ("negative", "positive")
     config: tuple[tuple[str, str], ...] = ()
+    headline: str = "auroc"
     rounds: tuple[RoundPoint, ...] = ()
     evaluation: EvaluationReport | None = None
     site_evaluation: EvaluationReport | None = None

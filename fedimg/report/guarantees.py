@@ -9,6 +9,7 @@ from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, sect
 from fedimg.report.data import ReportData, SitePrivacy
 from fedimg.report.empirical import empirical
 from fedimg.report.markup import Markup, element
+from fedimg.report.metric_names import metric_name
 from fedimg.report.promises import not_promised, notices, promised
 
 MODES: Final = {
@@ -46,10 +47,11 @@ def heading(data: ReportData) -> Markup:
 def key_figures(data: ReportData) -> Markup:
     """The four numbers that a reader looks for first."""
     tiles: list[tuple[str, str, str, bool]] = []
-    auroc = data.evaluation.metrics.get("auroc") if data.evaluation else None
-    if auroc is not None:
-        span = f"95 % interval {auroc.low:.3f} to {auroc.high:.3f}"
-        tiles.append(("AUROC on the public test set", f"{auroc.value:.3f}", span, False))
+    found = data.evaluation.metrics.get(data.headline) if data.evaluation else None
+    if found is not None:
+        span = f"95 % interval {found.low:.3f} to {found.high:.3f}"
+        name = metric_name(data.headline, data.classes)
+        tiles.append((f"{name} on the public test set", f"{found.value:.3f}", span, False))
     privacy = data.privacy
     if privacy.mode == "none":
         tiles.append(("ε", "∞", "nothing bounds what is revealed", False))

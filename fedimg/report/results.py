@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Final
 
 from fedimg.report import forest, lines, performance
 from fedimg.report.blocks import Column, bullets, figure, interval_text, section, table
 from fedimg.report.data import ReportData
 from fedimg.report.lines import Series
 from fedimg.report.markup import Markup, element
-from fedimg.values import EvaluationReport
+from fedimg.report.metric_names import in_order, metric_name
+from fedimg.values import EvaluationReport, Interval
 
-_METRICS: Final = {
-    "auroc": "AUROC",
-    "pr_auc": "PR-AUC (average precision)",
-    "accuracy": "Accuracy",
-    "precision": "Precision",
-    "recall": "Recall (sensitivity)",
-    "specificity": "Specificity",
-    "f1": "F1",
-    "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
-}
+_UNIT = Interval(1.0, 0.0, 1.0)
 
 
 def comparison(data: ReportData) -> Markup:
@@ -57,12 +48,20 @@ def comparison(data: ReportData) -> Markup:
 
 
 def training(data: ReportData) -> Markup:
-    """Loss, AUROC and ε by round."""
+    """Loss, headline figure and ε by round."""
     loss = Series("loss", tuple((float(p.round), p.loss) for p in data.rounds if p.loss is not None), 0)
-    area = Series("AUROC", tuple((float(p.round), p.auroc) for p in data.rounds if p.auroc is not None), 2)
+    name = metric_name(data.headline, data.classes)
+    points = tuple((float(p.round), p.headline) for p in data.rounds if p.headline is not None)
+    shares = data.evaluation is None or data.evaluation.metrics.get(data.headline, _UNIT).high <= 1
     charts = [
         lines.by_round("loss", "Loss on the public test set, by round", [loss], "loss"),
-        lines.by_round("auroc", "AUROC on the public test set, by round", [area], "AUROC", ceiling=1.0),
+        lines.by_round(
+            data.headline,
+            f"{name} on the public test set, by round",
+            [Series(name, points, 2)],
+            name,
+            ceiling=1.0 if shares else math.inf,
+        ),
     ]
     if data.privacy.mode != "none":
         unit = "site" if data.privacy.mode == "client_level" else data.privacy.unit
@@ -91,9 +90,11 @@ def performance_of_model(data: ReportData) -> Markup:
     heads = {"public": "public test set", "sites": "at the sites"}
     columns = [Column("metric", numeric=False), *(Column(heads[r.source]) for r in reports)]
     rows = [
-        [label, *(interval_text(r.metrics[name]) if name in r.metrics else "–" for r in reports)]
-        for name, label in _METRICS.items()
-        if any(name in r.metrics for r in reports)
+        [
+            metric_name(name, data.classes),
+            *(interval_text(r.metrics[name]) if name in r.metrics else "–" for r in reports),
+        ]
+        for name in in_order({name for r in reports for name in r.metrics})
     ]
     noisy = " (a noisy count)" if data.privacy.mode != "none" else ""
     units = {"public": "examples", "sites": f"{unit}s{noisy}"}
@@ -112,18 +113,20 @@ def performance_of_model(data: ReportData) -> Markup:
         lead += " On the public set every example counts, at the sites every patient counts once."
     if data.site_evaluation is not None:
         lead += (
-            " At the sites everything derives from one release of noised score histograms; its intervals "
+            " At the sites everything derives from one release of noised histograms; its intervals "
             "account for the noise."
             if data.privacy.protects
-            else " At the sites everything derives from score histograms."
+            else " At the sites everything derives from histograms."
         )
     drawn = element("div", [figure(chart) for chart in charts if chart], class_="figures")
-    return section("Performance", lead, *absent, table(columns, rows), *_omissions(reports), drawn)
+    return section(
+        "Performance", lead, *absent, table(columns, rows), *_omissions(reports, data.classes), drawn
+    )
 
 
-def _omissions(reports: Sequence[EvaluationReport]) -> list[Markup]:
+def _omissions(reports: Sequence[EvaluationReport], classes: Sequence[str]) -> list[Markup]:
     said = [
-        f"{_METRICS.get(name, name)}, {performance.SOURCES[r.source]}: {reason}."
+        f"{metric_name(name, classes)}, {performance.SOURCES[r.source]}: {reason}."
         for r in reports
         for name, reason in r.omitted.items()
     ]

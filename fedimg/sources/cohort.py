@@ -18,13 +18,19 @@ from fedimg.cohort import CohortConfig
 from fedimg.cohort.hospital import generate_cohort
 from fedimg.errors import DataError
 from fedimg.sources.config import DataConfig
-from fedimg.sources.labelled_files import FoundItems, class_index, divide
+from fedimg.sources.labelled_files import FoundItems, divide
 from fedimg.sources.manifest import PUBLIC, SourceManifest, declared
 from fedimg.sources.paths import inside
+from fedimg.sources.said import class_index, drawn_in_row
 from fedimg.sources.tabular import read_table
 from fedimg.values import SourceItem, Split
 
 CLASSES = ("no lesion", "lesion")
+FINDINGS = ("lesion", "large lesion")
+"""With data.several. Large is what is wider than `_LARGE`, as a share of the image's side, in this very image."""
+_LARGE = 0.14
+_DIAMETER = "lesion_diameter_mm"
+_BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 CARD = (
     "generated hospitals: real DICOM files of CT, MR, CR and US with lesions of known place and size, planted "
     "identifiers and a few broken files; nobody in them exists"
@@ -44,17 +50,17 @@ def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[st
     items: list[SourceItem] = []
     dropped = 0
     for folder in sorted(path.parent for path in root.glob("*/manifest.csv")):
-        found, dropped = _hospital(folder)
+        found, dropped = _hospital(folder, config)
         items += found
     # What the intake is told of the patient: nothing, as in a real folder.
     everything = FoundItems(tuple(items), dropped, 0, {item.path: None for item in items})
     manifests = divide(everything, config, sites, seed, CARD)
-    return {site: _stated(site, manifest, settings) for site, manifest in manifests.items()}
+    return {site: _stated(site, manifest, config) for site, manifest in manifests.items()}
 
 
-def _hospital(folder: Path) -> tuple[list[SourceItem], int]:
+def _hospital(folder: Path, config: DataConfig) -> tuple[list[SourceItem], int]:
     """Items of one hospital's manifest, and how many columns it has beyond ours."""
-    allowed = ("path", "patient_id", "label", "site", "split", "mask")
+    allowed = ("path", "patient_id", "label", "site", "split", "mask", *_BOX, _DIAMETER, "modality")
     table = read_table(folder / "manifest.csv", allowed, allowed)
     items = []
     for number, row in enumerate(table.rows, start=2):
@@ -64,13 +70,29 @@ def _hospital(folder: Path) -> tuple[list[SourceItem], int]:
                 path=inside(folder, row["path"], number),
                 kind="dicom",
                 patient_id=row["patient_id"] or None,
-                label=class_index(row["label"], CLASSES, number),
+                label=_findings(row, config.cohort)
+                if config.several
+                else class_index(row["label"], CLASSES, number),
                 site=row["site"] if split == "train" else None,
                 split=split,
-                mask_path=inside(folder, row["mask"], number) if row["mask"] else None,
+                drawn=drawn_in_row(folder, {**row, "boxes": _box(row)}, number, config),
+                value=float(row[config.value] or 0) if config.value else None,
             )
         )
     return items, table.dropped_columns
+
+
+def _findings(row: Mapping[str, str], settings: CohortConfig) -> int | None:
+    """Σ 2^k over `FINDINGS`; None where the manifest has no label."""
+    if row["label"] == "":
+        return None
+    wide = max(int(row[_BOX[2]]) - int(row[_BOX[0]]), 0) if row[_BOX[0]] else 0
+    side = settings.image_size * (2 if row["modality"] == "US" else 1)
+    return int(row["label"] == "1") + 2 * int(wide > _LARGE * side)
+
+
+def _box(row: Mapping[str, str]) -> str:
+    return " ".join(row[name] for name in _BOX) if row[_BOX[0]] else ""
 
 
 def _generate(root: Path, settings: CohortConfig, seed: int) -> None:
@@ -96,6 +118,7 @@ def _digest(settings: CohortConfig, seed: int) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _stated(site: str, manifest: SourceManifest, settings: CohortConfig) -> SourceManifest:
-    stated = None if site == PUBLIC else {site: declared(settings.patients_per_hospital)}
-    return replace(manifest, public_data=True, declared_patients=stated, classes=CLASSES)
+def _stated(site: str, manifest: SourceManifest, config: DataConfig) -> SourceManifest:
+    stated = None if site == PUBLIC else {site: declared(config.cohort.patients_per_hospital)}
+    classes = FINDINGS if config.several else CLASSES
+    return replace(manifest, public_data=True, declared_patients=stated, classes=classes)

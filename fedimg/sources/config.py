@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -17,6 +18,9 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "classes": ("dicom", "nifti", "images"),
     "declared_patients": ("dicom", "nifti", "images"),
     "declared_public": ("dicom", "nifti", "images"),
+    "voxels": ("cohort", "dicom", "nifti", "images"),
+    "several": ("cohort", "dicom", "nifti", "images"),
+    "value": ("cohort", "dicom", "nifti", "images"),
     "dataset": ("medmnist",),
     "use_validation": ("medmnist",),
     "cohort": ("cohort",),
@@ -34,6 +38,10 @@ class DataConfig:
         path: the folder with the files; for medmnist the npz file, or null to fetch it.
         labels: CSV of labels, by default labels.csv in the folder.
         label_from: dicom: "csv", or "seg" for DICOM SEG masks in the folder (class 1 where any pixel is set).
+        voxels: what the files beside the images say of their voxels: "none", "masks" (column `mask`; the SEG
+            of `label_from: seg`; of the cohort's CT and MR) or "boxes" (column `boxes`).
+        several: a label cell names any of the classes, with ; between, or none (model.task=multilabel).
+        value: name of the column with a number to be learnt (model.task=regression).
         classes: names by class index; a label cell holds a name or an index.
         partition: "manifest" (the table's site column; the cohort's hospitals), "iid" or "dirichlet".
         alpha: of the Dirichlet division; small is strongly skewed.
@@ -50,6 +58,9 @@ class DataConfig:
     path: str | None = None
     labels: str | None = None
     label_from: Literal["csv", "seg"] = "csv"
+    voxels: Literal["none", "masks", "boxes"] = "none"
+    several: bool = False
+    value: str | None = None
     classes: tuple[str, ...] = ("negative", "positive")
     partition: Literal["manifest", "iid", "dirichlet"] = "manifest"
     alpha: float = 0.5
@@ -62,7 +73,10 @@ class DataConfig:
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+        if self.value is not None and not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", self.value):
+            expected = "data.value: the name of a column, small letters, digits and _"
+            raise ConfigError(expected, "another name", "rename the column")
+        if len(self.classes) < (1 if self.several else 2) or len(set(self.classes)) < len(self.classes):
             raise ConfigError(
                 "data.classes: two names or more, all different", str(self.classes), "change them"
             )

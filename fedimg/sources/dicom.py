@@ -7,33 +7,30 @@ that nothing labels comes along without label: the intake quarantines it with a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedimg.dicom.reader import read_dataset
 from fedimg.dicom.refusal import Quarantined, contained
-from fedimg.dicom.segmentation import segmentation_masks
+from fedimg.dicom.segmentation import SEGMENTATIONS, segmentation_masks
 from fedimg.errors import DataError
 from fedimg.sources.config import DataConfig
 from fedimg.sources.labelled_files import (
     FoundItems,
     add_once,
-    class_index,
     divide,
     labels_path,
     site_and_split,
 )
 from fedimg.sources.manifest import SourceManifest
 from fedimg.sources.paths import data_folder, inside, regular_files
+from fedimg.sources.said import Said, columns, needed, said_of
 from fedimg.sources.tabular import Table, read_table
-from fedimg.values import SourceItem, Split
+from fedimg.values import Drawn, SourceItem, Split
 
 CARD = "DICOM files of the operator's own, with labels from "
 KEYS = ("path", "sop_instance_uid", "study_instance_uid", "patient_id")
 """Columns that say what a row is about, the most specific first; the first one present is used."""
-
-# Segmentation Storage and Label Map Segmentation Storage, PS3.4 table B.5-1.
-_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    label: int | None
+    said: Said
     site: str | None
     split: Split
     patient: str | None
@@ -74,9 +71,12 @@ def load(config: DataConfig, sites: int, seed: int) -> Mapping[str, SourceManife
         rows, repeated = _rows(table, key, folder, config)
         dropped = table.dropped_columns
     masks = _labels_by_instance(headers) if config.label_from == "seg" else None
+    outlines = _outlines(headers, config)
+    drawings = [row.said.drawn for row in rows.values() if row.said.drawn]
+    named = {mask for drawn in drawings for mask in drawn.masks}
     items, stated = [], {}
     for path, header in headers.items():
-        if masks is not None and header.sop_class in _SEGMENTATIONS:
+        if path in named or (masks is not None and header.sop_class in SEGMENTATIONS):
             continue  # a mask is a label here, not an input
         row = (
             rows.pop(_key_of(path, header, key), None)
@@ -85,7 +85,8 @@ def load(config: DataConfig, sites: int, seed: int) -> Mapping[str, SourceManife
         )
         _same_patient(row, header)
         stated[path] = row.patient if row is not None and not header.patient else None
-        items.append(_item(path, header, row, masks))
+        item = _item(path, header, row, masks)
+        items.append(replace(item, drawn=outlines.get(header.instance, item.drawn)))
     if key == "path" and rows:
         raise DataError("a file for every row", f"{len(rows)} rows whose file is absent", "correct the table")
     found = FoundItems(tuple(items), dropped, repeated, stated)
@@ -122,8 +123,8 @@ def read_header(path: Path) -> Header:
 
 
 def _table(path: Path, config: DataConfig) -> Table:
-    required = ("label",) if config.label_from == "csv" else ()
-    table = read_table(path, (*KEYS, "label", "site", "split"), required)
+    required = needed(config) if config.label_from == "csv" else ()
+    table = read_table(path, (*KEYS, "site", "split", *columns(config)), required)
     if not any(name in table.columns for name in KEYS):
         raise DataError(f"one of the columns {', '.join(KEYS)}", "none of them", "say what each row is about")
     return table
@@ -138,10 +139,10 @@ def _rows(table: Table, key: str, folder: Path, config: DataConfig) -> tuple[dic
             raise DataError(f"{key} in every row", f"none in row {number}", "fill it, or leave the row out")
         if key == "path":
             name = str(inside(folder, name, number))
-        label = class_index(cells.get("label", ""), config.classes, number)
+        said = said_of(folder, cells, number, config)
         site, split = site_and_split(cells, number)
         patient = None if key == "patient_id" else cells.get("patient_id") or None
-        repeated += add_once(rows, name, _Row(label, site, split, patient), number)
+        repeated += add_once(rows, name, _Row(said, site, split, patient), number)
     return rows, repeated
 
 
@@ -166,11 +167,24 @@ def _same_patient(row: _Row | None, header: Header) -> None:
 def _item(path: Path, header: Header, row: _Row | None, masks: Mapping[str, bool] | None) -> SourceItem:
     """The patient number here only keeps a patient's files together; numbers are unique per issuer."""
     patient = f"{header.issuer}\x1f{header.patient}" if header.patient else (row.patient if row else None)
-    label = row.label if row is not None else None
+    said = row.said if row is not None else Said(None)
+    label = said.label
     if masks is not None:
         label = int(masks[header.instance]) if header.instance in masks else None
     site, split = (row.site, row.split) if row is not None else (None, "train")
-    return SourceItem(path, "dicom", patient, label, site, split)
+    return SourceItem(path, "dicom", patient, label, site, split, said.drawn, said.value)
+
+
+def _outlines(headers: Mapping[Path, Header], config: DataConfig) -> dict[str, Drawn]:
+    """The segmentations over each image, by its SOPInstanceUID, where masks are asked for and come as SEG."""
+    if config.voxels != "masks" or config.label_from != "seg":
+        return {}
+    found: dict[str, list[Path]] = {}
+    for path, header in headers.items():
+        if header.sop_class in SEGMENTATIONS:
+            for instance in header.refers_to:
+                found.setdefault(instance, []).append(path)
+    return {name: Drawn(masks=tuple(masks), classes=len(config.classes)) for name, masks in found.items()}
 
 
 def _labels_by_instance(headers: Mapping[Path, Header]) -> dict[str, bool]:
@@ -181,7 +195,7 @@ def _labels_by_instance(headers: Mapping[Path, Header]) -> dict[str, bool]:
     """
     labels: dict[str, bool] = {}
     for path, header in headers.items():
-        if header.sop_class not in _SEGMENTATIONS:
+        if header.sop_class not in SEGMENTATIONS:
             continue
         try:
             masks = segmentation_masks(path)

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from fedimg.errors import DataError
 from fedimg.imaging import partition
+from fedimg.sources import said
 from fedimg.sources.config import DataConfig
 from fedimg.sources.manifest import PUBLIC, SourceManifest, declared
 from fedimg.sources.paths import data_folder, inside, regular_files
@@ -40,27 +41,28 @@ class FoundItems:
 def read_listed_files(
     config: DataConfig, kind: Literal["nifti", "image"], suffixes: Sequence[str]
 ) -> FoundItems:
-    """Files of a format without patient numbers: the table must give path, patient_id and label.
+    """Files of a format without patient numbers: the table must give path, patient_id and label, or what is drawn.
 
     A file of the format that the table does not name comes along without label, so that the intake
     quarantines it where everybody can see; nothing is skipped in silence.
-    Raises DataError: see `read_table`, `inside`, `class_index`; contradictory rows; an empty folder.
+    Raises DataError: see `read_table`, `inside`, `said.said_of`; contradictory rows; an empty folder.
     """
     folder = data_folder(config.path)
     table_path = labels_path(folder, config)
-    table = read_table(
-        table_path, ("path", "patient_id", "label", "site", "split"), ("path", "patient_id", "label")
-    )
+    allowed = ("path", "patient_id", "site", "split", *said.columns(config))
+    table = read_table(table_path, allowed, ("path", "patient_id", *said.needed(config)))
     rows: dict[Path, SourceItem] = {}
     repeated = 0
     for number, row in enumerate(table.rows, start=2):
         path = inside(folder, row["path"], number)
-        label = class_index(row["label"], config.classes, number)
+        of_row = said.said_of(folder, row, number, config)
         site, split = site_and_split(row, number)
-        item = SourceItem(path, kind, row["patient_id"] or None, label, site, split)
+        patient = row["patient_id"] or None
+        item = SourceItem(path, kind, patient, of_row.label, site, split, of_row.drawn, of_row.value)
         repeated += add_once(rows, path, item, number)
     listed = tuple(rows.values())
-    unlisted = [p for p in regular_files(folder, suffixes) if p not in rows and p != table_path]
+    other = {table_path} | {mask for item in listed if item.drawn for mask in item.drawn.masks}
+    unlisted = [p for p in regular_files(folder, suffixes) if p not in rows and p not in other]
     return FoundItems(listed + tuple(SourceItem(p, kind) for p in unlisted), table.dropped_columns, repeated)
 
 
@@ -74,23 +76,6 @@ def labels_path(folder: Path, config: DataConfig) -> Path:
     generated = folder / "manifest.csv"
     return (
         generated if generated.is_file() and not (folder / "labels.csv").exists() else folder / "labels.csv"
-    )
-
-
-def class_index(cell: str, classes: Sequence[str], row: int) -> int | None:
-    """A class by name or by index; None for an empty cell (the intake quarantines the study).
-
-    Raises DataError for anything else, giving the row and the classes, not the cell.
-    """
-    if not cell:
-        return None
-    if cell in classes:
-        return list(classes).index(cell)
-    if re.fullmatch(r"[0-9]{1,4}", cell) and int(cell) < len(classes):
-        return int(cell)
-    expected = f"one of the classes {', '.join(classes)}, or its index"
-    raise DataError(
-        f"a label that is {expected}", f"another one in row {row}", "correct it, or set data.classes"
     )
 
 

@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from fedimg import evaluation
 from fedimg.errors import ConfigError, FedimgError
+from fedimg.evaluation import Measure
 from fedimg.imaging.config import AugmentationConfig
 from fedimg.models import Network
 from fedimg.privacy.batches import gather
@@ -36,7 +36,7 @@ class Rehearsal:
 
     Attributes:
         loss: with the augmentation inside, for private training.
-        bins: score bins of an evaluation. timed: as `PatientGradients.timed`.
+        measure: of an evaluation. timed: as `PatientGradients.timed`.
     """
 
     network: Network
@@ -45,12 +45,12 @@ class Rehearsal:
     privacy: PrivacyRequest
     training: LocalTraining
     augmentation: AugmentationConfig
-    bins: int
+    measure: Measure
     device: torch.device
     timed: bool
 
     def run(self) -> None:
-        """Train and evaluate on two dummy patients; nothing is kept. Voxels are scored, but not counted.
+        """Train and evaluate on two dummy patients; nothing is kept.
 
         Raises:
             ConfigError: with the step that fails and the library's own words: no patient is in them.
@@ -81,8 +81,12 @@ class Rehearsal:
         shape = (1 + several, *self.network.feature_shape)
         images = torch.sin(torch.arange(math.prod(shape), dtype=torch.float32)).reshape(shape)
         each = (len(images), *self.network.label_shape)
-        labels = torch.full(each, self.classes - 1, dtype=torch.int64)
-        labels[0] = 0
+        if self.network.learns_numbers:
+            labels = torch.zeros(each)
+            labels[1:, ..., :1] = 1.0  # a finding, or the top of the range
+        else:
+            labels = torch.full(each, self.classes - 1, dtype=torch.int64)
+            labels[0] = 0
         return SiteDataset(images, labels, ("dummy-1", "dummy-2"), np.array([0, 1, 1 + several]))
 
     def _train_private(self, part: Part, dummies: SiteDataset) -> None:
@@ -106,10 +110,15 @@ class Rehearsal:
         train_open_part(part, varied, _entropy(), self.loss.example_loss)
 
     def _evaluate(self, dummies: SiteDataset) -> None:
-        scores = self.network.probabilities(self.network.initial, dummies.images, self.device)
-        if self.network.label_shape:  # no evaluation of voxels is released yet: `terms.check_task`
-            return
-        evaluation.score_histograms(scores, dummies.labels.numpy(), dummies.first_image, self.bins)
+        outputs = self.network.outputs(self.network.initial, dummies.images, self.device)
+        rows = self.measure.rows(outputs, dummies.labels.numpy(), dummies.first_image)
+        if (
+            rows.shape != (2, math.prod(self.measure.shape))
+            or (np.linalg.norm(rows, axis=1) > 1 + 1e-9).any()
+        ):
+            raise ConfigError(
+                "one row of norm ≤ 1 a patient", f"shape {rows.shape}", "choose another model.task"
+            )
 
 
 def _tried(step: str, work: Callable[[SiteDataset], None], dummies: SiteDataset) -> None:

@@ -29,9 +29,7 @@ def test_every_hospital_is_a_site_with_files_labels_masks_and_a_public_card(work
         assert {item.split for item in manifest.items} == {"public" if site == "public" else "train"}
         assert all(item.path.is_file() for item in manifest.items)
         assert all(item.patient_id is None for item in manifest.items)  # the intake asks the header
-        masks = [item for item in manifest.items if item.mask_path is not None]
-        assert all(item.mask_path.is_file() for item in masks)
-        assert all(item.label is not None for item in masks)
+        assert all(item.drawn is None for item in manifest.items)
         assert not manifest.held_back
     assert manifests["hospital-1"].declared_patients == {"hospital-1": 6}  # as configured, not as counted
     assert manifests["public"].declared_patients is None

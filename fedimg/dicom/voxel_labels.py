@@ -1,0 +1,171 @@
+"""A class for every voxel of an image, from whatever a site has drawn it in: SEG, NIfTI, pictures or boxes.
+
+What comes out is numbers alone: no header, no name and no pixel of a mask's file goes on, so a mask crosses
+the identity boundary as the least that training needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+
+from fedimg.dicom.foreign import decode_picture
+from fedimg.dicom.nifti import is_nifti, read_nifti
+from fedimg.dicom.pixels import decode_nifti
+from fedimg.dicom.reader import DEFAULT_LIMITS, parse, pixel_shape, read_capped, transfer_syntax
+from fedimg.dicom.refusal import Quarantined, contained
+from fedimg.dicom.segmentation import SEGMENTATIONS
+from fedimg.values import Box, Drawn, Quarantine
+
+Labels = npt.NDArray[np.uint8]
+MOST_FINDINGS = 255
+
+
+def voxel_labels(image: Path, drawn: Drawn) -> Labels:
+    """(F, H, W): the class of every stored voxel, 0 where nothing is drawn; in a NIfTI (D, H, W) as it decodes.
+
+    Several masks are laid over each other, the highest class counts. Of two classes, whatever is drawn is
+    class 1: anything above zero in a picture of zeros and ones, else from half the highest value on, so that
+    the soft edge of a JPEG does not count. Of more, values are classes, and of a SEG segment numbers are.
+    Boxes number the findings 1, 2, … and go with no mask: they are findings, not outlines.
+
+    Raises Quarantined: a file that cannot be read, another size than the image's, a value that is no class.
+    """
+    data = _bytes(image)
+    if is_nifti(data):
+        shape, instance = decode_nifti(read_nifti(data, DEFAULT_LIMITS)).pixels_DHW.shape, ""
+    elif (dataset := _dataset(data)) is not None:
+        sizes = pixel_shape(dataset)
+        shape, instance = (sizes.frames, sizes.rows, sizes.columns), str(dataset.get("SOPInstanceUID") or "")
+    else:
+        shape, instance = _framed(decode_picture(data)).shape, ""
+    if drawn.boxes:
+        return _boxed(drawn.boxes, (shape[0], shape[1], shape[2]))
+    labels = np.zeros(shape, np.uint8)
+    for mask in drawn.masks:
+        found = _drawn(_bytes(mask), instance, shape, drawn.classes)
+        if found.shape != shape:
+            raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask {found.shape} of an image {shape}")
+        np.maximum(labels, found, out=labels)
+    return labels
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return read_capped(path, DEFAULT_LIMITS.file_bytes)
+    except OSError as error:
+        raise Quarantined(Quarantine.UNREADABLE, f"the system could not read it ({error.strerror})") from None
+
+
+def _dataset(data: bytes) -> Dataset | None:
+    """None for bytes that are no DICOM. Raises Quarantined for a bad one."""
+    try:
+        return parse(data)
+    except Quarantined as refusal:
+        if refusal.reason is Quarantine.NOT_AN_IMAGE:
+            return None
+        raise
+
+
+def _boxed(boxes: Sequence[Box], shape: tuple[int, int, int]) -> Labels:
+    """Each box filled with its number, in every frame; smaller ones above larger ones, so that all are seen."""
+    labels = np.zeros(shape, np.uint8)
+    if len(boxes) > MOST_FINDINGS:
+        raise Quarantined(Quarantine.WRONG_SHAPE, f"more than {MOST_FINDINGS} findings in one image")
+    for number, (x0, y0, x1, y1) in enumerate(sorted(boxes, key=_area, reverse=True), start=1):
+        if not (0 <= x0 < x1 <= shape[2] and 0 <= y0 < y1 <= shape[1]):
+            raise Quarantined(Quarantine.WRONG_SHAPE, "a box that is empty or leaves its image")
+        labels[:, y0:y1, x0:x1] = number
+    return labels
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _drawn(data: bytes, instance: str, shape: tuple[int, ...], classes: int) -> Labels:
+    if is_nifti(data):
+        return _classes(decode_nifti(read_nifti(data, DEFAULT_LIMITS)).pixels_DHW, classes)
+    dataset = _dataset(data)
+    if dataset is None:
+        return _classes(_framed(decode_picture(data)), classes)
+    return _segmented(dataset, instance, (shape[0], shape[1], shape[2]), classes)
+
+
+def _framed(picture: tuple[npt.NDArray[Any], str]) -> npt.NDArray[Any]:
+    """(F, H, W) of a picture; of a coloured one the strongest channel."""
+    pixels, kind = picture
+    grey = pixels.max(axis=-1) if kind == "RGB" else pixels
+    return grey if grey.ndim == 3 else grey[None]
+
+
+def _classes(values: npt.NDArray[Any], classes: int) -> Labels:
+    """Values of a mask as classes. Raises Quarantined for a value that is none."""
+    top = float(values.max(initial=0))
+    if classes == 2:
+        return (values >= max(1.0, top / 2)).astype(np.uint8)
+    found = values.astype(np.uint8)
+    if top >= classes or (found != values).any():
+        raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask with values other than 0 to {classes - 1}")
+    return found
+
+
+def _segmented(dataset: Dataset, instance: str, shape: tuple[int, int, int], classes: int) -> Labels:
+    """The frames of a segmentation that lie over the image of this SOPInstanceUID (PS3.3 A.51, C.7.6.16)."""
+    try:
+        with contained():
+            if dataset.get("SOPClassUID") not in SEGMENTATIONS:
+                raise Quarantined(Quarantine.OBJECT_TYPE, "a mask that is no segmentation")
+            values = get_decoder(transfer_syntax(dataset)).as_array(dataset, raw=True)[0]
+            planes = values.reshape(-1, dataset.Rows, dataset.Columns)
+            return _over(dataset, planes, instance, shape, classes)
+    except Quarantined:
+        raise
+    # A decoder meets whatever the file holds; each exception means the same here, and its text may quote it.
+    except Exception as error:  # noqa: BLE001
+        found = f"a segmentation that does not decode ({type(error).__name__})"
+        raise Quarantined(Quarantine.PIXELS_UNDECODABLE, found) from None
+
+
+def _over(
+    dataset: Dataset, planes: npt.NDArray[Any], instance: str, shape: tuple[int, int, int], classes: int
+) -> Labels:
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    if len(groups) != len(planes):
+        raise Quarantined(Quarantine.UNSAFE_STRUCTURE, "a segmentation whose frames and groups differ")
+    kind = str(dataset.get("SegmentationType") or "BINARY")
+    least = int(dataset.get("MaximumFractionalValue") or 1) / 2 if kind == "FRACTIONAL" else 1
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    labels = np.zeros(shape, np.uint8)
+    for group, plane in zip(groups, planes, strict=True):
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        if str(source.ReferencedSOPInstanceUID) != instance:
+            continue
+        if plane.shape != shape[1:]:
+            raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask {plane.shape} of an image {shape[1:]}")
+        number = 1 if kind == "LABELMAP" else _segment(group, shared[0])
+        drawn = plane if kind == "LABELMAP" else (plane >= least) * number
+        frames = source.get("ReferencedFrameNumber") or list(range(1, shape[0] + 1))
+        for frame in [int(frames)] if isinstance(frames, int) else [int(f) for f in frames]:
+            np.maximum(labels[frame - 1], _numbered(drawn, classes), out=labels[frame - 1])
+    return labels
+
+
+def _numbered(drawn: npt.NDArray[Any], classes: int) -> Labels:
+    if classes == 2:
+        return (drawn > 0).astype(np.uint8)
+    if int(drawn.max(initial=0)) >= classes:
+        raise Quarantined(Quarantine.WRONG_SHAPE, f"a segment beyond the classes 0 to {classes - 1}")
+    return drawn.astype(np.uint8)
+
+
+def _segment(group: Dataset, shared: Dataset) -> int:
+    """ReferencedSegmentNumber of a frame, its own or shared by all (C.8.20.3.1)."""
+    own = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+    return int(own[0].ReferencedSegmentNumber)

@@ -1,0 +1,116 @@
+"""What is drawn over an image, as numbers in the site's home: found by the SHA-256 of its bytes, checked by it too.
+
+A file is `targets/<hex>`: zlib of the shape (three u32, little endian) and then a byte for every voxel. It holds
+no header and no name, and is the site's own: nothing reads it but training and evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fedimg.dicom.reader import DEFAULT_LIMITS, read_capped
+from fedimg.dicom.refusal import Quarantined
+from fedimg.dicom.voxel_labels import voxel_labels
+from fedimg.values import Quarantine, SourceItem
+
+_SHAPE = struct.Struct("<3I")
+_LARGEST_VOXELS = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Attributes: packed: the file's bytes. drawn: digest of what it was made of, see `drawn_digest`."""
+
+    packed: bytes
+    drawn: str
+
+    @classmethod
+    def of(cls, item: SourceItem) -> Self | None:
+        """None where nothing is drawn. Raises Quarantined as `voxel_labels`."""
+        if item.drawn is None:
+            return None
+        return cls(packed(voxel_labels(item.path, item.drawn)), drawn_digest(item))
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.packed).hexdigest()
+
+
+def drawn_digest(item: SourceItem) -> str:
+    """SHA-256, hex, of masks, boxes and classes: a target whose drawing has not changed is not made again; "" without.
+
+    Raises Quarantined for a mask that cannot be read.
+    """
+    if item.drawn is None:
+        return ""
+    total = hashlib.sha256(repr((item.drawn.boxes, item.drawn.classes)).encode())
+    for mask in item.drawn.masks:
+        try:
+            total.update(hashlib.sha256(read_capped(mask, DEFAULT_LIMITS.file_bytes)).digest())
+        except OSError as error:
+            found = f"the system could not read a mask ({error.strerror})"
+            raise Quarantined(Quarantine.UNREADABLE, found) from None
+    return total.hexdigest()
+
+
+def packed(labels_DHW: npt.NDArray[np.uint8]) -> bytes:
+    shape = _SHAPE.pack(*labels_DHW.shape)
+    return zlib.compress(shape + np.ascontiguousarray(labels_DHW, np.uint8).tobytes(), level=6)
+
+
+def unpacked(data: bytes) -> npt.NDArray[np.uint8]:
+    """Inverse of `packed`, bounded. Raises Quarantined for bytes that are no such file."""
+    try:
+        inflater = zlib.decompressobj()
+        raw = inflater.decompress(data, _SHAPE.size + _LARGEST_VOXELS)
+        shape = _SHAPE.unpack_from(raw)
+        return np.frombuffer(raw, np.uint8, offset=_SHAPE.size).reshape(shape)
+    except (zlib.error, struct.error, ValueError):
+        raise Quarantined(Quarantine.UNREADABLE, "a target that does not unpack") from None
+
+
+def path_of(home: Path, name: str) -> Path:
+    """Below the home's folder."""
+    return home / "targets" / name
+
+
+def store(home: Path, target: Target) -> str:
+    """Write it (0600) unless it is there, whole or not at all, and return its name. Raises OSError."""
+    name = target.digest
+    path = path_of(home, name)
+    if path.exists():
+        return name
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    growing = path.with_name(f".{name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(growing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(target.packed)
+            file.flush()
+            os.fsync(file.fileno())
+        growing.replace(path)
+    finally:
+        growing.unlink(missing_ok=True)
+    return name
+
+
+def load(home: Path, name: str) -> npt.NDArray[np.uint8]:
+    """(F, H, W) as stored. Raises Quarantined: absent, or not the bytes of that name."""
+    try:
+        data = path_of(home, name).read_bytes()
+    except OSError as error:
+        found = f"the system could not read a target ({error.strerror})"
+        raise Quarantined(Quarantine.UNREADABLE, found) from None
+    if hashlib.sha256(data).hexdigest() != name:
+        raise Quarantined(Quarantine.RECEIPT_INVALID, "a target that was changed")
+    return unpacked(data)

@@ -1,0 +1,111 @@
+"""What a table says of an image: its class or findings, a number, and what is drawn over it: masks or boxes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedimg.errors import DataError
+from fedimg.sources.config import DataConfig
+from fedimg.sources.paths import inside
+from fedimg.values import Box, Drawn
+
+_NUMBERS = re.compile(r"\d{1,6}( \d{1,6}){3}")
+
+
+def drawn_in_row(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Drawn | None:
+    """By `data.voxels`; None where it asks for nothing, or nothing is drawn over this image.
+
+    `mask`: a file, or several with `;` between. `boxes`: x0 y0 x1 y1 in pixels, half open, with `;` between.
+    Raises DataError: see `paths.inside`; other words in `boxes`. The cell is not quoted.
+    """
+    cell = row.get({"masks": "mask", "boxes": "boxes"}.get(config.voxels, ""), "")
+    parts = [part.strip() for part in cell.split(";") if part.strip()]
+    if not parts:
+        return None
+    if config.voxels == "masks":
+        return Drawn(masks=tuple(inside(folder, part, number) for part in parts), classes=len(config.classes))
+    return Drawn(boxes=tuple(_box(part, number) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Of one row: see `SourceItem`."""
+
+    label: int | None
+    drawn: Drawn | None = None
+    value: float | None = None
+
+
+def columns(config: DataConfig) -> tuple[str, ...]:
+    """What may stand in a table about what is to be learnt."""
+    return ("label", "mask", "boxes", *((config.value,) if config.value else ()))
+
+
+def needed(config: DataConfig) -> tuple[str, ...]:
+    """Of those what must: a label, unless something else says what an image shows."""
+    if config.value is not None:
+        return (config.value,)
+    return () if config.voxels != "none" else ("label",)
+
+
+def said_of(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Said:
+    """Without a column of labels an image's class is whether anything is drawn over it, or 0 beside a number.
+
+    Raises DataError, which gives the row, and no cell of it.
+    """
+    drawn = drawn_in_row(folder, row, number, config)
+    value = _number(row[config.value], number) if config.value is not None else None
+    if "label" not in row:
+        return Said(int(drawn is not None), drawn, value)
+    if config.several:
+        return Said(_several(row["label"], config.classes, number), drawn, value)
+    return Said(class_index(row["label"], config.classes, number), drawn, value)
+
+
+def class_index(cell: str, classes: Sequence[str], row: int) -> int | None:
+    """A class by name or by index; None for an empty cell (the intake quarantines the study).
+
+    Raises DataError for anything else, giving the row and the classes, not the cell.
+    """
+    if not cell:
+        return None
+    if cell in classes:
+        return list(classes).index(cell)
+    if re.fullmatch(r"[0-9]{1,4}", cell) and int(cell) < len(classes):
+        return int(cell)
+    expected = f"one of the classes {', '.join(classes)}, or its index"
+    raise DataError(
+        f"a label that is {expected}", f"another one in row {row}", "correct it, or set data.classes"
+    )
+
+
+def _several(cell: str, classes: Sequence[str], row: int) -> int:
+    """Σ 2^k over the findings named; an empty cell says that there are none."""
+    named = {class_index(part.strip(), classes, row) for part in cell.split(";") if part.strip()}
+    return sum(1 << k for k in named if k is not None)
+
+
+def _number(cell: str, row: int) -> float | None:
+    """None for an empty cell. Raises DataError for what is no number."""
+    if not cell:
+        return None
+    try:
+        found = float(cell)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError("a number in the column data.value", f"other text in row {row}", "correct the table")
+    return found
+
+
+def _box(text: str, number: int) -> Box:
+    plain = " ".join(text.replace(",", " ").split())
+    if not _NUMBERS.fullmatch(plain):
+        found = f"other text in row {number}"
+        raise DataError("boxes as x0 y0 x1 y1 in whole pixels, with ; between", found, "correct the table")
+    x0, y0, x1, y1 = (int(part) for part in plain.split())
+    return x0, y0, x1, y1
