@@ -344,7 +344,7 @@ def test_the_noise_of_a_centring_round_is_that_of_its_radius(home):
     assert np.std(centre) == pytest.approx(expected, rel=0.08)
 
 
-def test_terms_of_voxels_cannot_be_made_so_no_site_can_be_asked_for_them():
-    voxels = replace(TERMS.model, name="segresnet", task="segmentation", width=8)
-    with pytest.raises(ConfigError, match=r"model.task=classification in a run, since a site's labels"):
+def test_terms_whose_loss_is_another_tasks_cannot_be_made_so_no_site_can_be_asked_for_them():
+    voxels = replace(TERMS.model, name="segresnet", task="detection", width=8)
+    with pytest.raises(ConfigError, match=r"losses: centre_heat_map"):
         replace(TERMS, model=voxels)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fedimg import server_clients, server_round
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
 from fedimg.errors import FederationError
+from fedimg.evaluation import measure_of
 from fedimg.privacy.client_level import ClientReleases, clipped_update
 from fedimg.privacy.noise import InsecureSeededEntropy, OsEntropy
 from fedimg.privacy.plan import PrivacyPlan, PrivacyRequest
@@ -43,7 +44,8 @@ def server(*, rate=1.0, clip=1.0, noise=1e-12, declared=150, seed=None):
     config = AggregationConfig(name="fedavg")
     network = SimpleNamespace(number_of_parameters=P)
     return Server(
-        "run", "terms", network, ServerOptimizer(config, np.zeros(P)), config, dict.fromkeys(NAMES, 1.0),
+        "run", "terms", network, measure_of("classification", 2, 2), ServerOptimizer(config, np.zeros(P)), config,
+        dict.fromkeys(NAMES, 1.0),
         None, private=True, clients=ClientReleases(plan, Charges(), entropy),
     )  # fmt: skip
 
@@ -152,7 +154,7 @@ def test_few_answers_are_in_memory_at_once():
 def test_an_evaluation_is_one_release_with_its_own_noise():
     cells = {name: np.eye(P)[k % P] for k, name in enumerate(NAMES)}
     ours = server(noise=1e-9)
-    scores = server_clients.evaluate_clients(ours, 2, NAMES, answering(cells, "histogram"), (2, 2))
+    scores = server_clients.evaluate_clients(ours, 2, NAMES, answering(cells, "histogram"))
     assert np.abs(scores.histogram - np.array([[38, 38], [37, 37]])).max() < 1e-5
     assert (scores.round, scores.noise_std) == (2, 1e-9)
     assert ours.clients.ledger.made == ["evaluate"]

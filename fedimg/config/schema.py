@@ -25,7 +25,7 @@ from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
-from fedimg.terms import check_classical, check_task
+from fedimg.terms import check_classical
 from fedimg.training import LocalTraining
 
 # Two stations need these; conf/config.yaml derives the first from the second.
@@ -144,8 +144,7 @@ class Config:
                 str(self.aggregation.cohort),
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
-        check_task(self)
-        check_labels(self.data, self.model)
+        check_labels(self.data, self)
         if self.model.name in CLASSICAL:
             check_classical(self)
             _check_sums_of_statistics(self)

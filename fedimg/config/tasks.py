@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fedimg.errors import ConfigError
-from fedimg.models import ModelConfig
 from fedimg.sources import DataConfig
+from fedimg.terms import Asked, check_task
 
 _NEEDS = {
     "classification": "data.voxels=none, data.several=false and data.value=null",
@@ -15,8 +15,10 @@ _NEEDS = {
 }
 
 
-def check_labels(data: DataConfig, model: ModelConfig) -> None:
-    """Raises ConfigError where a task would find other labels than its own, or classes of another number."""
+def check_labels(data: DataConfig, asked: Asked) -> None:
+    """Raises ConfigError where a task would find other labels than its own, or cannot be trained as asked."""
+    check_task(asked)
+    model = asked.model
     there = {
         "multilabel": data.several,
         "regression": data.value is not None,

@@ -155,7 +155,7 @@ def _between(sensitivity: Floats, alarms: Floats) -> dict[str, Floats]:
     return _named(at, exists)
 
 
-def _named(at: Floats, exists: npt.NDArray[np.bool_]) -> dict[str, Floats]:
+def _named(at: Floats, exists: Any) -> dict[str, Floats]:
     found = {
         "sensitivity_at_1": at[:, RATES.index(1.0)],
         "sensitivity_at_quarter": at[:, RATES.index(0.25)],

@@ -2,8 +2,8 @@
 
 Scale-normalised derivatives (Lindeberg 1998, "Feature detection with automatic scale selection", eq. 4): at each
 σ the smoothed image, the length of its gradient times σ, and the eigenvalues of its Hessian times σ², which tell
-blobs from tubes and sheets (Frangi et al. 1998). None of it is learnt, so all of the privacy budget goes into a few
-hundred weights: two 1 × 1 convolutions that look at each voxel's features, and at the image's mean of them.
+blobs from tubes and sheets (Frangi et al. 1998). None of it is learnt, so all of the privacy budget goes into the
+one or two thousand weights of a head that looks at each voxel's features and its neighbours'.
 """
 
 from __future__ import annotations
@@ -76,25 +76,24 @@ class FilterBank:
 
 
 class VoxelHead(nn.Module):
-    """(B, features, *spatial) → (B, outputs, *spatial): each voxel by its features and the image's mean features."""
+    """(B, features, *spatial) → (B, outputs, *spatial): 1 × 1, 3 × 3 and 1 × 1 convolutions with ReLU between."""
 
-    def __init__(self, features: int, width: int, outputs: int) -> None:
+    def __init__(self, features: int, config: ModelConfig) -> None:
         super().__init__()
-        self.hidden = nn.Linear(features, width)
-        self.whole = nn.Linear(features, width, bias=False)
-        self.outputs = nn.Linear(width, outputs)
+        convolution = nn.Conv2d if config.dimensions == 2 else nn.Conv3d
+        self.mixed = convolution(features, config.width, 1)
+        self.near = convolution(config.width, config.width, 3, padding=1)
+        self.outputs = convolution(config.width, config.classes, 1)
         nn.init.zeros_(self.outputs.weight)
-        nn.init.zeros_(self.outputs.bias)
+        if self.outputs.bias is not None:
+            nn.init.zeros_(self.outputs.bias)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        voxels = features.movedim(1, -1)
-        mean = features.flatten(2).mean(dim=2)
-        there = (len(features), *(1,) * (voxels.dim() - 2), -1)
-        hidden = torch.relu(self.hidden(voxels) + self.whole(mean).reshape(there))
-        return torch.as_tensor(self.outputs(hidden)).movedim(-1, 1)
+        hidden = torch.relu(self.near(torch.relu(self.mixed(features))))
+        return torch.as_tensor(self.outputs(hidden))
 
 
 def filter_bank(config: ModelConfig) -> Architecture:
     frozen = FilterBank(config)
-    head = VoxelHead(frozen.size, config.width, config.classes)
+    head = VoxelHead(frozen.size, config)
     return Architecture(head, frozen, (frozen.size, *config.image_size))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedimg.errors import ConfigError
-from fedimg.models.config import ModelConfig
+from fedimg.models.config import OF_VOXELS, ModelConfig
 
 
 def densenet121(config: ModelConfig) -> nn.Module:
@@ -94,12 +94,12 @@ def segresnet(config: ModelConfig) -> nn.Module:
     The former is as MONAI builds it with `init_filters=width`, names of parameters included, so that
     weights trained there load here.
     """
-    groups = 8 if config.task == "segmentation" else 4
+    groups = 8 if config.task in OF_VOXELS else 4
     if config.width % groups:
         raise ConfigError(
             f"model.width divisible by {groups} for segresnet", str(config.width), "set model.width=16"
         )
-    if config.task != "segmentation":
+    if config.task not in OF_VOXELS:
         return SegResNetClassifier(config)
     _check_sides(config, 8)
     network: nn.Module = _nets("segresnet").SegResNet(

@@ -83,7 +83,7 @@ class Rehearsal:
         each = (len(images), *self.network.label_shape)
         if self.network.learns_numbers:
             labels = torch.zeros(each)
-            labels[1:, ..., :1] = 1.0  # a finding, or the top of the range
+            labels[1:].view(several, -1)[:, 0] = 1.0  # a finding, or the top of the range
         else:
             labels = torch.full(each, self.classes - 1, dtype=torch.int64)
             labels[0] = 0

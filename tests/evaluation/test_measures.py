@@ -234,5 +234,5 @@ def test_a_perfect_detector_is_perfect_and_a_blind_one_is_not():
 
 
 def test_an_unknown_task_is_refused():
-    with pytest.raises(ConfigError, match="model.task"):
+    with pytest.raises(ConfigError, match="task that can be measured"):
         measure_of("generation", 2, 20)

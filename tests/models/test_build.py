@@ -62,7 +62,7 @@ def test_a_typo_names_the_nearest_network():
     with pytest.raises(ConfigError) as refusal:
         build_model(dataclasses.replace(SMALL, name="scatering"), 0)
     assert str(refusal.value) == (
-        "expected a network that exists (basic_unet, cnn, decision_tree, densenet121, efficientnet_b0, extra_trees, "
+        "expected a network that exists (basic_unet, cnn, decision_tree, densenet121, efficientnet_b0, extra_trees, filter_bank, "
         "gradient_boosting, kmeans, logistic, pca, resnet18, ridge, scattering, segresnet, svm, unet); found scatering; did you mean scattering?"
     )
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from fedimg.models import ModelConfig
-from fedimg.models.build import BUILTIN, NO_CLASSIFIER
+from fedimg.models.build import BUILTIN
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 
 
-def test_every_built_in_network_that_a_run_can_take_has_a_configuration():
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(BUILTIN) - NO_CLASSIFIER
+def test_every_built_in_network_has_a_configuration():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(BUILTIN)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)

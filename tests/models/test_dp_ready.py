@@ -28,7 +28,7 @@ class Head(nn.Module):
 
 
 def _verdict(module):
-    return check(module, (1, 6, 6), 2)
+    return check(module, (1, 6, 6), (2,))
 
 
 def _refusal(module):
@@ -57,7 +57,7 @@ def test_every_batch_norm_of_a_monai_resnet_is_replaced():
     ready = make_dp_ready(asked)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in ready.modules())
     assert not list(ready.buffers())
-    assert check(ready, (1, 32, 32), 2) is True  # it adds in place
+    assert check(ready, (1, 32, 32), (2,)) is True  # it adds in place
 
 
 def test_replacing_keeps_scale_and_shift():
@@ -110,15 +110,15 @@ class Voxels(nn.Module):
 
 
 def test_a_network_of_voxels_passes_where_it_is_asked_for():
-    assert check(Voxels(), (1, 6, 6), 2, (6, 6)) is False
+    assert check(Voxels(), (1, 6, 6), (2, 6, 6)) is False
     with pytest.raises(
         ModelError, match=r"finite logits of shape \(3, 2\); found shape \(3, 2, 6, 6\); return one row"
     ):
-        check(Voxels(), (1, 6, 6), 2)
+        check(Voxels(), (1, 6, 6), (2,))
     with pytest.raises(ModelError, match=r"finite logits of shape \(3, 2, 6, 6\); found shape \(3, 2\)"):
-        check(Head(), (1, 6, 6), 2, (6, 6))
+        check(Head(), (1, 6, 6), (2, 6, 6))
     with pytest.raises(ModelError, match=r"found shape \(3, 2, 5, 6\)"):
-        check(Voxels(lambda x: x[:, :, 1:]), (1, 6, 6), 2, (6, 6))
+        check(Voxels(lambda x: x[:, :, 1:]), (1, 6, 6), (2, 6, 6))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_network_of_voxels_passes_where_it_is_asked_for():
 )
 def test_voxels_that_move_with_another_examples_are_refused(twist):
     with pytest.raises(ModelError, match="one that moves with its neighbours"):
-        check(Voxels(twist), (1, 6, 6), 2, (6, 6))
+        check(Voxels(twist), (1, 6, 6), (2, 6, 6))
 
 
 def test_batch_norm_is_refused():
@@ -167,13 +167,13 @@ def test_chance_is_refused():
 
 def test_wrong_outputs_are_refused():
     with pytest.raises(ModelError, match=r"expected finite logits of shape \(3, 5\); found shape \(3, 2\)"):
-        check(Head(), (1, 6, 6), 5)
+        check(Head(), (1, 6, 6), (5,))
     assert "finite logits" in _refusal(Head(lambda x: x / 0))
 
 
 def test_an_image_too_small_for_the_network_is_told():
     with pytest.raises(ModelError, match=r"a network that takes examples of 1 × 2 × 2.*use larger images"):
-        check(Head(), (1, 2, 2), 2)
+        check(Head(), (1, 2, 2), (2,))
 
 
 def test_code_that_cannot_be_differentiated_by_torch_func_is_refused():

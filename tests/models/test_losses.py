@@ -10,7 +10,7 @@ from monai.losses.dice import DiceCELoss
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
-from fedimg.models.losses import BUILTIN, build_loss, cross_entropy, dice_cross_entropy
+from fedimg.models.losses import BUILTIN, OF_TASK, build_loss, cross_entropy, dice_cross_entropy
 
 
 @settings(max_examples=20, deadline=None)
@@ -27,7 +27,7 @@ def test_dice_with_cross_entropy_is_monais_image_by_image(number, classes, spati
     assert torch.allclose(dice_cross_entropy(logits, labels), torch.stack(expected), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(BUILTIN))
+@pytest.mark.parametrize("name", OF_TASK["segmentation"])
 def test_a_loss_of_voxels_is_one_value_an_image_from_that_image_alone(name):
     loss = build_loss(name, label_shape=(3, 2))
     logits = torch.randn(4, 3, 3, 2, generator=torch.Generator().manual_seed(0))
@@ -37,6 +37,10 @@ def test_a_loss_of_voxels_is_one_value_an_image_from_that_image_alone(name):
     assert torch.allclose(together, torch.cat([loss(logits[i, None], labels[i, None]) for i in range(4)]))
     rows = torch.func.vmap(lambda a, b: loss(a[None], b[None])[0])(logits, labels)
     assert torch.allclose(rows, together)
+
+
+def test_every_built_in_loss_is_of_some_task():
+    assert {name for names in OF_TASK.values() for name in names} == set(BUILTIN)
 
 
 def test_voxels_count_alike_in_cross_entropy():

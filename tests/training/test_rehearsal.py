@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from fedimg.errors import ConfigError
+from fedimg.evaluation import measure_of
 from fedimg.imaging.config import AugmentationConfig
 from fedimg.models import ModelConfig, build_model
+from fedimg.models.config import OF_VOXELS
+from fedimg.models.losses import binary_cross_entropy, centre_heat_map, squared_error
 from fedimg.privacy.engines import cross_entropy
 from fedimg.privacy.request import PrivacyRequest
 from fedimg.training import LocalTraining
@@ -29,7 +32,7 @@ def rehearsal(*, loss=cross_entropy, augmentation=None, privacy=None, **training
         privacy or PrivacyRequest(engine="vmap"),
         config,
         varied,
-        bins=8,
+        measure=measure_of("classification", 2, 8),
         device=torch.device("cpu"),
         timed=False,
     )
@@ -93,7 +96,7 @@ def test_an_evaluation_that_fails_is_refused():
     class Silent(OneByOne):
         apply = property(lambda self: self._network.apply)
 
-        def probabilities(self, *_):
+        def outputs(self, *_):
             raise MemoryError
 
     with pytest.raises(ConfigError, match="evaluation that a dummy patient can go through"):
@@ -117,11 +120,17 @@ def test_augmentation_behind_frozen_features_is_refused():
 
 
 @pytest.mark.parametrize("mode", ["per_site", "none"])
-def test_dummies_have_labels_of_voxels_where_the_network_asks_for_them(mode):
-    model = ModelConfig(name="segresnet", width=8, image_size=(16, 16), task="segmentation")
-    asked = replace(
-        rehearsal(privacy=PrivacyRequest(mode=mode, engine="vmap")), network=build_model(model, 0)
-    )
+@pytest.mark.parametrize(
+    ("task", "loss"),
+    [("segmentation", cross_entropy), ("detection", centre_heat_map), ("regression", squared_error),
+     ("multilabel", binary_cross_entropy)],
+)  # fmt: skip
+def test_dummies_have_the_labels_that_the_network_asks_for(task, loss, mode):
+    name = "segresnet" if task in OF_VOXELS else "cnn"
+    network = build_model(ModelConfig(name=name, width=8, image_size=(16, 16), task=task), 0)
+    plain = rehearsal(privacy=PrivacyRequest(mode=mode, engine="vmap"))
+    own = replace(plain.loss, example_loss=loss)
+    asked = replace(plain, network=network, loss=own, measure=measure_of(task, 2, 8))
     asked.run()
     with pytest.raises(ConfigError, match="training that a dummy patient can go through"):
         replace(asked, loss=replace(asked.loss, example_loss=broken)).run()
