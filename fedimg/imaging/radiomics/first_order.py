@@ -48,7 +48,9 @@ def intensity_statistics(values: npt.NDArray[np.floating]) -> dict[str, float]:
     """
     x = np.asarray(values, dtype=np.float64).ravel()
     if x.size == 0 or not np.isfinite(x).all():
-        raise DataError("finite intensities of at least one voxel", f"{x.size} values", "choose another region")
+        raise DataError(
+            "finite intensities of at least one voxel", f"{x.size} values", "choose another region"
+        )
     mean, centred = x.mean(), x - x.mean()
     variance = float(np.mean(centred**2))
     p10, p25, median, p75, p90 = np.percentile(x, (10, 25, 50, 75, 90))

@@ -9,13 +9,17 @@ import pytest
 
 from fedimg.imaging.radiomics import (
     co_occurrence,
+    first_order,
     fixed_bin_number,
     fixed_bin_size,
+    glcm,
+    glcm_features,
+    histogram,
     intensity_histogram,
     intensity_statistics,
     morphology,
+    shape,
 )
-from fedimg.imaging.radiomics import first_order, glcm, glcm_features, histogram, shape
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "ibsi_digital_phantom.json").read_text())
 IMAGE = np.array(VECTORS["image_DHW"])
@@ -72,9 +76,13 @@ def test_co_occurrence(name, aggregation):
 
 def test_a_slightly_wrong_value_is_seen():
     assert not agrees(intensity_statistics(IMAGE[MASK])["mean"] * 1.01, VECTORS["statistics"]["mean"])
-    assert not agrees(morphology(~MASK, (2.0, 2.0, 2.0))["volume_mesh_mm3"], *VECTORS["shape"]["volume_mesh_mm3"])
+    assert not agrees(
+        morphology(~MASK, (2.0, 2.0, 2.0))["volume_mesh_mm3"], *VECTORS["shape"]["volume_mesh_mm3"]
+    )
     other = np.where(MASK, IMAGE, 1)  # voxels outside of the region counted in
-    assert not agrees(co_occurrence(other)["joint_entropy"], VECTORS["co_occurrence"]["3d_merged"]["joint_entropy"])
+    assert not agrees(
+        co_occurrence(other)["joint_entropy"], VECTORS["co_occurrence"]["3d_merged"]["joint_entropy"]
+    )
 
 
 def test_either_discretisation_leaves_the_phantom_as_it_is():
