@@ -25,13 +25,15 @@ class SegmentationConfig:
     """Attributes:
     radius_px: of the largest lesion, in pixels of the image's own grid: what is larger is surroundings.
     opening_px: radius of the ball that must fit into a lesion; thinner things, as vessels, are left out.
+    rim_px: so much of the body's outside is not looked at: skin, scalp, chest wall.
     smoothing_px: of the Gaussian before anything else; 0: none.
     components: so many of the largest pieces are kept.
     least_contrast: above its surroundings, in standard deviations of the smoothed body; below it nothing is found.
     """
 
-    radius_px: int = 8
+    radius_px: int = 6
     opening_px: int = 1
+    rim_px: int = 6
     smoothing_px: float = 1.0
     components: int = 1
     least_contrast: float = 1.0
@@ -40,6 +42,7 @@ class SegmentationConfig:
         for key, least in (
             ("radius_px", 1),
             ("opening_px", 0),
+            ("rim_px", 0),
             ("smoothing_px", 0.0),
             ("components", 1),
             ("least_contrast", 0.0),
@@ -108,21 +111,15 @@ def segment(image: Image, config: SegmentationConfig | None = None, body: Mask |
     from skimage.filters import threshold_otsu
 
     own = config or SegmentationConfig()
-    inside = _body(image, body)
+    inside = _eroded(_body(image, body), own.rim_px)
     smooth = ndimage.gaussian_filter(np.asarray(image, np.float64), own.smoothing_px)
     raised = _top_hat(smooth, own.radius_px)
     values = raised[inside]
     if not len(values) or values.min() == values.max():
         return np.zeros(image.shape, np.bool_)
-    # Otsu's classes should be of one size: most of a body is no lesion, so the second threshold looks above the first
-    first = threshold_otsu(values)
-    above = values[values > first]
-    second = threshold_otsu(above) if len(above) and above.min() < above.max() else first
-    least = own.least_contrast * float(smooth[inside].std())
-    found = (raised > max(float(second), least)) & inside
-    if own.opening_px:
-        found = ndimage.binary_opening(found, _ball(own.opening_px, image.ndim))
-    return _largest(found, own.components)
+    threshold = max(float(threshold_otsu(values)), own.least_contrast * float(smooth[inside].std()))
+    found = _opened((raised > threshold) & inside, own.opening_px)
+    return _heaviest(_small(found, 2 * own.radius_px + 1), raised, own.components)
 
 
 def detect_blobs(image: Image, config: BlobConfig | None = None, body: Mask | None = None) -> list[Blob]:
@@ -187,6 +184,40 @@ def _top_hat(image: Vector, radius: int) -> Vector:
     disc = _ball(radius, 2)
     planes = image.reshape(-1, *image.shape[-2:])
     return np.stack([ndimage.white_tophat(plane, footprint=disc) for plane in planes]).reshape(image.shape)
+
+
+def _opened(mask: Mask, radius: int) -> Mask:
+    """In each plane too."""
+    if not radius:
+        return mask
+    disc = _ball(radius, 2)[(None,) * (mask.ndim - 2)]
+    return np.asarray(ndimage.binary_opening(mask, disc))
+
+
+def _eroded(mask: Mask, radius: int) -> Mask:
+    """Without what lies within so many pixels of the outside, in the plane."""
+    planes = np.pad(mask.reshape(-1, *mask.shape[-2:]), ((0, 0), (1, 1), (1, 1)))
+    depth = np.stack([ndimage.distance_transform_edt(plane) for plane in planes])[:, 1:-1, 1:-1]
+    return np.asarray((depth > radius).reshape(mask.shape))
+
+
+def _heaviest(mask: Mask, weight: Vector, count: int) -> Mask:
+    """The pieces that hold most weight: size and contrast at once."""
+    labels, number = ndimage.label(mask)
+    if number <= count:
+        return mask
+    sums = ndimage.sum_labels(weight, labels, np.arange(1, number + 1))
+    return np.isin(labels, np.argsort(-np.asarray(sums), kind="stable")[:count] + 1)
+
+
+def _small(mask: Mask, side: int) -> Mask:
+    """Pieces that reach over no more than `side` pixels in the plane: a wall or a rib is no lesion."""
+    labels, _ = ndimage.label(mask)
+    kept = np.zeros(mask.shape, np.bool_)
+    for number, where in enumerate(ndimage.find_objects(labels), 1):
+        if all(part.stop - part.start <= side for part in where[-2:]):
+            kept[where] |= labels[where] == number
+    return kept
 
 
 def _ball(radius: int, dimensions: int) -> Mask:
