@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fedimg.errors import ConfigError
-from fedimg.imaging.radiomics.glcm_features import co_occurrence_features
+from fedimg.imaging.radiomics.glcm_features import CODES, co_occurrence_features
 from fedimg.values import Integers, Vector
 
 Aggregation = Literal[
@@ -83,6 +83,6 @@ def co_occurrence(
     """Features of `glcm_features.CODES`: means over the matrices of an aggregation; NaN where there is no pair."""
     found = matrices(levels_DHW, aggregation, distance)
     if not len(found):
-        found = np.full((1, 1, 1), np.nan)
+        return dict.fromkeys(CODES, np.nan)
     features = co_occurrence_features(found)
     return {name: float(values.mean()) for name, values in features.items()}
