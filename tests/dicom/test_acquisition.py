@@ -5,7 +5,10 @@ import pytest
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
+from fedimg.crypto.keys import SiteKey
 from fedimg.dicom.acquisition import PARAMETERS, acquisition_parameters
+from fedimg.dicom.authoring import build_image
+from fedimg.dicom.deidentify import Deidentifier
 from fedimg.dicom.profile import load_profile
 from fedimg.errors import ConfigError, DataError
 
@@ -66,6 +69,31 @@ def test_nothing_is_read_that_a_profile_does_not_keep(profile):
     for name, sources in PARAMETERS.items():
         rows = [root.get(dataset[source.keyword].tag) for source in sources if source.keyword in dataset]
         assert (name in found) == any(row is not None and row.action in "KC" for row in rows)
+
+
+def test_of_a_file_as_a_site_releases_it(tmp_path):
+    """From a hospital's file through the identity boundary: what is in it before and what comes out after."""
+    attributes = {
+        "PatientID": "4711",
+        "PatientName": "DOE^JANE",
+        "StudyDate": "20120309",
+        "KVP": "120",
+        "ConvolutionKernel": "DOE",
+        "PixelSpacing": ["0.7", "0.7"],
+        "SliceThickness": "2.5",
+    }
+    pixels = (np.add.outer(np.arange(16), np.arange(16)) * 9).astype(np.uint16)
+    source = build_image(modality="CT", pixels=pixels, attributes=attributes)
+    with pytest.raises(DataError, match="a released file"):
+        acquisition_parameters(source)
+    path = tmp_path / "released.dcm"
+    path.write_bytes(Deidentifier(SiteKey.from_bytes(b"k" * 32), "project").deidentify(source).data)
+    assert acquisition_parameters(path) == {
+        "tube_voltage_kv": 120.0,
+        "slice_thickness_mm": 2.5,
+        "pixel_spacing_row_mm": 0.7,
+        "pixel_spacing_column_mm": 0.7,
+    }
 
 
 def test_enhanced_objects_have_them_in_functional_groups():

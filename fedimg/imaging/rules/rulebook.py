@@ -106,21 +106,26 @@ def _rule(item: object, key: str, classes: int) -> Rule:
     found = _mapping(item, key, {"name", "if", "class", "score"})
     for part in ("name", "if"):
         if not isinstance(found[part], str) or not found[part].strip():
-            raise ConfigError(f"{key}.{part}: text", repr(found[part]), "write it as text")
+            raise ConfigError(f"{key}.{part}: text", _shown(found[part]), "write it as text")
     return Rule(found["name"], condition(found["if"], f"{key}.if"), *_outcome(found, key, classes))
 
 
 def _outcome(found: Mapping[str, Any], key: str, classes: int) -> tuple[int, float]:
     score = found["score"]
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-        raise ConfigError(f"{key}.score: a number from 0 to 1", repr(score), "change this key")
+        raise ConfigError(f"{key}.score: a number from 0 to 1", _shown(score), "change this key")
     return _whole(found["class"], f"{key}.class", 0, classes - 1), float(score)
 
 
 def _whole(value: object, key: str, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(f"{key}: a whole number from {least} to {most}", repr(value), "change this key")
+        raise ConfigError(f"{key}: a whole number from {least} to {most}", _shown(value), "change this key")
     return value
+
+
+def _shown(value: object) -> str:
+    """Scalars only: a few lines of YAML can name a list that would fill the memory when it is written out."""
+    return repr(value)[:80] if isinstance(value, (str, int, float, type(None))) else type(value).__name__
 
 
 def _mapping(value: object, key: str, keys: set[str]) -> dict[str, Any]:
