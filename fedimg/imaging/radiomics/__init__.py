@@ -10,6 +10,7 @@ from fedimg.imaging.radiomics.discretisation import fixed_bin_number, fixed_bin_
 from fedimg.imaging.radiomics.first_order import intensity_statistics
 from fedimg.imaging.radiomics.glcm import co_occurrence
 from fedimg.imaging.radiomics.histogram import intensity_histogram
+from fedimg.imaging.radiomics.local_intensity import intensity_peaks, spatial_autocorrelation
 from fedimg.imaging.radiomics.shape import morphology
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "fixed_bin_number",
     "fixed_bin_size",
     "intensity_histogram",
+    "intensity_peaks",
     "intensity_statistics",
     "morphology",
+    "spatial_autocorrelation",
 ]

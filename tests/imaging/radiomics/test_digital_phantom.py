@@ -16,9 +16,12 @@ from fedimg.imaging.radiomics import (
     glcm_features,
     histogram,
     intensity_histogram,
+    intensity_peaks,
     intensity_statistics,
+    local_intensity,
     morphology,
     shape,
+    spatial_autocorrelation,
 )
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "ibsi_digital_phantom.json").read_text())
@@ -66,6 +69,13 @@ def test_shape(name):
     reference, tolerance = VECTORS["shape"][name]
     found = morphology(MASK, tuple(VECTORS["spacing_mm"]), IMAGE)
     assert agrees(found[name], reference, tolerance)
+
+
+@pytest.mark.parametrize("name", local_intensity.CODES)
+def test_where_intensities_lie(name):
+    measured = (IMAGE, MASK, tuple(VECTORS["spacing_mm"]))
+    found = intensity_peaks(*measured) | spatial_autocorrelation(*measured)
+    assert agrees(found[name], *VECTORS["local_intensity"][name])
 
 
 @pytest.mark.parametrize("aggregation", VECTORS["co_occurrence"])

@@ -15,9 +15,12 @@ from fedimg.imaging.radiomics import (
     fixed_bin_number,
     fixed_bin_size,
     intensity_histogram,
+    intensity_peaks,
     intensity_statistics,
+    local_intensity,
     morphology,
     shape,
+    spatial_autocorrelation,
 )
 from fedimg.imaging.radiomics.glcm import directions, matrices
 
@@ -179,6 +182,53 @@ def test_one_voxel_has_a_volume_and_no_axes():
 def test_the_shape_of_nothing():
     with pytest.raises(DataError, match="empty mask"):
         morphology(np.zeros((2, 2, 2), bool), (1.0, 1.0, 1.0))
+
+
+# ------------------------------------------------------------------------------------- where they lie
+
+
+@given(hnp.arrays(np.float64, (3, 3, 3), elements=st.integers(-9, 9)).filter(lambda image: np.ptp(image) > 0))
+def test_autocorrelation_of_pairs_one_by_one(image):
+    mask = np.ones(image.shape, bool)
+    mask[0, 0, 0] = False
+    points, values = np.argwhere(mask) * (2.0, 1.0, 1.0), image[mask]
+    found = spatial_autocorrelation(image, mask, (2.0, 1.0, 1.0))
+    if np.ptp(values) == 0:
+        assert found == {}
+        return
+    weights = products = differences = 0.0
+    for i, a in enumerate(points):
+        for j, b in enumerate(points):
+            if i != j:
+                weight = 1 / np.linalg.norm(a - b)
+                weights += weight
+                products += weight * (values[i] - values.mean()) * (values[j] - values.mean())
+                differences += weight * (values[i] - values[j]) ** 2
+    square = ((values - values.mean()) ** 2).sum()
+    assert found["morans_i"] == pytest.approx(len(values) * products / weights / square, abs=1e-9)
+    assert found["gearys_c"] == pytest.approx((len(values) - 1) * differences / 2 / weights / square)
+
+
+@given(hnp.arrays(np.float64, (3, 4, 5), elements=st.integers(-9, 9)))
+def test_peaks_are_means_of_voxels_there(image):
+    mask = np.ones(image.shape, bool)
+    found = intensity_peaks(image, mask, (2.0, 2.0, 2.0))
+    points = np.argwhere(mask) * 2.0
+    means = [
+        image[mask][np.linalg.norm(points - p, axis=1) <= local_intensity.PEAK_RADIUS_MM].mean()
+        for p in points
+    ]
+    assert found["global_intensity_peak"] == pytest.approx(max(means), abs=1e-9)
+    brightest = [mean for mean, value in zip(means, image[mask], strict=True) if value == image.max()]
+    assert found["local_intensity_peak"] == pytest.approx(max(brightest), abs=1e-9)
+
+
+def test_of_one_voxel_no_autocorrelation_and_of_none_no_peak():
+    one = np.zeros((3, 3, 3), bool)
+    one[1, 1, 1] = True
+    assert spatial_autocorrelation(np.ones((3, 3, 3)), one, (1.0, 1.0, 1.0)) == {}
+    with pytest.raises(DataError, match="empty mask"):
+        intensity_peaks(np.ones((3, 3, 3)), ~np.ones((3, 3, 3), bool), (1.0, 1.0, 1.0))
 
 
 # ------------------------------------------------------------------------------------------------- GLCM
