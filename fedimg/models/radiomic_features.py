@@ -4,8 +4,8 @@ Statistics and co-occurrence as the Image Biomarker Standardisation Initiative d
 `LEVELS` grey levels between an image's own extremes, and the shape of what Otsu's threshold leaves in front. A fixed
 function of one image: it looks at no other image and is learnt from none, so that it costs no privacy.
 
-Every number is put into [−3, 3] by the public range in its table. The ranges were chosen by what the numbers can be,
-and by the generated images of `fedimg.cohort`: no patient is in them.
+Every number is put into [−3, 3] by the public range in its table. The ranges are coarse: chosen by what the numbers
+can be, the generated images of `fedimg.cohort`, and a look at two public sets (docs/radiomics.md).
 """
 
 from __future__ import annotations
