@@ -17,6 +17,7 @@ from fedimg.config import strict
 from fedimg.errors import ConfigError
 
 COPY = Path(__file__).with_name("keys.txt")
+_NO_GROUPS = frozenset({"rules"})  # read by the name of a file, and composed into nothing
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 _OPTION = re.compile(r"[\w.-]+")
 
@@ -40,7 +41,7 @@ def groups(folder: Path | None = None) -> dict[str, tuple[str, ...]]:
     return {
         part.name: tuple(sorted(f.stem for f in part.glob("*.yaml")))
         for part in sorted(root.iterdir())
-        if part.is_dir() and any(part.glob("*.yaml"))
+        if part.is_dir() and part.name not in _NO_GROUPS and any(part.glob("*.yaml"))
     }
 
 

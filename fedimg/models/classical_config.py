@@ -26,7 +26,8 @@ CLASSICAL = frozenset(
 @dataclass(frozen=True, slots=True)
 class ClassicalConfig:
     """Attributes:
-    features: what is computed of an image: "scattering" (two dimensions), or its "pixels".
+    features: what is computed of an image: "scattering" (two dimensions), "radiomics" (`radiomic_features`), or its
+        "pixels".
     projected: d, to how many numbers a public random rotation brings them down; 0 takes all.
     kernel: "linear", or "rbf": `kernel_features` random Fourier features of width `gamma` stand for it.
     radius: in units of √d, which is about how long features are: one that is longer counts as one of this length.
@@ -41,7 +42,7 @@ class ClassicalConfig:
     clusters: of `kmeans`. components: of `pca`.
     """
 
-    features: Literal["scattering", "pixels"] = "scattering"
+    features: Literal["scattering", "radiomics", "pixels"] = "scattering"
     projected: int = 32
     kernel: Literal["linear", "rbf"] = "linear"
     kernel_features: int = 128
@@ -59,7 +60,10 @@ class ClassicalConfig:
     components: int = 8
 
     def __post_init__(self) -> None:
-        for key, choices in (("features", ("scattering", "pixels")), ("kernel", ("linear", "rbf"))):
+        for key, choices in (
+            ("features", ("scattering", "radiomics", "pixels")),
+            ("kernel", ("linear", "rbf")),
+        ):
             if getattr(self, key) not in choices:
                 _refuse(key, " or ".join(choices), getattr(self, key))
         for key, least, most in (

@@ -9,6 +9,7 @@ import torch
 
 from fedimg.errors import ConfigError
 from fedimg.models.config import ModelConfig
+from fedimg.models.radiomic_features import RadiomicFeatures
 from fedimg.models.scattering_classifier import NormalisedScattering
 
 Features = Callable[[torch.Tensor], torch.Tensor]
@@ -48,11 +49,14 @@ def frozen_features(config: ModelConfig) -> tuple[Features, int]:
 def _base(config: ModelConfig) -> tuple[Features, int]:
     if config.classical.features == "pixels":
         return lambda images: images.flatten(1), math.prod(config.image_shape)
+    if config.classical.features == "radiomics":
+        measured = RadiomicFeatures(config)
+        return measured, measured.size
     if config.dimensions != 2:
         raise ConfigError(
             "model.dimensions=2 for model.classical.features=scattering",
             str(config.dimensions),
-            "set model.classical.features=pixels for volumes",
+            "set model.classical.features=radiomics for volumes, or pixels",
         )
     frozen = NormalisedScattering(config)
     return frozen, frozen.size
