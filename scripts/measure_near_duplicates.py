@@ -100,7 +100,9 @@ def main() -> None:
     candidates = candidate_pairs(own, config)
     pairs, _ = near_pairs(own, config)
     possible = len(own) * (len(own) - 1) // 2
-    print(f"{len(own)} images of as many patients, {possible} pairs: {len(candidates)} candidates, {len(pairs)} taken for")
+    print(
+        f"{len(own)} images of as many patients, {possible} pairs: {len(candidates)} candidates, {len(pairs)} taken for"
+    )
     print(f"copies ({time.monotonic() - began:.1f} s for both)")
     for pair in pairs[:20].tolist():
         print("  ", *pair)

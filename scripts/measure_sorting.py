@@ -46,7 +46,9 @@ def generated(root: Path, patients: int, seed: int) -> list[tuple[Path, str]]:
     return [(path, path.parent.name[-2:]) for path in files]
 
 
-def pictures(files: list[tuple[Path, str]], root: Path, rng: np.random.Generator) -> Iterator[tuple[Path, str]]:
+def pictures(
+    files: list[tuple[Path, str]], root: Path, rng: np.random.Generator
+) -> Iterator[tuple[Path, str]]:
     """The middle frame of each as a PNG."""
     for number, (path, modality) in enumerate(files):
         grey = _as_exported(open_image(path).decode(), rng)
@@ -72,7 +74,9 @@ def tally(files: list[tuple[Path, str]], sorter: Sorter) -> None:
     for path, modality in files:
         answer = sorter.sort(path)
         found = (answer.modality.value, answer.body_part.value, answer.view.value)
-        for question, value, true in zip(("modality", "body_part", "view"), found, TRUTH[modality], strict=True):
+        for question, value, true in zip(
+            ("modality", "body_part", "view"), found, TRUTH[modality], strict=True
+        ):
             if true == UNKNOWN:
                 continue
             right = value == true or (question, value, true) == ("view", "frontal", "pa")

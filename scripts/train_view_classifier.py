@@ -66,7 +66,9 @@ def echo(rng: Generator, size: int, lesion: phantoms.Lesion | None) -> FloatArra
     if rng.random() < 0.5:
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         angle = np.arctan2(x - width / 2, y + 0.1 * height)
-        inside = (np.abs(angle) < rng.uniform(0.5, 0.9)) & (np.hypot(x - width / 2, y) < height * rng.uniform(0.85, 1))
+        inside = (np.abs(angle) < rng.uniform(0.5, 0.9)) & (
+            np.hypot(x - width / 2, y) < height * rng.uniform(0.85, 1)
+        )
         seen = np.where(inside, seen, 0)
     canvas = np.zeros((int(height * rng.uniform(1, 1.4)), int(width * rng.uniform(1, 1.5))), np.float32)
     top, left = (int(rng.integers(0, c - s + 1)) for c, s in zip(canvas.shape, seen.shape, strict=True))
@@ -75,7 +77,9 @@ def echo(rng: Generator, size: int, lesion: phantoms.Lesion | None) -> FloatArra
         banner = np.zeros((max(4, int(rng.uniform(0.05, 0.15) * height)), canvas.shape[1]), np.float32)
         written = banner[1 : 1 + banner.shape[0] // 2, 2 : int(rng.uniform(0.3, 1) * banner.shape[1])]
         written[:] = rng.random(written.shape) < 0.5
-        canvas = np.concatenate([banner, canvas if rng.random() < 0.5 else seen_at_width(seen, canvas.shape[1])])
+        canvas = np.concatenate(
+            [banner, canvas if rng.random() < 0.5 else seen_at_width(seen, canvas.shape[1])]
+        )
     return canvas
 
 
@@ -180,7 +184,10 @@ def exported(image: FloatArray, modality: str, rng: Generator) -> FloatArray:
         seen = np.pad(seen, ((0, 0), (pad, pad)) if rng.random() < 0.5 else ((pad, pad), (0, 0)))
     if rng.random() < 0.35:
         for _ in range(int(rng.integers(1, 5))):
-            high_px, wide_px = max(1, seen.shape[0] // 24), max(2, int(seen.shape[1] * rng.uniform(0.08, 0.3)))
+            high_px, wide_px = (
+                max(1, seen.shape[0] // 24),
+                max(2, int(seen.shape[1] * rng.uniform(0.08, 0.3))),
+            )
             top = int(rng.choice([0.02, 0.06, 0.9, 0.95]) * seen.shape[0])
             left = int(rng.choice([0.02, 0.65]) * seen.shape[1])
             ink = rng.random((high_px, wide_px)) < 0.5
@@ -206,7 +213,9 @@ def examples(count: int, rng: Generator) -> tuple[FloatArray, np.ndarray]:
 def fitted(rows: FloatArray, kinds: np.ndarray, seed: int) -> nn.Sequential:
     """The network on standardised features."""
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, len(CLASSES)))
+    net = nn.Sequential(
+        nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.2), nn.Linear(HIDDEN, len(CLASSES))
+    )
     x, y = torch.from_numpy(rows), torch.from_numpy(kinds)
     optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     order = torch.Generator().manual_seed(seed)
@@ -238,20 +247,29 @@ def train(count: int, seed: int) -> tuple[bytes, dict[str, float]]:
     mean, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 0.02)
     net = fitted((rows - mean) / scale, kinds, seed)
     heat = temperature(net, (held - mean) / scale, held_kinds)
-    first, second = net[0], net[3]
+    first, second = (layer for layer in net if isinstance(layer, nn.Linear))
     tensors = {
         "mean": mean,
         "scale": scale,
-        "first": first.weight.detach().numpy().T,
-        "first_bias": first.bias.detach().numpy(),
-        "second": second.weight.detach().numpy().T / heat,
-        "second_bias": second.bias.detach().numpy() / heat,
+        "first": _array(first.weight).T,
+        "first_bias": _array(first.bias),
+        "second": _array(second.weight).T / heat,
+        "second_bias": _array(second.bias) / heat,
     }
     stored = {name: np.ascontiguousarray(value.astype(np.float16)) for name, value in tensors.items()}
     model = ViewClassifier(**{name: value.astype(np.float32) for name, value in stored.items()})
     shares = model.of_features(held)
     right = float((shares.argmax(axis=1) == held_kinds).mean())
-    return save(stored), {"images": count, "seed": seed, "temperature": round(heat, 3), "held_out_accuracy": right}
+    return save(stored), {
+        "images": count,
+        "seed": seed,
+        "temperature": round(heat, 3),
+        "held_out_accuracy": right,
+    }
+
+
+def _array(parameter: torch.Tensor) -> FloatArray:
+    return np.asarray(parameter.detach().numpy(), np.float32)
 
 
 def main() -> None:
@@ -259,7 +277,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the weights, safetensors")
     parser.add_argument("--log", type=Path, help="JSON with the run's figures")
-    parser.add_argument("--images", type=int, default=12_000, help="generated for training; a fifth more is held out")
+    parser.add_argument(
+        "--images", type=int, default=12_000, help="generated for training; a fifth more is held out"
+    )
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     data, figures = train(arguments.images, arguments.seed)

@@ -51,7 +51,9 @@ def _parser() -> Arguments:
     parser = verb_parser("sort", _ABOUT)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder of image files")
     parser.add_argument("out", type=Path, metavar="OUT", help="a new folder (0700), outside of SOURCE")
-    about = "the files again under OUT/sorted/modality/body_part/view, under numbers: as hard links, or as copies"
+    about = (
+        "the files again under OUT/sorted/modality/body_part/view, under numbers: as hard links, or as copies"
+    )
     parser.add_argument("--tree", choices=("link", "copy"), help=about)
     about = "fill the column label with this answer, to learn it"
     parser.add_argument("--label", choices=_QUESTIONS, help=about)
@@ -111,4 +113,6 @@ def _tell(listed: Sequence[Listed], labels: Labels, *, as_json: bool) -> None:
     sys.stdout.write("\n")
     print_table(because, ("reason", "files"))
     told = f"; {labelled} with a label" if labels.columns else ""
-    sys.stdout.write(f"\n{len(listed)} files, {refused} without an answer{told}; manifest.csv says it of each\n")
+    sys.stdout.write(
+        f"\n{len(listed)} files, {refused} without an answer{told}; manifest.csv says it of each\n"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,12 +10,13 @@ from typing import Literal
 import numpy as np
 from pydicom.dataset import Dataset
 
+from fedimg.dicom.asked import AskedHeader
 from fedimg.dicom.foreign import decode_picture
 from fedimg.dicom.nifti import is_nifti, read_nifti
 from fedimg.dicom.pixels import decode_dataset, decode_nifti
 from fedimg.dicom.reader import DEFAULT_LIMITS, ReadLimits, parse, read_capped
 from fedimg.dicom.refusal import Quarantined
-from fedimg.values import DecodedImage, Quarantine
+from fedimg.values import Area, DecodedImage, Quarantine
 
 Kind = Literal["dicom", "nifti", "image"]
 
@@ -24,17 +26,22 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as DICOM's 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An opened file. `dataset` is of a DICOM file; the others have no header to ask."""
+    """An opened file."""
 
     kind: Kind
-    dataset: Dataset | None
+    _dataset: Dataset | None
     _data: bytes
     _limits: ReadLimits
 
-    def decode(self) -> DecodedImage:
-        """Its pixels, finite, (D, H, W). Raises Quarantined only."""
-        if self.dataset is not None:
-            image = decode_dataset(self.dataset)
+    @property
+    def header(self) -> AskedHeader | None:
+        """Of a DICOM file; the others have none to ask."""
+        return AskedHeader(self._dataset) if self._dataset is not None else None
+
+    def decode(self, masked: Sequence[Area] = ()) -> DecodedImage:
+        """Its pixels, finite, (D, H, W); `masked` are areas that its de-identification filled. Raises Quarantined only."""
+        if self._dataset is not None:
+            image = decode_dataset(self._dataset, masked)
         elif self.kind == "nifti":
             image = decode_nifti(read_nifti(self._data, self._limits))
         else:

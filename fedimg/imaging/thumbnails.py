@@ -32,7 +32,7 @@ def axial_frame(image: DecodedImage) -> FloatArray:
     volume = image.pixels_DHW.transpose(order)
     frame = volume[len(volume) // 2]
     flips = [cosines[axis, order[place]] < 0 for place, axis in ((1, _BACKWARDS), (2, _LEFTWARDS))]
-    return np.ascontiguousarray(np.flip(frame, [place for place, turned in enumerate(flips) if turned]))
+    return np.ascontiguousarray(frame[:: -1 if flips[0] else 1, :: -1 if flips[1] else 1])
 
 
 def area_mean(frame: FloatArray, side: int) -> FloatArray:

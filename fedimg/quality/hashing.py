@@ -9,6 +9,7 @@ Manku et al., WWW 2007). The search is exact: no pair within r is missed, none b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ def pairs_between(left: Hashes, right: Hashes, radius: int) -> Pairs:
 def _bands(count: int) -> list[tuple[int, int]]:
     """(shift, width) of as many bands, as equal as they can be, that cover the bits once."""
     edges = [k * BITS // count for k in range(count + 1)]
-    return [(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    return [(low, high - low) for low, high in pairwise(edges)]
 
 
 def _band(hashes: Hashes, shift: int, width: int) -> Hashes:

@@ -20,11 +20,15 @@ from fedimg.values import FloatArray
 
 SIDE = 32
 _CROP = 2  # cells at each border, into which a moved picture may reach
-_MOVES = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # cells, of one picture against the other
+_REACH = 4  # half cells, of one picture against the other
+_STEPS = range(-_REACH, _REACH + 1)
+_WHOLE_MOVES = tuple((a / 2, b / 2) for a in _STEPS for b in _STEPS if a % 2 == b % 2 == 0)
+_HALF_MOVES = tuple((a / 2, b / 2) for a in _STEPS for b in _STEPS if a % 2 or b % 2)
 _WORTHWHILE = 0.75  # of a whole step, below which half steps change nothing
 _PAIRS_AT_ONCE, _IMAGES_AT_ONCE = 2048, 8192
 
 Thumbnails = npt.NDArray[np.uint8]
+Series = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,32 +52,43 @@ class NearConfig:
             raise ConfigError("a correlation above 0, at most 1", str(self.correlation), "change it")
 
 
-def near_pairs(thumbnails: Thumbnails, config: NearConfig) -> tuple[Pairs, FloatArray]:
+def near_pairs(
+    thumbnails: Thumbnails, config: NearConfig, series: Series | None = None
+) -> tuple[Pairs, FloatArray]:
     """Pairs i < j of (N, 32, 32) that are nearly the same, and how far they correlate.
 
-    Images without contrast are like none. A function of the thumbnails alone.
+    Images without contrast are like none. A function of the thumbnails alone, but for `series` (N,): images with
+    the same number ≥ 0 are not compared, as neighbouring slices are alike.
     """
-    candidates = candidate_pairs(thumbnails, config)
+    candidates = candidate_pairs(thumbnails, config, series)
     found = correlations(thumbnails, candidates)
     near = found >= config.correlation
     return candidates[near], found[near]
 
 
-def candidate_pairs(thumbnails: Thumbnails, config: NearConfig) -> Pairs:
-    """Pairs i < j whose hashes are within the radii, each once, in order."""
+def candidate_pairs(thumbnails: Thumbnails, config: NearConfig, series: Series | None = None) -> Pairs:
+    """Pairs i < j whose hashes are within the radii, each once, in order; not of one series."""
     hashes = hashes_of(thumbnails)
     there = np.flatnonzero(hashes)
-    found = [pairs_within(hashes[there], config.radius_bits)]
+    of_series = np.full(len(there), -1) if series is None else series[there]
+
+    def of_two(pairs: Pairs) -> Pairs:
+        left, right = of_series[pairs[:, 0]], of_series[pairs[:, 1]]
+        kept: Pairs = pairs[(left < 0) | (left != right)]
+        return kept
+
+    found = [of_two(pairs_within(hashes[there], config.radius_bits))]
     if config.moved_radius_bits is not None:
         step = config.move_cells
         for down, across in product((-step, 0.0, step), repeat=2):
             if down or across:
                 moved = hashes_of(thumbnails, (down, across))
-                found.append(pairs_between(hashes[there], moved[there], config.moved_radius_bits))
+                pairs = pairs_between(hashes[there], moved[there], config.moved_radius_bits)
+                found.append(of_two(pairs[pairs[:, 0] != pairs[:, 1]]))
     pairs = np.concatenate(found)
     pairs.sort(axis=1)
-    pairs = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
-    return there[pairs]
+    unique: Pairs = there[np.unique(pairs, axis=0)]
+    return unique
 
 
 def hashes_of(thumbnails: Thumbnails, moved: tuple[float, float] = (0.0, 0.0)) -> Hashes:
@@ -91,12 +106,11 @@ def correlations(thumbnails: Thumbnails, pairs: Pairs) -> FloatArray:
     for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
         left, right = (detail(thumbnails[side]) for side in pairs[begin : begin + _PAIRS_AT_ONCE].T)
         best = np.full(len(left), -1.0, np.float32)
-        whole = [move for move in product(_MOVES, repeat=2) if not any(m % 1 for m in move)]
-        for move in whole:
+        for move in _WHOLE_MOVES:
             np.maximum(best, _correlated(left, right, move), out=best)
         promising = np.flatnonzero(best >= _WORTHWHILE)
-        for move in product(_MOVES, repeat=2):
-            if move not in whole and len(promising):
+        for move in _HALF_MOVES:
+            if len(promising):
                 there = _correlated(left[promising], right[promising], move)
                 best[promising] = np.maximum(best[promising], there)
         found.append(best)
@@ -118,8 +132,9 @@ def _correlated(left: FloatArray, right: FloatArray, move: tuple[float, float]) 
     b = _sampled(right, (-half[0], -half[1]))[inner].reshape(len(right), -1)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     norm = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    product_ = (a * b).sum(axis=1)
-    return np.divide(product_, norm, out=np.zeros_like(product_), where=norm > 1e-3)
+    together = (a * b).sum(axis=1)
+    found: FloatArray = np.divide(together, norm, out=np.zeros_like(together), where=norm > 1e-3)
+    return found
 
 
 def _sampled(values: FloatArray, moved: tuple[float, float]) -> FloatArray:

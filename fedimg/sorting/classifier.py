@@ -65,7 +65,8 @@ class ViewClassifier:
 
     def probabilities(self, frame: FloatArray) -> FloatArray:
         """(5,), of `CLASSES`, of one frame (H, W)."""
-        return self.of_features(features(frame)[None])[0]
+        shares: FloatArray = self.of_features(features(frame)[None])[0]
+        return shares
 
     def of_features(self, rows: FloatArray) -> FloatArray:
         """(N, features) → (N, 5)."""

@@ -14,10 +14,8 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-from pydicom.dataset import Dataset
 
-from fedimg.dicom.geometry import group, numbers
-from fedimg.dicom.refusal import contained
+from fedimg.dicom.asked import AskedHeader
 from fedimg.sorting.answer import UNKNOWN, Because, By, Said
 from fedimg.sorting.vocabulary import Lexicon, lexicon, listed
 
@@ -30,7 +28,6 @@ _TEXTS = (
 )
 _PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}
 _OBLIQUE = 0.8  # the normal's largest cosine below which a plane is nobody's: over 36° away
-_LONGEST_VALUE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +40,34 @@ class HeaderSays:
     told: str = ""
 
 
-def ask(dataset: Dataset) -> HeaderSays:
+def ask(header: AskedHeader) -> HeaderSays:
     """Never raises: what cannot be read says nothing."""
-    with contained():
-        modality = _modality(dataset)
-        body_part, told = _body_part(dataset)
-        return HeaderSays(modality, body_part, _view(dataset, modality.value), told)
+    modality = _modality(header)
+    body_part, told = _body_part(header)
+    return HeaderSays(modality, body_part, _view(header, modality.value), told)
 
 
-def _modality(dataset: Dataset) -> Said:
+def _modality(header: AskedHeader) -> Said:
     """By SOP class where that is of one modality, else as stated, else by words."""
-    of_class = listed("sop_class").get(_text(dataset, "SOPClassUID"))
+    of_class = listed("sop_class").get(header.text("SOPClassUID"))
     if of_class is not None:
         return Said(str(of_class), By.HEADER)
-    stated = _text(dataset, "Modality").upper()
+    stated = header.text("Modality").upper()
     if stated and stated not in listed("no_modality") and stated.isalpha() and len(stated) <= 16:
         known = stated in _defined_modalities()
         return Said(stated, By.HEADER) if known else Said()
-    heard = _heard(dataset, lexicon("modality"))
+    heard = _heard(header, lexicon("modality"))
     return Said(heard[0], By.TEXT) if heard[0] is not None else Said()
 
 
-def _body_part(dataset: Dataset) -> tuple[Said, str]:
+def _body_part(header: AskedHeader) -> tuple[Said, str]:
     words = lexicon("body_part")
-    coded = next((v for m in _code_meanings(dataset, "AnatomicRegionSequence") if (v := words.hear(m).value)), None)
-    stated = _text(dataset, "BodyPartExamined")
+    coded = next(
+        (v for m in _code_meanings(header, "AnatomicRegionSequence") if (v := words.hear(m).value)), None
+    )
+    stated = header.text("BodyPartExamined")
     attribute = coded or words.of_term(stated) or words.hear(stated).value
-    heard, ambiguous = _heard(dataset, words)
+    heard, ambiguous = _heard(header, words)
     if attribute is None:
         told = str(Because.TEXT_AMBIGUOUS) if heard is None and ambiguous else ""
         return (Said(heard, By.TEXT) if heard is not None else Said()), told
@@ -79,84 +77,67 @@ def _body_part(dataset: Dataset) -> tuple[Said, str]:
     return Said(attribute, By.HEADER), str(Because.HEADER_AND_TEXT_DIFFER) if apart else ""
 
 
-def _view(dataset: Dataset, modality: str) -> Said:
+def _view(header: AskedHeader, modality: str) -> Said:
     if modality in listed("projection_modalities"):
-        return _projection(dataset)
+        return _projection(header)
     if modality in (*listed("plane_modalities"), UNKNOWN):
-        return _plane(dataset)
+        return _plane(header)
     return Said()
 
 
-def _projection(dataset: Dataset) -> Said:
+def _projection(header: AskedHeader) -> Said:
     words = lexicon("projection")
-    for meaning in _code_meanings(dataset, "ViewCodeSequence"):
+    for meaning in _code_meanings(header, "ViewCodeSequence"):
         if (value := words.hear(meaning).value) is not None:
             return Said(value, By.HEADER)
-    stated = _text(dataset, "ViewPosition")
+    stated = header.text("ViewPosition")
     value = words.of_term(stated) or words.hear(stated).value
     if value is not None:
         return Said(value, By.HEADER)
-    heard, _ = _heard(dataset, words)
+    heard, _ = _heard(header, words)
     if heard is not None:
         return Said(heard, By.TEXT)
-    sides = [part[:1] for part in _values(dataset, "PatientOrientation")]
+    sides = [part[:1] for part in header.values("PatientOrientation")]
     across = {"L": "frontal", "R": "frontal", "A": "lateral", "P": "lateral"}
     value = across.get(sides[0]) if len(sides) == 2 and sides[1] in ("F", "H") else None
     return Said(value, By.HEADER) if value is not None else Said()
 
 
-def _plane(dataset: Dataset) -> Said:
-    source = group(dataset, "PlaneOrientationSequence", 0) or dataset
-    cosines = numbers(source, "ImageOrientationPatient", 6)
+def _plane(header: AskedHeader) -> Said:
+    cosines = header.plane_cosines()
     if cosines is not None:
         normal = np.abs(np.cross(cosines[:3], cosines[3:]))
         if normal.max() > 0:
             normal = normal / np.linalg.norm(normal)
             return Said(_PLANES[int(normal.argmax())] if normal.max() >= _OBLIQUE else "oblique", By.HEADER)
-    sides = [part[:1] for part in _values(dataset, "PatientOrientation")]
+    sides = [part[:1] for part in header.values("PatientOrientation")]
     of_sides = {"LR": 0, "AP": 1, "HF": 2}
-    axes = [next((axis for letters, axis in of_sides.items() if side in letters), -1) for side in sides if side]
+    axes = [
+        next((axis for letters, axis in of_sides.items() if side in letters), -1) for side in sides if side
+    ]
     left_over = {0, 1, 2} - set(axes)
-    if len(axes) == 2 and -1 not in axes and len(left_over) == 1 and _text(dataset, "Modality") != "US":
+    if len(axes) == 2 and -1 not in axes and len(left_over) == 1 and header.text("Modality") != "US":
         return Said(_PLANES[left_over.pop()], By.HEADER)
-    heard, _ = _heard(dataset, lexicon("plane"))
+    heard, _ = _heard(header, lexicon("plane"))
     return Said(heard, By.TEXT) if heard is not None else Said()
 
 
-def _heard(dataset: Dataset, words: Lexicon) -> tuple[str | None, bool]:
+def _heard(header: AskedHeader, words: Lexicon) -> tuple[str | None, bool]:
     """What the first text says that says one thing; whether one said two."""
     ambiguous = False
     for keyword in _TEXTS:
-        heard = words.hear(_text(dataset, keyword))
+        heard = words.hear(header.text(keyword))
         if heard.value is not None:
             return heard.value, False
         ambiguous = ambiguous or heard.ambiguous
     return None, ambiguous
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    return " ".join(_values(dataset, keyword))
-
-
-def _values(dataset: Dataset, keyword: str) -> list[str]:
-    """Elements are converted when they are read, and raise whatever the converter of their VR meets."""
-    try:
-        value = dataset.get(keyword)
-        several = [] if value is None else [value] if isinstance(value, str) else list(value)
-        return [str(part).strip()[:_LONGEST_VALUE] for part in several]
-    except Exception:  # noqa: BLE001 - what cannot be read says nothing
-        return []
-
-
-def _code_meanings(dataset: Dataset, keyword: str) -> Iterator[str]:
+def _code_meanings(header: AskedHeader, keyword: str) -> Iterator[str]:
     """The standard's own meaning of each code; of a code that it does not know, the one that is written."""
-    try:
-        items = list(dataset.get(keyword) or ())
-    except Exception:  # noqa: BLE001 - the same
-        return
-    for item in items:
-        known = _meanings().get(_text(item, "CodeValue"))
-        yield known if known is not None else _text(item, "CodeMeaning")
+    for item in header.items(keyword):
+        known = _meanings().get(item.text("CodeValue"))
+        yield known if known is not None else item.text("CodeMeaning")
 
 
 @cache

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedimg.dicom.asked import AskedHeader
 from fedimg.dicom.image_file import ImageFile, open_image
-from fedimg.dicom.reader import PIXEL_KEYWORDS
 from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import ConfigError
 from fedimg.imaging.thumbnails import axial_frame, central_frame
@@ -44,21 +44,20 @@ class Sorter:
         """The answer for one file; of one that cannot be sorted its reason is a code of `Quarantine`. Never raises."""
         try:
             file = open_image(path)
-            if file.dataset is None:
+            asked = file.header
+            if asked is None:
                 return self._of_image(file, Answer(), asked=True)
-            return self._of_dicom(file)
+            return self._of_dicom(file, asked)
         except Quarantined as refusal:
             return Answer(reason=str(refusal.reason))
         # A strange file may make a library fail in ways of its own: it has a reason then, and the others go on.
         except Exception:  # noqa: BLE001
             return Answer(reason=str(Quarantine.UNSAFE_STRUCTURE))
 
-    def _of_dicom(self, file: ImageFile) -> Answer:
-        dataset = file.dataset
-        assert dataset is not None  # noqa: S101 - its caller has looked
-        said = header.ask(dataset)
+    def _of_dicom(self, file: ImageFile, asked: AskedHeader) -> Answer:
+        said = header.ask(asked)
         answer = Answer(said.modality, said.body_part, said.view)
-        if not any(dataset.get_item(keyword) is not None for keyword in PIXEL_KEYWORDS):
+        if not asked.has_pixels():
             return replace(answer, reason=str(Quarantine.NOT_AN_IMAGE))
         if said.modality.value in _NO_PICTURES:
             return replace(answer, reason=str(Quarantine.OBJECT_TYPE))
@@ -104,7 +103,11 @@ def _filled(answer: Answer, shown: Shown, probability: float) -> Answer:
         return known if known.known or seen == UNKNOWN else Said(seen, By.IMAGE)
 
     # A plane or projection that contradicts what the header says of it is not what the classifier has learnt.
-    if answer.view.known and shown.view not in (UNKNOWN, answer.view.value) and shown.modality in _CROSS_SECTIONS:
+    if (
+        answer.view.known
+        and shown.view not in (UNKNOWN, answer.view.value)
+        and shown.modality in _CROSS_SECTIONS
+    ):
         return answer.because(str(Because.NOT_LEARNT))
     filled = Answer(
         said(answer.modality, shown.modality),
@@ -120,7 +123,9 @@ def _plane_of(image: DecodedImage) -> Said:
     spacing = np.asarray(image.spacing_mm)
     if spacing.max() < _THICK * np.sort(spacing)[1] and len(image.pixels_DHW) > 1:
         return Said()
-    column = np.asarray(image.affine_lps_mm)[:3, 2 - int(spacing.argmax())] if len(image.pixels_DHW) > 1 else None
+    column = (
+        np.asarray(image.affine_lps_mm)[:3, 2 - int(spacing.argmax())] if len(image.pixels_DHW) > 1 else None
+    )
     if column is None:
         column = np.asarray(image.affine_lps_mm)[:3, 2]
     plane = ("sagittal", "coronal", "axial")[int(np.abs(column).argmax())]

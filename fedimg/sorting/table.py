@@ -142,7 +142,9 @@ def _cell_of(path: Path, source: Path) -> str | None:
 def table_of(listed: Sequence[Listed], labels: Labels) -> str:
     """The table as CSV text, of the files whose names it can hold."""
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, (*COLUMNS, *labels.columns), restval="", extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(
+        stream, (*COLUMNS, *labels.columns), restval="", extrasaction="ignore", lineterminator="\n"
+    )
     writer.writeheader()
     for entry in listed:
         if entry.relative is not None:
