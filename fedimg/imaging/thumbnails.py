@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fedimg.values import DecodedImage, FloatArray
 
 _PERCENTILES = (0.5, 99.5)
+_ROUNDING = 1e-5
 _LEFTWARDS, _BACKWARDS, _UPWARDS = range(3)  # axes of LPS
 
 
@@ -44,10 +45,11 @@ def area_mean(frame: FloatArray, side: int) -> FloatArray:
 
 def windowed(frame: FloatArray) -> FloatArray:
     """The frame between two of its own percentiles as [0, 1]; zero where it has one value."""
-    low, high = np.percentile(frame, _PERCENTILES)
-    if not high > low:
-        low, high = float(frame.min()), float(frame.max())
-    if not high > low:
+    low, high = (float(value) for value in np.percentile(frame, _PERCENTILES))
+    least, most = float(frame.min()), float(frame.max())
+    if not high - low > _ROUNDING * (most - least):
+        low, high = least, most
+    if not high - low > _ROUNDING * max(abs(least), abs(most)):  # what rounding left is no contrast
         return np.zeros(frame.shape, np.float32)
     scaled: FloatArray = np.clip((frame - low) / (high - low), 0, 1).astype(np.float32)
     return scaled

@@ -24,7 +24,7 @@ from fedimg.sorting.answer import UNKNOWN
 from fedimg.values import FloatArray
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
-WEIGHTS_SHA256 = "bd930cbde783602ccf4eb500a1a865717f33efe62ef2711ba69b051607d13237"
+WEIGHTS_SHA256 = "e786c86d17493a2860bc57c6f98de8b2fe45296c142afda3e51782e26e319a0a"
 SIDE, CELLS = 64, 8
 HIDDEN = 48
 THRESHOLD = 0.9

@@ -124,7 +124,6 @@ def _built(entries: Mapping[str, Mapping[str, Iterable[str]]]) -> Lexicon:
     with_any_ending: list[_Phrase] = []
     for value, entry in entries.items():
         spoken = {tuple(_words(text)) for language in _LANGUAGES for text in entry[language]}
-        spoken |= {tokens_of(term) for term in entry["terms"]}
         for words in sorted(spoken):
             phrase = _Phrase(words, value)
             if words[0].endswith("*"):
