@@ -40,7 +40,8 @@ class AskedHeader:
         """The first items of a sequence."""
         try:
             with contained():
-                return [AskedHeader(item) for item in (self._dataset.get(keyword) or ())[:_MOST_ITEMS]]
+                items = (self._dataset.get(keyword) or ())[:_MOST_ITEMS]
+                return [AskedHeader(item) for item in items if isinstance(item, Dataset)]
         except Exception:  # noqa: BLE001 - the same
             return []
 
