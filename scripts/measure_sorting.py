@@ -25,7 +25,8 @@ from fedimg.dicom.image_file import open_image
 from fedimg.dicom.refusal import Quarantined
 from fedimg.imaging.thumbnails import central_frame
 from fedimg.sorting import UNKNOWN, Answer, Sorter, sort_folder
-from fedimg.values import DecodedImage, FloatArray
+from fedimg.sorting.classifier import THRESHOLD, shipped
+from fedimg.values import DecodedImage, FloatArray, Quarantine
 
 TRUTH = {
     "CT": ("CT", "chest", "axial"),
@@ -99,6 +100,22 @@ def describe(folder: Path) -> None:
     print(f"{total} files, {1000 * (time.monotonic() - began) / max(total, 1):.1f} s for 1,000")
 
 
+def look_only(folder: Path) -> None:
+    """What images alone say, without any header: sure answers and how many of each modality have them."""
+    kinds: Counter[tuple[str, ...]] = Counter()
+    for listed in sort_folder(folder, Sorter(look=False)):
+        if listed.answer.reason in set(Quarantine):
+            continue
+        try:
+            shown, probability = shipped().look(central_frame(open_image(listed.path).decode()))
+        except Quarantined:
+            continue
+        sure = shown.modality if probability >= THRESHOLD else UNKNOWN
+        kinds[listed.answer.modality.value, listed.answer.body_part.value, "=>", sure, shown.body_part] += 1
+    for kind, count in sorted(kinds.items()):
+        print(count, *kind, sep="\t")
+
+
 def _row(answer: Answer) -> tuple[str, ...]:
     said = (answer.modality, answer.body_part, answer.view)
     return (*(f"{s.value}/{s.by}" for s in said), str(answer.decided_by), answer.reason)
@@ -108,11 +125,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--images-only", action="store_true", help="of --folder, as if there were no headers")
     parser.add_argument("--patients", type=int, default=60)
     parser.add_argument("--seed", type=int, default=77)
     arguments = parser.parse_args()
     if arguments.folder is not None:
-        describe(arguments.folder)
+        (look_only if arguments.images_only else describe)(arguments.folder)
         return
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

@@ -61,7 +61,7 @@ def _parser() -> Arguments:
     parser.add_argument("--labels", type=Path, metavar="FILE", help=about)
     about = "leave the label empty where the answer is another, as in --only modality=CR; may be repeated"
     parser.add_argument("--only", action="append", default=[], metavar="QUESTION=VALUE", help=about)
-    about = "least probability at which an image decides; 0.9 if absent"
+    about = "least probability at which an image decides; 0.95 if absent"
     parser.add_argument("--threshold", type=float, help=about)
     parser.add_argument("--headers-only", action="store_true", help="do not look at images")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object on stdout")

@@ -27,7 +27,7 @@ WEIGHTS = Path(__file__).with_name("weights.safetensors")
 WEIGHTS_SHA256 = "e786c86d17493a2860bc57c6f98de8b2fe45296c142afda3e51782e26e319a0a"
 SIDE, CELLS = 64, 8
 HIDDEN = 48
-THRESHOLD = 0.9
+THRESHOLD = 0.95
 """The least probability at which an answer is given; `docs/data-quality.md` says what it was measured to do."""
 
 
