@@ -20,6 +20,8 @@ VERBS = {
     "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
     "privacy-card": "write what a model promises its patients, for people to read",
     "cohort": "write a generated hospital's image files into a folder",
+    "sort": "sort mixed files by modality, body part and view: headers, words, then a look at the image",
+    "quality": "say what is wrong with data: duplicates, leaks between splits, blank images, outliers, labels",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
     "provision": "make a federation, or join one: keys, certificates, members",
     "server": "serve a federation: sites dial in, and the runs that were asked for are done",
