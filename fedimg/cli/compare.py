@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedimg.cli.console import print_json, print_table, progress, say, verb_parser
 from fedimg.errors import ConfigError, DataError, FedimgError
@@ -14,6 +14,7 @@ from fedimg.errors import ConfigError, DataError, FedimgError
 if TYPE_CHECKING:
     from fedimg.compare.learners import Question
     from fedimg.compare.rows import Comparison, Row
+    from fedimg.simulation.comparing import Prepared
 
 _ABOUT = (
     "Run several learners on the same federation with the same data, each with its own experiment file, and write one "
@@ -35,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     from fedimg.compare.learners import ask
 
     asked = ask(question, options)
-    for own in (question.own or {}).values():
+    for own in question.own.values():
         keys.check(own)
     from fedimg.durable import alone
     from fedimg.simulation import compared_cost, comparing
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="LEARNER:key=value",
-        help="for one learner's rows, such as its rounds; again for more",
+        help="for one learner, such as its rounds; LEARNER-E for one row, as svm-inf; again for more",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("comparison"), metavar="FOLDER", help="default comparison"
@@ -125,36 +126,34 @@ def _question(arguments: argparse.Namespace) -> Question:
     )
 
 
-def _plan(prepared: Sequence[object], ahead: Sequence[str], *, as_json: bool) -> int:
-    from fedimg.simulation.comparing import Prepared, finished
-
-    rows: list[Mapping[str, object]] = []
-    for one in prepared:
-        if not isinstance(one, Prepared):
-            continue
-        faulty = isinstance(one.config, FedimgError)
-        rows.append(
-            {
-                "row": one.asked.name,
-                "state": "cannot be run" if faulty else "finished" if finished(one) else "to be run",
-                "rounds": None if isinstance(one.config, FedimgError) else one.config.rounds,
-                "privacy": None if isinstance(one.config, FedimgError) else one.config.privacy.mode,
-                "overrides": " ".join(one.asked.overrides),
-                "reason": str(one.config) if faulty else None,
-            }
-        )
+def _plan(prepared: Sequence[Prepared], ahead: Sequence[str], *, as_json: bool) -> int:
+    rows = [_planned(one) for one in prepared]
     if as_json:
         print_json({"rows": rows, "cost": list(ahead)})
         return 0
-    print_table(rows, ("row", "state", "rounds", "privacy", "overrides", "reason"))
+    print_table(rows, ("row", "state", "rounds", "privacy", "by", "reason"))
     sys.stdout.write("\n" + "".join(f"{text}\n" for text in ahead))
     return 0
+
+
+def _planned(one: Prepared) -> dict[str, Any]:
+    from fedimg.simulation.comparing import finished
+
+    told: dict[str, Any] = {"row": one.asked.name, "by": " ".join(one.asked.recipe)}
+    if isinstance(one.config, FedimgError):
+        return told | {"state": "cannot be run", "reason": str(one.config)}
+    state = "to be run" if finished(one) is None else "finished"
+    return told | {"state": state, "rounds": one.config.rounds, "privacy": one.config.privacy.mode}
 
 
 def _past(arguments: argparse.Namespace) -> int:
     """A table of finished runs; each folder is a run's, or holds several."""
     if arguments.overrides or arguments.own or arguments.learners or arguments.epsilons or arguments.plan:
         raise ConfigError("--runs and folders of runs", "settings of new runs too", "leave those out")
+    if (arguments.out / "runs").is_dir():
+        raise ConfigError(
+            "a folder of its own for a table of past runs", "one of a comparison", "name another --out"
+        )
     from fedimg.compare.rows import Comparison
     from fedimg.compare.writing import write
     from fedimg.simulation import compared_cost

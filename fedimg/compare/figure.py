@@ -91,7 +91,7 @@ def _epsilons(rows: Sequence[Row]) -> list[float]:
 
 
 def _panels(rows: Sequence[Row]) -> list[_Panel]:
-    """Metrics side by side over one range, so that they can be compared; then what a row cost."""
+    """Metrics, each over its own range; then what a row cost."""
     names = [name for name in METRICS if any(name in row.scores for row in rows)]
     seconds = [row.seconds for row in rows if row.seconds]
     sent = [float(row.sent) for row in rows if row.sent]
@@ -99,7 +99,7 @@ def _panels(rows: Sequence[Row]) -> list[_Panel]:
     for name in names:
         scores = [row.scores[name] for row in rows if name in row.scores]
         lowest = min(score.value if score.low is None else score.low for score in scores)
-        found.append((name, ticks(max(0.0, lowest), 1.0, 4, ceiling=1.0)))
+        found.append((name, ticks(max(0.0, lowest), 1.0, 3, ceiling=1.0)))
     if seconds:
         found.append(("seconds", _powers(seconds, _plain)))
     if sent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from fedimg.errors import ConfigError
@@ -37,16 +37,20 @@ _FOLDERS = ("runs", "resume")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One row that is asked for: a learner at an ε, infinite for `privacy=none`."""
+    """One row that is asked for: a learner at an ε, infinite for `privacy=none`.
+
+    `recipe` are the overrides that make it this row, in `overrides` beside those of every row.
+    """
 
     learner: str
     epsilon: float
     overrides: tuple[str, ...]
+    recipe: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Of its folder: `ridge-inf`, `ridge-3`."""
-        return f"{self.learner}-{epsilon_text(self.epsilon)}"
+        """`ridge-inf`, `ridge-3`: of its folder, and to be given settings by."""
+        return row_name(self.learner, self.epsilon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Question:
     """What a comparison is asked.
 
     Attributes:
-        overrides: for every row. own: learner → overrides for it alone.
+        overrides: for every row. own: learner, or a row by its name → overrides for it alone.
         mode: of the rows with a finite ε. sites: how many, where the overrides say so.
     """
 
@@ -62,7 +66,7 @@ class Question:
     epsilons: tuple[float, ...] = DEFAULT_EPSILONS
     mode: str = "distributed"
     overrides: tuple[str, ...] = ()
-    own: Mapping[str, tuple[str, ...]] | None = None
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sites: int = 1
 
 
@@ -74,30 +78,36 @@ def ask(question: Question, options: Mapping[str, Collection[str]]) -> list[Aske
     Raises:
         ConfigError: an unknown learner, a name that is given twice, an override that is a row's own.
     """
-    own = dict(question.own or {})
-    for name in [*question.learners, *own]:
+    for name in question.learners:
         _check_learner(name, options)
     for values, key in ((question.learners, "--learners"), (question.epsilons, "--epsilons")):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"names or numbers in {key}, each once", "none, or one twice", "write a,b,c")
-    if left := sorted(set(own) - set(question.learners)):
-        raise ConfigError("--set for a learner of this comparison", left[0], "name it in --learners too")
+    named = {*question.learners, *(row_name(n, e) for n in question.learners for e in question.epsilons)}
+    if left := sorted(set(question.own) - named):
+        raise ConfigError(
+            f"--set for a learner or a row of this comparison: {', '.join(sorted(named))}",
+            left[0],
+            "name one of these",
+        )
     _check_overrides(question.overrides, (*_OWN, *_FOLDERS))
-    for given in own.values():
+    for given in question.own.values():
         _check_overrides(given, ("experiment", "privacy", "privacy.mode", "privacy.epsilon", *_FOLDERS))
     return [
-        Asked(
-            name,
-            epsilon,
-            (
-                *question.overrides,
-                *recipe(name, epsilon, question.mode, question.sites, options),
-                *own.get(name, ()),
-            ),
-        )
+        _asked(question, name, epsilon, options)
         for name in question.learners
         for epsilon in question.epsilons
     ]
+
+
+def _asked(question: Question, learner: str, epsilon: float, options: Mapping[str, Collection[str]]) -> Asked:
+    own = (*question.own.get(learner, ()), *question.own.get(row_name(learner, epsilon), ()))
+    chosen = (*recipe(learner, epsilon, question.mode, question.sites, options), *own)
+    return Asked(learner, epsilon, (*question.overrides, *chosen), chosen)
+
+
+def row_name(learner: str, epsilon: float) -> str:
+    return f"{learner}-{epsilon_text(epsilon)}"
 
 
 def recipe(
@@ -138,12 +148,14 @@ def epsilon_text(epsilon: float) -> str:
 
 
 def own_settings(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`LEARNER:key=value` lines → learner → overrides; raises ConfigError for another form."""
+    """`NAME:key=value` lines → name of a learner or row → overrides; raises ConfigError for another form."""
     found: dict[str, tuple[str, ...]] = {}
     for line in lines:
         learner, colon, override = line.partition(":")
         if not colon or "=" not in override:
-            raise ConfigError("--set LEARNER:key=value", repr(line), "for instance --set svm:rounds=3")
+            raise ConfigError(
+                "--set LEARNER:key=value", repr(line), "for instance --set svm:rounds=3, or svm-inf:rounds=3"
+            )
         found[learner] = (*found.get(learner, ()), override)
     return found
 
