@@ -99,7 +99,7 @@ def _panels(rows: Sequence[Row]) -> list[_Panel]:
     for name in names:
         scores = [row.scores[name] for row in rows if name in row.scores]
         lowest = min(score.value if score.low is None else score.low for score in scores)
-        found.append((name, ticks(max(0.0, lowest), 1.0, 3, ceiling=1.0)))
+        found.append((name, ticks(max(0.0, lowest), 1.0, 5, ceiling=1.0)))
     if seconds:
         found.append(("seconds", _powers(seconds, _plain)))
     if sent:
@@ -113,13 +113,10 @@ def _panels(rows: Sequence[Row]) -> list[_Panel]:
 
 
 def _powers(values: Sequence[float], written: Callable[[float], str]) -> Ticks:
-    """Whole powers of ten around positive values, at most five labels of them."""
+    """Whole powers of ten around positive values."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    high = max(high, low + 1)
-    step = max(1, math.ceil((high - low) / 4))
-    powers = range(low, high + 1)
-    labels = tuple(written(10.0**k) if (k - low) % step == 0 else "" for k in powers)
-    return Ticks(tuple(float(k) for k in powers), labels)
+    powers = range(low, max(high, low + 1) + 1)
+    return Ticks(tuple(float(k) for k in powers), tuple(written(10.0**k) for k in powers))
 
 
 def _plain(value: float) -> str:
@@ -157,14 +154,27 @@ def _axes(panels: Sequence[_Panel], bottom: float) -> list[Markup]:
         drawn.append(
             element("text", panel.title, class_="label strong", x=middle, y=46, text_anchor="middle")
         )
-        for value, label in zip(panel.axis.values, panel.axis.labels, strict=True):
+        for value in panel.axis.values:
             x = panel.x(value)
             drawn.append(element("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=bottom))
-            # The outermost labels stay within the panel, away from the neighbour's.
-            anchor = {panel.axis.low: "start", panel.axis.high: "end"}.get(value, "middle")
+        for x, label, anchor in _labels(panel):
             drawn.append(element("text", label, class_="tick", x=x, y=bottom + 18, text_anchor=anchor))
         drawn.append(element("line", class_="axis", x1=left, x2=right, y1=bottom, y2=bottom))
     return drawn
+
+
+def _labels(panel: _Panel) -> list[tuple[float, str, str]]:
+    """Tick labels with their place and anchor: the outermost within the panel, inner ones where nothing is touched."""
+    found = list(zip(map(panel.x, panel.axis.values), panel.axis.labels, strict=True))
+    (left, first), (right, last) = found[0], found[-1]
+    free, end = left + text_width(first) + 5, right - text_width(last) - 5
+    kept = [(left, first, "start")]
+    for x, label in found[1:-1]:
+        half = text_width(label) / 2
+        if free <= x - half and x + half <= end:
+            kept.append((x, label, "middle"))
+            free = x + half + 5
+    return [*kept, (right, last, "end")]
 
 
 def _drawn(row: Row, panels: Sequence[_Panel], y: float, line: int) -> list[Markup]:

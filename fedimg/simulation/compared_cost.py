@@ -8,7 +8,14 @@ from pathlib import Path
 
 from fedimg import record
 from fedimg.compare.rows import Row
+from fedimg.coordination.folder import RunFolder
+from fedimg.errors import ConfigError
 from fedimg.record.together import together
+
+_ADAPTIVE = (
+    "They were not all asked for at once: if one was chosen after seeing another, this number does not hold, and what "
+    "the ledgers allow in all is the bound."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ def ahead(charges: Charges) -> tuple[str, ...]:
         said.append(
             f"{_counted(charges.private, 'run')} with privacy, {charges.left} still to be made: each is charged to the "
             "ledger of every site. They compose: whoever's data are in all of them is exposed to all of them, whichever "
-            f"row is kept, and their ε add up to {charges.epsilon:g}."
+            f"row is kept. Their ε add up to {charges.epsilon:g}, and so do their δ."
         )
         said.append(_ledgers(charges))
     if charges.without:
@@ -95,15 +102,25 @@ def _composed(private: Sequence[Row]) -> str:
     runs = _counted(len(private), "run")
     if len({row.data for row in private}) > 1:
         return f"{runs} with privacy, of different data: what they cost together is not known here."
-    found = together(files) if all(file.is_file() for file in files) else None
+    try:
+        found = together(files) if all(file.is_file() for file in files) else None
+    except ConfigError:  # noises of two kinds, which no one accountant adds up
+        return f"{runs} with privacy, whose noises are of several kinds: what they cost together is not known here."
     if found is None or found.epsilon is None:
         return (
             f"{runs} with privacy, not all with a release record: what they cost together is not known here."
         )
-    return (
+    said = (
         f"{runs} with privacy together: ε = {found.epsilon:.4g} at δ = {found.delta:g} for one {found.unit} whose data "
         "are in all of them, whichever row is kept."
     )
+    return said if _fixed_beforehand(private) else f"{said} {_ADAPTIVE}"
+
+
+def _fixed_beforehand(private: Sequence[Row]) -> bool:
+    """Whether all of them were asked for at once, as points of the same sweep."""
+    sweeps = {(sweep.points, sweep.epsilon) for row in private for sweep in [RunFolder(Path(row.run)).sweep]}
+    return len(private) == 1 or (len(sweeps) == 1 and next(iter(sweeps))[0] >= len(private))
 
 
 def _counted(count: int, what: str) -> str:

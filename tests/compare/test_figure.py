@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -99,3 +100,18 @@ def test_a_number_that_is_not_there_is_not_drawn():
 def test_the_same_learner_twice_at_one_epsilon_is_drawn_twice():
     found = ET.fromstring(standalone(figure([one("ridge", 3.0, 0.9), one("ridge", 3.0, 0.8)])))
     assert len(marks(found)) == 2 + 1 + 1  # seconds and bytes have the same label, and stand at two heights
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6), st.floats(1e-3, 1e3), st.floats(1e3, 1e9))
+def test_labels_of_an_axis_do_not_touch(values, least, most):
+    rows = [one(f"m{k}", 3.0, value, least, 10) for k, value in enumerate(values)]
+    tree = tree_of([*rows, one("m", 3.0, 0.9, most, 10**11)])
+    spans = []
+    for part in tree.iter(f"{SVG}text"):
+        if part.get("class") == "tick":
+            width, x = 0.62 * 12 * len(part.text), float(part.get("x"))
+            start = x - {"start": 0.0, "middle": width / 2, "end": width}[part.get("text-anchor")]
+            spans.append((start, start + width))
+    spans.sort()
+    assert len(spans) >= 6
+    assert all(before[1] < after[0] for before, after in pairwise(spans))

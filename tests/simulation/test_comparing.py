@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from fedimg.compare.learners import Question, ask
+from fedimg.compare.rows import Row
 from fedimg.config import dump, keys
+from fedimg.coordination.folder import RunFolder, SweepPoint
 from fedimg.errors import BudgetExhausted, ConfigError
+from fedimg.record.together import Together
 from fedimg.simulation import compared_cost, comparing
 from fedimg.simulation.comparing import Watching, charges_of, compare, finished, prepare
 
@@ -188,8 +191,62 @@ def test_what_it_will_cost_is_said_before_it_is_run(simulated, tmp_path):
     )
     said = compared_cost.ahead(charges_of(prepared, tmp_path))
     assert said[0].startswith("4 runs with privacy, 4 still to be made")
-    assert said[0].endswith("their ε add up to 22.")
+    assert said[0].endswith("Their ε add up to 22, and so do their δ.")
     assert "this comparison's own" in said[1]
     assert said[2].startswith("2 runs without privacy: nothing is promised")
     assert [finished(one) for one in prepared] == [None] * 6
     assert simulated.asked == []
+
+
+@pytest.fixture
+def signed(tmp_path, monkeypatch):
+    """Rows of runs with a release record, and what they are said to cost together."""
+    monkeypatch.setattr(compared_cost, "together", lambda files: Together(4.25, 1e-5, "patient"))
+
+    def said(*sweeps, public=True, **changes):
+        rows = []
+        for k, sweep in enumerate(sweeps):
+            folder = tmp_path / f"run-{k}"
+            folder.mkdir()
+            (folder / "record.json").write_text("{}")
+            RunFolder(folder).note_sweep(sweep)
+            rows.append(
+                Row("a", 3.0, "per_site", "finished", private=True, run=str(folder), public=public, **changes)
+            )
+        return " ".join(compared_cost.spent(rows))
+
+    return said
+
+
+def test_runs_that_were_asked_for_at_once_compose(signed):
+    text = signed(SweepPoint(1, 2, 6.0), SweepPoint(2, 2, 6.0))
+    assert "2 runs with privacy together: ε = 4.25 at δ = 1e-05 for one patient" in text
+    assert "not all asked for at once" not in text
+
+
+@pytest.mark.parametrize(
+    "sweeps",
+    [
+        (SweepPoint(), SweepPoint()),
+        (SweepPoint(1, 2, 6.0), SweepPoint(3, 3, 9.0)),
+        (SweepPoint(1, 2, 6.0), SweepPoint(2, 2, 6.0), SweepPoint(2, 2, 6.0)),
+    ],
+)
+def test_of_runs_that_came_after_others_were_seen_no_composed_epsilon_is_claimed(signed, sweeps):
+    assert "this number does not hold" in signed(*sweeps)
+
+
+def test_whose_data_they_are_is_said(signed):
+    assert "no patient's secret was spent" in signed(SweepPoint(), public=True)
+
+
+def test_patients_data_are_not_called_public(signed):
+    text = signed(SweepPoint(), public=False)
+    assert "The data are of patients" in text
+    assert "no patient's secret" not in text
+
+
+def test_runs_of_different_data_are_not_composed(tmp_path):
+    rows = [Row("a", 3.0, "per_site", "finished", private=True, data=data) for data in "xy"]
+    (said,) = compared_cost.spent(rows)
+    assert said == "2 runs with privacy, of different data: what they cost together is not known here."
