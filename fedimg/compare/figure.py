@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fedimg.compare.rows import METRICS, NAMES, Row, Score, bytes_written, epsilon_written
 from fedimg.report.axes import Scale, Ticks, shortened, text_width, ticks
@@ -13,7 +14,7 @@ from fedimg.report.markup import Markup, element
 from fedimg.report.style import CSS
 
 WIDTH = 1280.0
-_LABEL, _GAP, _LINE, _TOP = 150.0, 26.0, 17.0, 58.0
+_LABEL, _GAP, _LINE, _TOP = 150.0, 36.0, 17.0, 58.0
 _KEY = "learners"
 _COSTS = {"seconds": "seconds of training", "sent": "bytes a site sent"}
 
@@ -157,24 +158,23 @@ def _axes(panels: Sequence[_Panel], bottom: float) -> list[Markup]:
         for value in panel.axis.values:
             x = panel.x(value)
             drawn.append(element("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=bottom))
-        for x, label, anchor in _labels(panel):
-            drawn.append(element("text", label, class_="tick", x=x, y=bottom + 18, text_anchor=anchor))
+        for x, label in _labels(panel):
+            drawn.append(element("text", label, class_="tick", x=x, y=bottom + 18, text_anchor="middle"))
         drawn.append(element("line", class_="axis", x1=left, x2=right, y1=bottom, y2=bottom))
     return drawn
 
 
-def _labels(panel: _Panel) -> list[tuple[float, str, str]]:
-    """Tick labels with their place and anchor: the outermost within the panel, inner ones where nothing is touched."""
+def _labels(panel: _Panel) -> list[tuple[float, str]]:
+    """Every tick's label, or every second, third, … one: the first that leaves some room between them."""
     found = list(zip(map(panel.x, panel.axis.values), panel.axis.labels, strict=True))
-    (left, first), (right, last) = found[0], found[-1]
-    free, end = left + text_width(first) + 5, right - text_width(last) - 5
-    kept = [(left, first, "start")]
-    for x, label in found[1:-1]:
-        half = text_width(label) / 2
-        if free <= x - half and x + half <= end:
-            kept.append((x, label, "middle"))
-            free = x + half + 5
-    return [*kept, (right, last, "end")]
+    for step in range(1, len(found)):
+        kept = found[::step]
+        if all(
+            right - left >= (text_width(before) + text_width(after)) / 2 + 5
+            for (left, before), (right, after) in pairwise(kept)
+        ):
+            return kept
+    return found[:1]
 
 
 def _drawn(row: Row, panels: Sequence[_Panel], y: float, line: int) -> list[Markup]:

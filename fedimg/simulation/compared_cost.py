@@ -11,6 +11,7 @@ from fedimg.compare.rows import Row
 from fedimg.coordination.folder import RunFolder
 from fedimg.errors import ConfigError
 from fedimg.record.together import together
+from fedimg.report.blocks import epsilon_text
 
 _ADAPTIVE = (
     "They were not all asked for at once: if one was chosen after seeing another, this number does not hold, and what "
@@ -111,7 +112,7 @@ def _composed(private: Sequence[Row]) -> str:
             f"{runs} with privacy, not all with a release record: what they cost together is not known here."
         )
     said = (
-        f"{runs} with privacy together: ε = {found.epsilon:.4g} at δ = {found.delta:g} for one {found.unit} whose data "
+        f"{runs} with privacy together: ε = {epsilon_text(found.epsilon)} at δ = {found.delta:g} for one {found.unit} whose data "
         "are in all of them, whichever row is kept."
     )
     return said if _fixed_beforehand(private) else f"{said} {_ADAPTIVE}"
