@@ -16,6 +16,7 @@ from fedimg.errors import FedimgError
 VERBS = {
     "simulate": "run a whole federation in this process, or several (-m)",
     "train": "ask a federation's server for a run",
+    "compare": "run several learners on one federation, or take past runs: one table, one figure",
     "runs": "list, show and export runs, stop and resume those of a server",
     "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
     "privacy-card": "write what a model promises its patients, for people to read",

@@ -50,20 +50,15 @@ def run(argv: Sequence[str]) -> int:
 def _whole_sweep(runs: Sequence[Path]) -> str:
     """What all points together cost one patient: the server saw every one of them, also those not kept."""
     from fedimg import record
-    from fedimg.privacy.federation import composed_epsilon
+    from fedimg.record.together import together
 
     if not all((run / record.FILE).is_file() for run in runs):
         return ""
-    records = [record.read((run / record.FILE).read_bytes())["record"] for run in runs]
-    if not all(found["claim"]["private"] for found in records):
+    cost = together([run / record.FILE for run in runs])
+    if cost.epsilon is None:
         return "the sweep as a whole promises nothing: at least one of its runs does not"
-    plans = [
-        [record.plan_from_json(signed["part"]["plan"]) for signed in found["sites"]] for found in records
-    ]
-    delta = max(found["claim"]["delta"] for found in records)
-    unit = records[0]["claim"]["unit"]
     return (
-        f"all {len(runs)} runs together: ε = {composed_epsilon(plans, delta):.4g} at δ = {delta:g} for one {unit} "
+        f"all {len(runs)} runs together: ε = {cost.epsilon:.4g} at δ = {cost.delta:g} for one {cost.unit} "
         f"in all of them, added or removed; every run counts, whichever is kept"
     )
 

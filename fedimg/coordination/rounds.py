@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from fedimg.classical import LearnerServer, learner_of
 from fedimg.client_round import Terms
 from fedimg.config import Config
 from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.traffic import MeteredExchange
 from fedimg.errors import ConfigError, FederationError
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.models import Network
@@ -147,8 +149,12 @@ def run_rounds(
         )
         history.rows = [row for row in folder.metrics() if row["round"] < first]
     ask_sites = terms.evaluation_rounds
+    metered = MeteredExchange(carrier.exchange)
+    carrier = replace(carrier, exchange=metered)
     for number in range(first, terms.rounds + 1):
+        begun = time.monotonic()
         row = {"round": number} | _train(server, number, names, carrier, config, terms)
+        taken = time.monotonic() - begun
         if number % config.evaluation.every == 0 or number == terms.rounds:
             # a model that has diverged has no loss
             row |= {k: v for k, v in server_round.quick_metrics(server).items() if math.isfinite(v)}
@@ -159,6 +165,11 @@ def run_rounds(
             else:
                 scores = _at_sites(asked, _noise_std(plans()))
             history.at_sites = scores or history.at_sites
+        if (
+            server.clients is None
+        ):  # whom it sampled could be told from who sent something, and how many from the time
+            row["seconds"] = round(taken, 6)
+            row |= metered.taken() if carrier.summed is None else {}
         if not config.insecure_test_mode and (known := plans()):
             row["epsilon"] = _spent(known, number, sum(1 for asked_in in ask_sites if asked_in <= number))
         history.rows.append(row)

@@ -11,6 +11,7 @@ from fedimg.coordination import measured, recording, settings
 from fedimg.coordination.claims import privacy_summary
 from fedimg.coordination.finished import Finished
 from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.traffic import cost_of
 from fedimg.privacy.client_level import TRUST
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import code
@@ -89,6 +90,7 @@ def _content(run: Finished, privacy: PrivacySummary, audited: dict[str, Empirica
             for row, mode in run.comparison
         ],
         "rounds": terms.rounds,
+        "cost": cost_of(history.rows),
         "void_rounds": [r["round"] for r in history.rows if "void" in r],
         "missing": {str(r["round"]): r["missing"] for r in history.rows if r.get("missing")},
     }

@@ -51,7 +51,8 @@ def composed_epsilon(runs: Sequence[Sequence[PrivacyPlan]], delta: float) -> flo
     """ε of one patient who is in the data of every run, at `delta`; for runs that were all fixed beforehand.
 
     The points of a sweep are: their (q, σ, T) do not depend on what an earlier point released, so their privacy
-    loss distributions compose. Runs chosen after seeing others do not; a ledger's filter covers those.
+    loss distributions compose. Where one's roles in all runs are too many to go through, the lower of two upper bounds.
+    Runs chosen after seeing others do not; a ledger's filter covers those.
     """
     if not all(runs) or any(plan.mode == "none" for plans in runs for plan in plans):
         return math.inf
@@ -65,7 +66,17 @@ def composed_epsilon(runs: Sequence[Sequence[PrivacyPlan]], delta: float) -> flo
     if together is not None and len(together) <= _MOST_EXPOSURES:
         return max(accounting.epsilon(events, delta) for events in together)
     each = delta / len(runs) / max(plan.request.max_sites_per_patient for plans in runs for plan in plans)
-    return math.fsum(_largest(plans, each) for plans in runs)
+    return min(math.fsum(_largest(plans, each) for plans in runs), _everything(runs, delta))
+
+
+def _everything(runs: Sequence[Sequence[PrivacyPlan]], delta: float) -> float:
+    """ε of somebody who has every role that there is in each run at once: nobody can be exposed to more."""
+    exposures = [federation_exposures(plans) for plans in runs]
+    if any(found is None for found in exposures):
+        return math.inf
+    return accounting.epsilon(
+        merged([e for found in exposures for events in found or () for e in events]), delta
+    )
 
 
 def _largest(plans: Sequence[PrivacyPlan], delta: float) -> float:

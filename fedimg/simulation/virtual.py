@@ -32,6 +32,7 @@ from fedimg.sources.manifest import declared
 from fedimg.values import SiteDataset, SourceItem
 
 PUBLIC = "public"
+SOURCE = ".source"  # among homes; no site has such a name
 Progress = Callable[[str, int, int], None]
 Manifests = Mapping[str, SourceManifest]
 
@@ -86,7 +87,9 @@ def open_site(
 
 def manifests_of(config: Config, run: RunFolder) -> Manifests:
     """Every site's share of the configured source, and under "public" the server's set, if there is one."""
-    return sources.load(config.data, run.path / "source", config.sites, config.seed)
+    # As long-lived as the homes: generated files that are found again where they were are not read again.
+    folder = Path(config.state) / SOURCE if config.state else run.path / "source"
+    return sources.load(config.data, folder, config.sites, config.seed)
 
 
 def sites_of(manifests: Manifests) -> list[str]:

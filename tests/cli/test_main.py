@@ -24,7 +24,9 @@ print("HEAVY", heavy, code)
 """
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["simulate", "--help"], ["runs", "list"], ["version"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["simulate", "--help"], ["compare", "--help"], ["runs", "list"], ["version"]]
+)
 def test_help_and_reading_verbs_load_nothing_heavy(argv, tmp_path):
     """`--help` is quick because nothing heavy is imported; a clock would measure the machine."""
     code = (

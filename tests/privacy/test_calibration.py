@@ -260,3 +260,18 @@ def test_a_sweep_composes_over_its_runs(ledger):
     assert both == pytest.approx(epsilon([replace(train, count=2 * train.count)], alone.delta))
     assert alone.epsilon_after(train.count, 0) < both
     assert composed_epsilon([[alone], []], alone.delta) == math.inf
+
+
+def test_of_too_many_roles_to_go_through_the_composed_epsilon_is_still_an_upper_bound(ledger, monkeypatch):
+    """Against all combinations of roles, which three runs still allow; and lower than adding ε up at δ/3."""
+    plan = make_plan(replace(REQUEST, evaluations=1, evaluation_share=None), POLICY, ledger)
+    runs = [[replace(plan, noise_multiplier=plan.noise_multiplier * factor)] for factor in (1.0, 1.3, 1.7)]
+    assert len(plan.roles) == 2
+    exact = composed_epsilon(runs, plan.delta)
+    monkeypatch.setattr("fedimg.privacy.federation._MOST_EXPOSURES", 2)
+    bound = composed_epsilon(runs, plan.delta)
+    added = math.fsum(max(epsilon(role, plan.delta / 3) for role in own.roles) for (own,) in runs)
+    assert exact < bound < added
+    # nobody has more than every role in every run
+    everything = [event for (own,) in runs for role in own.roles for event in role]
+    assert bound == pytest.approx(epsilon(everything, plan.delta))
