@@ -148,7 +148,7 @@ def _of_item(item: SourceItem, site: str, part: Part) -> Sample:
         part,
         item.patient_id,
         label=item.label,
-        has_mask=item.mask_path is not None,
+        has_mask=item.drawn is not None,
     )
 
 

@@ -51,7 +51,14 @@ class PastRun:
         return found
 
     def check_gradients(self, audit: str) -> None:
-        """Raises ConfigError for a classical model, which an audit of noised gradients would say nothing about."""
+        """Raises ConfigError for a model that an audit of gradients of classes would say nothing about."""
+        if self.network.task != "classification":
+            raise ConfigError(
+                f"a run that classifies images, to audit its {audit}",
+                f"model.task={self.network.task}",
+                "`fedimg audit empirical` and `site` look at what such a run released; `fedimg audit battery` at the "
+                "mechanism",
+            )
         if self.network.by_statistics:
             raise ConfigError(
                 f"a run whose model is trained along gradients, to audit its {audit}",

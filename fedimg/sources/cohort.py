@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedimg.cohort import CohortConfig
 from fedimg.cohort.hospital import generate_cohort
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 from fedimg.sources.config import DataConfig
 from fedimg.sources.labelled_files import FoundItems, divide
 from fedimg.sources.manifest import PUBLIC, SourceManifest, declared
@@ -43,6 +43,8 @@ def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[st
     The patient numbers of the manifests only keep patients together: the intake reads the headers.
     Raises ConfigError, DataError.
     """
+    if config.value not in (None, _DIAMETER):
+        raise ConfigError(f"data.value={_DIAMETER} with data=cohort", str(config.value), "choose this one")
     settings = replace(config.cohort, hospitals=sites)
     root = workdir / f"cohort-{_digest(settings, seed)}"
     if not root.is_dir():

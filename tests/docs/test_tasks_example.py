@@ -1,4 +1,4 @@
-"""The example of docs/segmentation.md works as printed, and the charge is what it declares."""
+"""The example of docs/tasks.md works as printed, and the charge is what it declares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "segmentation.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
 def test_the_example_trains_privately_on_voxels(tmp_path, monkeypatch):
