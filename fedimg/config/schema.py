@@ -12,6 +12,7 @@ from typing import Literal
 
 from fedimg.aggregation import AggregationConfig
 from fedimg.audit.config import AuditConfig
+from fedimg.config.course import check_course
 from fedimg.config.patience import FederationConfig
 from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
@@ -24,7 +25,7 @@ from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
-from fedimg.terms import check_classical, check_task
+from fedimg.terms import check
 from fedimg.training import LocalTraining
 
 # Two stations need these; conf/config.yaml derives the first from the second.
@@ -143,9 +144,9 @@ class Config:
                 str(self.aggregation.cohort),
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
-        check_task(self.model)
+        check(self)
+        check_course(self.training, self.aggregation, fused=self.engine.fused)
         if self.model.name in CLASSICAL:
-            check_classical(self)
             _check_sums_of_statistics(self)
         if self.secagg.name == "pairwise":
             _refuse_first(_against_sums(self, self.sites), _sums_of(self), "secagg=none")
