@@ -79,7 +79,7 @@ def _at_the_server(config: Config) -> list[tuple[str, str]]:
 
 def _both(config: Config) -> list[tuple[str, str]]:
     t = config.training
-    shown = []
+    shown = list[tuple[str, str]]()
     if t.algorithm.name != "none":
         shown.append(("algorithm for sites that differ", t.algorithm.name))
     if config.imaging.augmentation.active:
