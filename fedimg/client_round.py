@@ -22,10 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 
-from fedimg import classical, intake, restored, run_sums, site_terms, training
+from fedimg import classical, heterogeneity, intake, restored, run_sums, site_terms, training
 from fedimg.classical import Learner
 from fedimg.errors import PolicyRefused
 from fedimg.home import SiteHome
@@ -95,7 +94,8 @@ def join(
     loss = build_loss(terms.training.loss, policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     learner = classical.learner_of(network, terms.model)
-    sums = run_sums.agreed(home, name, terms, policy, classical.update_size(network, terms.model))
+    training.kept_parameters(network, terms.training.algorithm)  # a network without any is refused
+    sums = run_sums.agreed(home, name, terms, policy, terms.update_size(network))
     # where there are data it was done before, for this run or one that it is compared with
     if data is None and not rehearsed:
         site_terms.rehearse(terms, network, loss, device)
@@ -118,17 +118,20 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     if site.learner is not None:
         return state(site, site.learner, instructions)
     number, terms = instructions.round, site.terms
-    part, size = _part(site, instructions), len(instructions.vector)
+    own = heterogeneity.begin(site, instructions)
+    part = _part(site, own)
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
         data = remaining(site.data.train, site.roll, TRAIN)
         varied = varied_once(data, terms.imaging.augmentation, entropy)
-        after = training.train_open_part(part, varied, entropy, site.loss)
-        return _unnoised(site, number, "update", part.among(_difference(after, part.start), size))
-    session = _session(site, number, "train", _loss_of(site, part))
-    vector = training.private_update(part.network, part.start, site.data.train, session, part.config)
+        after = training.train_open_part(part, varied, entropy, site.loss, own.correction)
+        moved = part.moved(after, own.size)
+        return _unnoised(site, number, "update", own.ended(moved, part.steps(varied)))
+    session, data = _session(site, number, "train", _loss_of(site, part)), site.data.train
+    moved = training.private_update(part.network, part.start, data, session, part.config, own.correction)
     _tell_last(site, "training, a patient left out", session.faults)
-    return NoisedUpdate(site.name, number, "update", part.among(vector, size), session.releases)
+    sent = own.ended(part.among(moved, own.size), part.config.local_steps)
+    return NoisedUpdate(site.name, number, "update", sent, session.releases)
 
 
 def state(site: Site, learner: Learner, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate:
@@ -166,16 +169,19 @@ def train_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
     if site.learner is not None:
         session = _session(site, instructions.round, "train")
         return session.statistics_share(*_statistics(site, site.learner, instructions))
-    part = _part(site, instructions)
+    own = heterogeneity.begin(site, instructions)
+    part = _part(site, own)
     session = _session(site, instructions.round, "train", _loss_of(site, part))
     share = session.gradient_share(part.start, site.data.train, part.network)
     _tell_last(site, "training, a patient left out", session.faults)
-    return share.placed(part.where, len(instructions.vector))
+    own.aside()
+    return share.placed(part.where, own.size)
 
 
 def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpdate | ClippedUpdate:
     """Station 8 at the site: one declared release of score histograms, (rows · bins,); of a client their mean."""
     number, data = instructions.round, site.data.validation
+    instructions = heterogeneity.to_evaluate(site, instructions)
     if site.plan is None or site.ledger is None:
         rows = _histograms(site, instructions, remaining(data, site.roll, EVALUATE))
         units = max(1, len(rows)) if site.terms.privacy.mode == client_level.MODE else 1
@@ -189,6 +195,7 @@ def evaluate(site: Site, instructions: RoundInstructions) -> NoisedUpdate | Open
 
 def evaluate_share(site: Site, instructions: RoundInstructions) -> PartlyNoisedSum:
     """Station 8 at the site with `distributed`: its histograms, with its share of the noise."""
+    instructions = heterogeneity.to_evaluate(site, instructions)
     data, session = site.data.validation, _session(site, instructions.round, "evaluate")
     return session.histogram_share(
         lambda: _histograms(site, instructions, present(data, site.roll, EVALUATE))
@@ -216,7 +223,7 @@ def answer(site: Site, data: bytes) -> bytes | None:
         if site.sums is not None or is_request(data):
             step = "a secure sum"
             return add(site, SumRequest.from_bytes(data))
-        instructions = RoundInstructions.from_bytes(data, site.network.number_of_parameters)
+        instructions = site_terms.read_instructions(site.terms, site.network, data)
         step = f"round {instructions.round}, {instructions.task}"
         site_terms.check_instructions(site.home, site.terms, site.plan, instructions)
         step_of = train if instructions.task == "train" else evaluate
@@ -244,8 +251,7 @@ def add(site: Site, request: SumRequest) -> bytes:
     if sums is None or sessions is None:
         raise PolicyRefused("secure sums in the terms that this site joined", "none", "nothing was released")
     sums.allowed(site_terms.allowing(site.home, site.terms))
-    size = site.network.number_of_parameters
-    instructions = site_terms.check_sum(site.home, site.terms, site.plan, request, size)
+    instructions = site_terms.check_sum(site.home, site.terms, site.plan, request, site.network)
 
     def contribution() -> Contribution:
         assert instructions is not None  # noqa: S101 - for the type: only the third step comes here
@@ -270,10 +276,9 @@ def _unnoised(
     return ClippedUpdate(site.name, number, kind, client_level.clipped_update(vector, norm))
 
 
-def _part(site: Site, instructions: RoundInstructions) -> training.Part:
-    start, terms = torch.from_numpy(instructions.vector.astype(np.float32)).to(site.device), site.terms
-    number, norm = instructions.round, terms.privacy.l2_clip_norm
-    return training.part_of_round(site.network, number, start, terms.training, norm)
+def _part(site: Site, own: heterogeneity.RoundAtSite) -> training.Part:
+    number, norm = own.instructions.round, site.terms.privacy.l2_clip_norm
+    return training.part_of_round(site.network, number, own.start, own.config, norm)
 
 
 def _loss_of(site: Site, part: training.Part) -> PatientLoss:
@@ -292,7 +297,3 @@ def _session(site: Site, round_number: int, task: str, loss: PatientLoss | None 
     entropy = terms.entropy(site.name, f"round-{round_number}", task)
     there = partial(site.roll.present, TRAIN) if site.roll is not None else None
     return ReleaseSession(site.plan, site.ledger, entropy, loss, there)
-
-
-def _difference(after: torch.Tensor, before: torch.Tensor) -> Vector:
-    return (after - before).double().cpu().numpy()

@@ -7,9 +7,9 @@ home/              of a site that trains; never in a checkout
   receipts.jsonl   one line per input                      labels.jsonl  labels by instance
   roster.json      the federation's sites, as pinned      sums/         secure sums that were begun
   released/        what training may read                  quarantine/   temporary files, nothing else
-  ledger-keys.jsonl  by what the ledger knows each released patient (0600), in no receipt
+  ledger-keys.jsonl  by what the ledger knows each released patient (0600), in no receipt; shares.jsonl  files sealed
   report.html      counts and pictures, confidential       operator.log  refusals and faults
-  cache/           decoded volumes    targets/  classes of voxels    shares.jsonl  for whom files were sealed
+  cache/ decoded volumes    targets/ classes of voxels    heterogeneity/ kept between rounds: see there
   of a further study: no keys and no ledger, home.json names the first home; of a restored one: see `restored`
 
 out/               of `fedimg deidentify run IN OUT deid.key=FILE`; the key stays outside

@@ -80,7 +80,7 @@ class Server:
     sites' ledgers; an answer of a ledger that was put back is refused. `clients` is set with
     `client_level`: the coordinator's own releases, which its ledger pays for. `sums` is set where updates
     are added up securely, one for each group of sites: then the coordinator sees no single update. `learner`:
-    of a classical model, which follows from the sites' mean statistics.
+    of a classical model, which follows from the sites' mean statistics. `taken`: whose answers are in the model.
     """
 
     run_id: str
@@ -97,11 +97,12 @@ class Server:
     clients: ClientReleases | None = None
     sums: tuple[RunSums, ...] = ()
     learner: Learner | None = None
+    taken: Callable[[], Mapping[str, int]] = dict
 
     @property
     def update_size(self) -> int:
-        """Values of an update: as many as parameters, or as a classical learner's statistics have."""
-        return self.learner.update_size if self.learner else self.network.number_of_parameters
+        """Values of an update: as many as are sent to be trained, or as a classical learner's statistics have."""
+        return self.learner.update_size if self.learner else len(self.optimizer.vector)
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class RoundResult:
 
 def instruct(server: Server, round_number: int, task: Task, vector: Vector) -> bytes:
     """The one message that every site gets this round."""
-    exact = server.learner is not None
-    return RoundInstructions(server.run_id, round_number, task, server.terms_digest, vector, exact).to_bytes()
+    run, exact, taken = server.run_id, server.learner is not None, server.taken()
+    return RoundInstructions(run, round_number, task, server.terms_digest, vector, exact, taken).to_bytes()
 
 
 def receive(

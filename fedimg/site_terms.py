@@ -60,8 +60,14 @@ def rehearse(terms: Terms, network: Network, loss: Loss, device: torch.device) -
     ).run()
 
 
+def read_instructions(terms: Terms, network: Network, data: bytes) -> RoundInstructions:
+    """Raises MessageError for a message that is none, or whose vector has another length than was agreed."""
+    task = RoundInstructions.from_bytes(data, None).task if terms.training.algorithm.vectors > 1 else ""
+    return RoundInstructions.from_bytes(data, terms.instructed_size(network, task))
+
+
 def check_sum(
-    home: SiteHome, terms: Terms, plan: PrivacyPlan | None, request: SumRequest, size: int
+    home: SiteHome, terms: Terms, plan: PrivacyPlan | None, request: SumRequest, network: Network
 ) -> RoundInstructions | None:
     """Refuse a step of a secure sum that was not agreed; the instructions at the step at which they are carried out.
 
@@ -70,7 +76,7 @@ def check_sum(
     check_round(terms, request.task, request.round)
     if request.step != INPUT_STEP:
         return None
-    instructions = RoundInstructions.from_bytes(request.instructions, size)
+    instructions = read_instructions(terms, network, request.instructions)
     check_instructions(home, terms, plan, instructions)
     if (instructions.round, instructions.task) != (request.round, request.task):
         raise MessageError("instructions for this sum", "for another", "nothing was released")

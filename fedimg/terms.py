@@ -11,14 +11,15 @@ from fedimg import classical
 from fedimg.errors import ConfigError
 from fedimg.evaluation import Measure, measure_of
 from fedimg.imaging.config import ImagingConfig
-from fedimg.models import ModelConfig, extension_digests
+from fedimg.models import ModelConfig, Network, extension_digests
 from fedimg.models.classical_config import CLASSICAL
 from fedimg.models.config import OF_VOXELS
 from fedimg.models.losses import BUILTIN, OF_TASK, loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
+from fedimg.privacy.request import DISTRIBUTED
 from fedimg.secagg.config import SecaggConfig
-from fedimg.training import LocalTraining
+from fedimg.training import CORRECTED, KEPT, LocalTraining
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class Terms:
     secagg: SecaggConfig = field(default_factory=lambda: SecaggConfig("none"))
 
     def __post_init__(self) -> None:
-        check_task(self)
-        if self.model.name in CLASSICAL:
-            check_classical(self)
+        check(self)
         if self.secagg.name == "auto":
             raise ConfigError(
                 "secagg none or pairwise in the terms of a run", "auto", "settle it by the number of sites"
@@ -76,6 +75,15 @@ class Terms:
         """Name → digest of every extension that these terms would run at a site."""
         return extension_digests(self.model) | loss_digests(self.training.loss)
 
+    def update_size(self, network: Network) -> int:
+        """Values of a site's update, (k,): parameters, or what a classical model or an algorithm sends in place of them."""
+        return classical.update_size(network, self.model) * self.training.algorithm.vectors
+
+    def instructed_size(self, network: Network, task: str) -> int:
+        """Values of the coordinator's instructions."""
+        vectors = self.training.algorithm.vectors if task == "train" else 1
+        return network.number_of_parameters * vectors
+
     def entropy(self, *labels: str) -> Entropy:
         """The operating system's entropy; a seeded stream only in the insecure test mode."""
         return source_of(self.insecure_seed, *labels)
@@ -94,6 +102,44 @@ class Asked(Protocol):
     def imaging(self) -> ImagingConfig: ...
     @property
     def privacy(self) -> PrivacyRequest: ...
+
+
+def check(asked: Asked) -> None:
+    """What both a coordinator's configuration and a site's terms are judged by. Raises ConfigError."""
+    check_task(asked)
+    if asked.model.name in CLASSICAL:
+        check_classical(asked)
+    if asked.training.algorithm.name != "none":
+        check_algorithm(asked)
+
+
+def check_algorithm(asked: Asked) -> None:
+    """Raises ConfigError for what an algorithm for sites that differ does not stand beside, with the reason."""
+    own, name = asked.training, asked.training.algorithm.name
+    shared, corrected = asked.privacy.mode == DISTRIBUTED, name in CORRECTED
+    against = {
+        f"model={asked.model.name}, which follows from sums of statistics": asked.model.name in CLASSICAL,
+        f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
+        "privacy=client_level, where a client's one clipped update is all that it gives, and it keeps nothing": (
+            asked.privacy.mode == "client_level"
+        ),
+        "privacy=distributed, where no site knows its own noised gradient: a correction made of exact ones "
+        "would be in later sums without noise": shared and corrected,
+        "privacy=distributed, where no site knows its own noised gradient: parameters of its own would move "
+        "by exact ones, and later sums with them": shared and name in KEPT,
+        f"training.momentum={own.momentum:g}": corrected and own.momentum > 0,
+        f"training.proximal_mu={own.proximal_mu:g}": corrected and own.proximal_mu > 0,
+        "evaluation.site_evaluations=0, whose last one brings the last model to the sites": (
+            name == "fine_tuned_head" and asked.privacy.evaluations == 0
+        ),
+    }
+    for found, there in against.items():
+        if there:
+            raise ConfigError(
+                f"a run that training.algorithm.name={name} stands in (docs/heterogeneity.md)",
+                found,
+                "change it, or set training=default",
+            )
 
 
 def check_classical(asked: Asked) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.errors import MessageError
-from fedimg.wire import pack, typed, unpack
+from fedimg.wire import counts, pack, typed, unpack
 
 if TYPE_CHECKING:  # a process that de-identifies needs no torch, and importing it takes over a second
     import torch
@@ -269,6 +269,7 @@ class RoundInstructions:
 
     `vector` (P,) holds the model's parameters; `task` is "train" or "evaluate"; `plan_digest`
     must equal the digest of the plan that the site has accepted. `exact`, here and in updates: float64 on the wire.
+    `taken`: site → the last round whose answer is in the model, where sites keep a state (`heterogeneity`).
     """
 
     run_id: str
@@ -277,9 +278,11 @@ class RoundInstructions:
     plan_digest: str
     vector: Vector
     exact: bool = False
+    taken: Mapping[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         header = {"run_id": self.run_id, "round": self.round, "task": self.task, "plan": self.plan_digest}
+        header |= {"taken": dict(self.taken)} if self.taken else {}
         return pack(b"INST", header, self.vector, exact=self.exact)
 
     @classmethod
@@ -290,7 +293,7 @@ class RoundInstructions:
         if task not in ("train", "evaluate"):
             raise MessageError("task train or evaluate", "another task", "the message was discarded")
         run, number = typed(header, "run_id", str), typed(header, "round", int)
-        return cls(run, number, task, typed(header, "plan", str), vector)
+        return cls(run, number, task, typed(header, "plan", str), vector, taken=counts(header, "taken"))
 
 
 @dataclass(frozen=True, slots=True)

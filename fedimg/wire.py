@@ -62,6 +62,14 @@ def unpack(kind: bytes, data: bytes, size: int | None) -> tuple[dict[str, Any], 
     return header, vector
 
 
+def counts(header: Mapping[str, Any], name: str) -> dict[str, int]:
+    """A header's field of whole numbers by name; empty where it is missing. Raises MessageError."""
+    found = header.get(name, {})
+    if type(found) is not dict or not all(type(value) is int for value in found.values()):
+        raise MessageError(f"{name} of whole numbers", "others", "the message was discarded")
+    return found
+
+
 def typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
     """A header's field, of exactly this type; raises MessageError."""
     value = header.get(name)

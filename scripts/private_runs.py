@@ -118,7 +118,7 @@ def _train(
     weights = {site.name: float(number) for site in sites}
     server = rounds.make_server(config, terms, network, weights, public)
     if roster is not None:
-        server.sums = sums_of(terms, roster, network.number_of_parameters)
+        server.sums = sums_of(terms, roster, terms.update_size(network))
     carrier = Carrier(_without(missing, engines.in_turn(sites)))
     try:
         history = rounds.run_rounds(server, tuple(parts), carrier, config, terms)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fedimg.classical import update_size
 from fedimg.config import Config
 from fedimg.coordination import rounds, summary
 from fedimg.coordination.claims import quorums_of
@@ -78,7 +77,7 @@ class Conductor:
         terms = terms_of(replace(config, model=replace(config.model, weights=None)), run)
         roster = _kept_roster(folder, roster)
         secure = config.secagg.name != "none"
-        sums = sums_of(terms, roster, update_size(network, terms.model)) if secure else ()
+        sums = sums_of(terms, roster, terms.update_size(network)) if secure else ()
         gathering = Gathering(terms, self.program, folder, self.heads, roster, unit_of(config), sums)
         if folder.last_round() < config.rounds:  # else only its end is left, for which nobody has to be there
             self._start(gathering, config)

@@ -3,7 +3,8 @@
     always            keys, policy, ledger, ledger-keys, receipts, look-ups, shares, labels, roster, operator.log,
                       federation/, plans/, outbox/, sums/, runs/, battery/, commitments/
     --released        released/, and declared public arrays
-    never             cache/, quarantine/, source/, reports, locks: they are made again, or hold patients' data as it came
+    never             cache/, quarantine/, source/, reports, locks: they are made again, or hold patients' data as it came;
+                      heterogeneity/: its runs are closed for a restored home, and personal models are not noised
 
 The ledger is copied by SQLite's own backup, so that it is whole while a run is charged, and stands in the archive under
 the name that a restored home keeps it by: it is never opened there as it is. A further home's archive has neither keys

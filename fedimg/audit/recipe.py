@@ -15,6 +15,7 @@ from fedimg import training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
 from fedimg.audit.shared_release import SharedSession
 from fedimg.crypto.keys import SigningKey
+from fedimg.errors import ConfigError
 from fedimg.models import Network
 from fedimg.models.centring import stage_ends
 from fedimg.models.losses import cross_entropy
@@ -47,6 +48,15 @@ class Recipe:
     plan: PrivacyPlan | None = None
     loss: Loss = cross_entropy
     patient_loss: PatientLoss | None = None
+
+    def __post_init__(self) -> None:
+        name = self.training.algorithm.name
+        if name in (*training.CORRECTED, *training.KEPT):
+            raise ConfigError(
+                "a recipe of FedAvg or FedProx, which audits train again and again",
+                f"training.algorithm.name={name}",
+                "audit a run with training=default; the conformance battery and the empirical ε stand for this one",
+            )
 
     @property
     def private(self) -> bool:

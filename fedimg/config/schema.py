@@ -12,6 +12,7 @@ from typing import Literal
 
 from fedimg.aggregation import AggregationConfig
 from fedimg.audit.config import AuditConfig
+from fedimg.config.course import check_course
 from fedimg.config.patience import FederationConfig
 from fedimg.config.tasks import check_labels
 from fedimg.errors import ConfigError
@@ -25,7 +26,7 @@ from fedimg.secagg.config import SecaggConfig
 from fedimg.secagg.graph import COMPLETE_UP_TO
 from fedimg.secagg.plan import LEAST_SITES
 from fedimg.sources import DataConfig
-from fedimg.terms import check_classical
+from fedimg.terms import check
 from fedimg.training import LocalTraining
 
 # Two stations need these; conf/config.yaml derives the first from the second.
@@ -144,9 +145,10 @@ class Config:
                 str(self.aggregation.cohort),
                 "set privacy.expected_batch_size, the clients in a round on average",
             )
-        check_labels(self.data, self)
+        check(self)
+        check_labels(self.data, self.model)
+        check_course(self.training, self.aggregation, fused=self.engine.fused)
         if self.model.name in CLASSICAL:
-            check_classical(self)
             _check_sums_of_statistics(self)
         if self.secagg.name == "pairwise":
             _refuse_first(_against_sums(self, self.sites), _sums_of(self), "secagg=none")
@@ -157,8 +159,7 @@ class Config:
         if self.model.centring_rounds:
             _check_centring(self)
         if self.model.name == "scattering" and self.imaging.dimensions != 2:
-            found = "model=scattering, which takes images of two dimensions"
-            expected = "a model for volumes with imaging.dimensions=3"
+            expected, found = "a model for volumes", "model=scattering, which takes images of two dimensions"
             raise ConfigError(expected, found, "choose model=cnn, or imaging=default")
 
 

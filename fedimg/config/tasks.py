@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fedimg.errors import ConfigError
+from fedimg.models import ModelConfig
 from fedimg.sources import DataConfig
-from fedimg.terms import Asked, check_task
 
 _NEEDS = {
     "multilabel": "data.several=true",
@@ -14,13 +14,12 @@ _NEEDS = {
 }
 
 
-def check_labels(data: DataConfig, asked: Asked) -> None:
-    """Raises ConfigError where a task would not find its labels, or cannot be trained as asked.
+def check_labels(data: DataConfig, model: ModelConfig) -> None:
+    """Raises ConfigError where a task would not find its labels.
 
     What the data say beyond what a task needs is left aside: a site takes masks in once, for several studies.
     """
-    check_task(asked)
-    task = asked.model.task
+    task = model.task
     there = {
         "multilabel": data.several,
         "regression": data.value is not None,

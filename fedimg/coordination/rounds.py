@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fedimg import aggregation, server_clients, server_round
+from fedimg import aggregation, server_clients, server_round, training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
 from fedimg.classical import LearnerServer, learner_of
 from fedimg.client_round import Terms
@@ -21,6 +21,7 @@ from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.traffic import MeteredExchange
 from fedimg.errors import ConfigError, FederationError
 from fedimg.evaluation.site_scores import SiteScores
+from fedimg.heterogeneity import HeterogeneityServer
 from fedimg.models import Network
 from fedimg.models.algorithms import AlgorithmServer, load_algorithm
 from fedimg.models.centring import stage_ends
@@ -76,14 +77,24 @@ def make_server(
     if config.aggregation.weights == "uniform":
         weights = dict.fromkeys(weights, 1.0)
     learner, ends = learner_of(network, terms.model), stage_ends(network.centring_rounds)
+    optimizer: Optimizer
+    if learner is not None:
+        optimizer = LearnerServer(learner, network.initial)
+    else:
+        optimizer = _optimizer(config.aggregation, network.initial, ends)
+    algorithm = terms.training.algorithm
+    taken: Callable[[], Mapping[str, int]] = dict
+    if algorithm.name != "none":
+        optimizer = HeterogeneityServer(algorithm, optimizer, weights)
+        taken = optimizer.taken
+    if training.kept_parameters(network, algorithm) is not None:
+        public = None  # no site's model is the coordinator's
     return Server(
         terms.run_id,
         terms.digest,
         network,
         terms.measure,
-        LearnerServer(learner, network.initial)
-        if learner is not None
-        else _optimizer(config.aggregation, network.initial, ends),
+        optimizer,
         config.aggregation,
         weights,
         public,
@@ -91,6 +102,7 @@ def make_server(
         device=torch.device("cpu"),
         clients=clients,
         learner=learner,
+        taken=taken,
     )
 
 

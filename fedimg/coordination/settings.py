@@ -79,7 +79,9 @@ def _at_the_server(config: Config) -> list[tuple[str, str]]:
 
 def _both(config: Config) -> list[tuple[str, str]]:
     t = config.training
-    shown = []
+    shown = list[tuple[str, str]]()
+    if t.algorithm.name != "none":
+        shown.append(("algorithm for sites that differ", t.algorithm.name))
     if config.imaging.augmentation.active:
         shown.append(("augmented copies of an image", str(config.imaging.augmentation.copies)))
     if config.model.name == "cnn" and config.model.weight_standardisation:

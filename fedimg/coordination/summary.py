@@ -17,6 +17,7 @@ from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import code
 from fedimg.record.exposures import exposure_rows
 from fedimg.report import ComparisonRow, PrivacySummary, ReportData, RoundPoint
+from fedimg.training import KEPT
 from fedimg.values import EvaluationReport, Interval
 
 
@@ -171,6 +172,8 @@ def _test_absent(run: Finished) -> str:
     """Why there is no measurement on a public test set; "" where there is one."""
     if run.history.final is not None:
         return ""
+    if run.terms.training.algorithm.name in KEPT:
+        return "parameters stay at the sites, and each has a model of its own (docs/heterogeneity.md)"
     if not run.data.public_set:
         if run.simulated:
             return "the source has no public examples (rows of split=public in its table)"

@@ -127,6 +127,18 @@ class Network:
         """Whether labels are float32 numbers, instead of classes, int64."""
         return self.task in OF_NUMBERS
 
+    @property
+    def normalisation(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """(P,) True for the scales and shifts of normalising layers."""
+        kinds = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - of batch and instance norm
+        inside = {
+            f"{name}.{own}" if name else own
+            for name, module in self._module.named_modules()
+            if isinstance(module, kinds)
+            for own, _ in module.named_parameters(recurse=False)
+        }
+        return np.repeat([name in inside for name in self.layout.names], self.layout.sizes)
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(B, C, *spatial) float32 → (B, *feature_shape): what may be computed once, ahead of training.
 

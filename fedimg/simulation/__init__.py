@@ -17,7 +17,6 @@ import torch
 
 from fedimg import config as configuration
 from fedimg import training
-from fedimg.classical import update_size
 from fedimg.client_round import Site
 from fedimg.config import Config
 from fedimg.coordination import rounds, summary
@@ -112,7 +111,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     server = rounds.make_server(config, terms, network, declared, public, releases)
     server.heads = heads
     if federation.roster is not None:
-        server.sums = sums_of(terms, federation.roster, update_size(network, terms.model))
+        server.sums = sums_of(terms, federation.roster, terms.update_size(network))
     names = tuple(site.name for site in sites)
     plans = coordinator.plans_of(releases, sites)
 

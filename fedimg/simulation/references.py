@@ -38,6 +38,7 @@ from fedimg.secagg.config import SecaggConfig
 from fedimg.simulation import virtual
 from fedimg.simulation.virtual import Federation, Progress, SiteSetup
 from fedimg.site_data import Loaded
+from fedimg.training import AlgorithmConfig
 from fedimg.values import Interval, SiteDataset
 
 Arrangement = Literal["site", "federation", "pooled"]
@@ -149,6 +150,7 @@ def train(reference: Reference, config: Config, terms: Terms, federation: Federa
     own = replace(
         terms,
         run_id=f"{terms.run_id}-{reference.arrangement}-{reference.name}-{reference.mode}",
+        training=replace(terms.training, algorithm=AlgorithmConfig()),
         privacy=_alone(terms.privacy, reference.mode),
         secagg=SecaggConfig("none"),  # one site, or all data at one
     )

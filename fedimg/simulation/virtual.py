@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 
 from fedimg import client_round, sources, taking_in
-from fedimg.classical import update_size
 from fedimg.client_round import Site, Terms
 from fedimg.config import Config
 from fedimg.coordination.folder import RunFolder
@@ -127,7 +126,7 @@ def fill(
     if own is not None:
         make_scratch_home(own, coordinator.NAME, declared(len(names)), config, config.privacy, sweep)
     roster = provisioning.provisioned(states, names, config)
-    size = update_size(own_network(terms), terms.model)
+    size = terms.update_size(own_network(terms))
     asking.ask([(name, states / name) for name in names], terms, size, heads_of(config, run), own)
     for name in names:
         root = states / name

@@ -9,7 +9,7 @@ accelerator, and under `vmap` for many virtual clients at once (`fused.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 
 from fedimg.errors import ConfigError
 from fedimg.models.losses import cross_entropy
+from fedimg.training.algorithm import AlgorithmConfig
 from fedimg.values import SiteDataset
 
 Indices = npt.NDArray[np.int64]
@@ -58,6 +59,7 @@ class LocalTraining:
         images_per_patient: open training uses at most so many images of a patient an epoch,
             drawn afresh each time; 0 = all.
         chunk: virtual clients trained together under `vmap`; more memory, not another result.
+        algorithm: what is done beyond this about sites that differ.
     """
 
     optimizer: str = "sgd"
@@ -72,6 +74,7 @@ class LocalTraining:
     class_weights: tuple[float, ...] | None = None
     images_per_patient: int = 0
     chunk: int = 8
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
 
     def __post_init__(self) -> None:
         _require(self.optimizer == "sgd", "optimizer", "sgd", self.optimizer)
@@ -133,14 +136,21 @@ def class_weighted(loss: Loss, config: LocalTraining) -> Loss:
 
 
 def descend(
-    state: State, gradient: torch.Tensor, anchor: torch.Tensor, active: torch.Tensor, config: LocalTraining
+    state: State,
+    gradient: torch.Tensor,
+    anchor: torch.Tensor,
+    active: torch.Tensor,
+    config: LocalTraining,
+    correction: torch.Tensor | None = None,
 ) -> State:
-    """SGD along a gradient (P,) of the loss: proximal term, momentum, step.
+    """SGD along a gradient (P,) of the loss: correction, proximal term, momentum, step.
 
     `anchor` (P,) is the global model that the round began with; `active` () is 1, or 0 for a step
-    that must change nothing. Shared by open and private training.
+    that must change nothing; `correction` (P,) is added to the gradient. Shared by open and private training.
     """
     params, velocity = state
+    if correction is not None:
+        gradient = gradient + correction
     if config.proximal_mu > 0:
         gradient = torch.add(gradient, params - anchor, alpha=config.proximal_mu)
     if config.momentum > 0:
@@ -161,6 +171,14 @@ def local_step(
 
     Pure, float32, without data-dependent control flow: it runs under `torch.func.vmap`.
     """
+    gradient, active = _gradient(network, state.params, batch, config, loss)
+    return descend(state, gradient, anchor, active, config)
+
+
+def _gradient(
+    network: Network, params: torch.Tensor, batch: Batch, config: LocalTraining, loss: Loss
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(P,) of a minibatch's mean loss, and whether it has an image: () 1 or 0."""
     per_example = class_weighted(loss, config)
     total = batch.weights.sum()
     active = (total > 0).to(torch.float32)
@@ -169,7 +187,7 @@ def local_step(
         losses = per_example(network.apply(flat, batch.images), batch.labels)
         return (losses * batch.weights).sum() / torch.clamp(total, min=1.0)
 
-    return descend(state, torch.func.grad(objective)(state.params), anchor, active, config)
+    return torch.func.grad(objective)(params), active
 
 
 def permutation(n: int, entropy: Entropy) -> Indices:
@@ -188,6 +206,14 @@ def minibatches(dataset: SiteDataset, config: LocalTraining, entropy: Entropy) -
             yield order[start : start + config.batch_size]
 
 
+def number_of_steps(dataset: SiteDataset, config: LocalTraining) -> int:
+    """How many `minibatches` gives in a round."""
+    images = np.diff(dataset.first_image)
+    if config.images_per_patient:
+        images = np.minimum(images, config.images_per_patient)
+    return config.local_epochs * -(-int(images.sum()) // config.batch_size)
+
+
 def _among_the_first(dataset: SiteDataset, order: Indices, limit: int) -> npt.NDArray[np.bool_]:
     """Which entries of `order` are among the first `limit` images of their patient there."""
     patient = np.searchsorted(dataset.first_image, order, side="right") - 1
@@ -196,6 +222,23 @@ def _among_the_first(dataset: SiteDataset, order: Indices, limit: int) -> npt.ND
     starts = np.searchsorted(patient[grouped], patient[grouped], side="left")
     rank[grouped] = np.arange(len(order)) - starts
     return rank < limit
+
+
+class Course(NamedTuple):
+    """Where a round's training begins, what draws it, and what is added to every gradient; (P,) float32 each.
+
+    FedAvg and FedProx begin at the global model that draws them, and add nothing.
+    """
+
+    start: torch.Tensor
+    anchor: torch.Tensor
+    correction: torch.Tensor | None = None
+
+    @classmethod
+    def at(cls, params: torch.Tensor, correction: torch.Tensor | None = None) -> Course:
+        """From the global model (P,), which is not changed."""
+        anchor = params.detach().to(torch.float32)
+        return cls(anchor, anchor, correction)
 
 
 def train_open(
@@ -215,12 +258,25 @@ def train_open(
     Returns:
         (P,) float32 local parameters; the global ones for a site without images.
     """
-    anchor = params.detach().to(torch.float32)
-    state = State(anchor, torch.zeros_like(anchor))
+    return train_along(network, Course.at(params), dataset, config, entropy, loss)
+
+
+def train_along(
+    network: Network,
+    course: Course,
+    dataset: SiteDataset,
+    config: LocalTraining,
+    entropy: Entropy,
+    loss: Loss = cross_entropy,
+) -> torch.Tensor:
+    """The same on another course than FedAvg's."""
+    start, anchor, correction = course
+    state = State(start, torch.zeros_like(start))
     images, labels = dataset.images.to(anchor.device), dataset.labels.to(anchor.device)
     for indices in minibatches(dataset, config, entropy):
         index = torch.from_numpy(indices).to(anchor.device)
         weights = torch.ones(len(indices), dtype=torch.float32, device=anchor.device)
         batch = Batch(images[index], labels[index], weights)
-        state = local_step(network, state, batch, anchor, config, loss)
+        gradient, active = _gradient(network, state.params, batch, config, loss)
+        state = descend(state, gradient, anchor, active, config, correction)
     return state.params

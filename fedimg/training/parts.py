@@ -39,6 +39,14 @@ class Part:
         """Of a patient, in private training."""
         return PatientLoss(example_loss=half_square) if self.centring else asked
 
+    def moved(self, after: torch.Tensor, size: int) -> Vector:
+        """(P',) parameters after open training → (P,) what they moved by, as an update of the whole."""
+        return self.among((after - self.start).double().cpu().numpy(), size)
+
+    def steps(self, dataset: SiteDataset) -> int:
+        """Of a round of open training."""
+        return 1 if self.centring else local.number_of_steps(dataset, self.config)
+
     def among(self, update: Vector, size: int) -> Vector:
         """(P',) → (P,): an update of the part, as one of the whole."""
         whole = np.zeros(size)
@@ -68,12 +76,15 @@ def part_of_round(
     return Part(part, whole[centre], centre, replace(one_step, class_weights=None), centring=True)
 
 
-def train_open_part(part: Part, dataset: SiteDataset, entropy: Entropy, loss: Loss) -> torch.Tensor:
+def train_open_part(
+    part: Part, dataset: SiteDataset, entropy: Entropy, loss: Loss, correction: torch.Tensor | None = None
+) -> torch.Tensor:
     """(P',) parameters of the part after a round without privacy. A centring round is one step over all images."""
     config = part.config
     if part.centring:
         config = replace(config, batch_size=max(1, len(dataset.images)), local_epochs=1)
-    return local.train_open(part.network, part.start, dataset, config, entropy, part.loss(loss))
+    course = local.Course.at(part.start, correction)
+    return local.train_along(part.network, course, dataset, config, entropy, part.loss(loss))
 
 
 def rounds_to_try(network: Network) -> tuple[int, ...]:

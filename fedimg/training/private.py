@@ -41,12 +41,14 @@ def train_private(
     dataset: SiteDataset,
     session: Session,
     config: LocalTraining,
+    correction: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """A round of `config.local_steps` noised steps.
 
     Args:
         params: (P,) float32, the global model; not changed.
         session: charges every step to the site's ledger before it releases.
+        correction: (P,) added to every noised gradient; made of released values only, or the promise is gone.
 
     Returns:
         (P,) float32 local parameters. A site without images returns noise like any other: that it
@@ -62,7 +64,8 @@ def train_private(
     for _ in range(config.local_steps):
         noised = session.gradient_step(state.params, dataset, network)
         mean = torch.from_numpy(noised.vector / session.plan.expected_batch_size)
-        state = descend(state, mean.to(anchor.device, torch.float32), anchor, active, config)
+        gradient = mean.to(anchor.device, torch.float32)
+        state = descend(state, gradient, anchor, active, config, correction)
     return state.params
 
 
@@ -85,7 +88,8 @@ def private_update(
     dataset: SiteDataset,
     session: Session,
     config: LocalTraining,
+    correction: torch.Tensor | None = None,
 ) -> Vector:
     """What a site sends after a round: its parameters less those it was given, (P,). Arguments as above."""
-    after = train_private(network, start, dataset, session, config)
+    after = train_private(network, start, dataset, session, config, correction)
     return np.asarray((after - start).double().cpu().numpy())

@@ -206,3 +206,14 @@ def test_a_classical_model_is_learnt_over_the_link_like_any_other(started, capsy
     assert record["model"]["name"] == "ridge"
     assert [one["part"]["charged"]["train"] for one in record["sites"]] == [1, 1, 1]
     capsys.readouterr()
+
+
+def test_sites_keep_their_control_variates_over_the_link(started, capsys):
+    """SCAFFOLD between processes: two vectors both ways, in secure sums, and a state in every home."""
+    run = submit(started.net, [*SMALL, "training=scaffold", "rounds=2", "secagg=pairwise"])
+    assert started.until(run, *DONE).stage is Stage.FINISHED
+    for name in started.names:
+        kept = sorted((started.home(name) / "heterogeneity" / run).glob("*.safetensors"))
+        assert [path.stem for path in kept] == ["000001", "000002"]
+    assert main(["verify", str(started.net / "runs" / run)]) == 0
+    capsys.readouterr()
