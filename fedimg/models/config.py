@@ -24,7 +24,7 @@ class ModelConfig:
         width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`).
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
             group normalisation replaces batch normalisation; under clipping and noise it cost more than it gave.
-        scales, orientations: `scattering` only: J and L.
+        scales, orientations: `scattering` only: J, and of images L; volumes have harmonics of every orientation.
         centring_rounds: `scattering` only: so many first rounds learn the features' mean, which the head then
             takes off; 0 takes nothing off (`fedimg.models.centring`).
         classical: of networks that are learnt from sums of statistics (`classical_config.CLASSICAL`).
