@@ -9,7 +9,7 @@ Each run is what one of these commands trains, by its number as `seed`:
     fedimg simulate … experiment=adrenal_private sites=1 privacy=per_site privacy.epsilon=8
 
 ε is for one *volume*, add or remove one, at δ = 2e-5, over everything that is released in a run. The set has two
-adrenal glands of most patients and does not say whose: a patient with both is promised twice that ε. The seed is the
+adrenal glands of most patients and does not say whose: a patient with both is two units and is promised less. The seed is the
 division among sites; sampling and noise come from the operating system. Settings were chosen on the training split,
 cross-validated, and the validation split, and no part of ε's promise. The published test split is the server's own public
 set: it is scored exactly and once a run, after the last round. The published 3-D ResNet-18 has an AUROC of 0.827 there.
@@ -105,6 +105,9 @@ def main() -> None:
         runs = [one_run(configured(path, arm, seed), mine) for seed in range(count)]
         lines.append({"arm": arm.name, **row(arm.sites, arm.epsilon or float("inf"), runs)})
         print(f"{arm.name}: {told(lines[-1])}", flush=True)
+        if arm.epsilon is None:  # JSON has no infinity
+            for line in (lines[-1], *lines[-1]["runs"]):
+                line |= dict.fromkeys(line.keys() & {"epsilon", "epsilon_asked"})
         if args.json:  # after every row: a study that is stopped has not read the test split in vain
             args.json.write_text(json.dumps({**about, "rows": lines}, indent=1) + "\n")
 
