@@ -189,8 +189,6 @@ def test_every_option_of_every_group_composes():
             overrides = [f"{group}={option}"]
             if group == "model" and option in CLASSICAL:
                 overrides.append(f"experiment={option}")  # which sets the rounds that it takes
-            if group == "imaging":
-                overrides.append("model=cnn")  # which takes images of two and of three dimensions
             try:
                 assert isinstance(compose(overrides), Config)
             except ConfigError as error:  # an option may ask for a path that only the caller knows
@@ -214,7 +212,6 @@ def test_overrides_set_values_of_any_section():
         ("aggregation=fedprox", "did you mean training=fedprox?"),
         ("rounds=0", "expected rounds to be at least 1; found 0"),
         ("evaluation.site_evaluations=-1", "expected evaluation.site_evaluations to be at least 0"),
-        ("imaging=volume", "found model=scattering, which takes images of two dimensions"),
         ("++sitse=1", "found sitse, which is none; did you mean sites?"),
         ("hydra.run.dir=x", "found hydra.run.dir, which is none"),
         ("data._target_=os.system", "found data._target_, which is none"),

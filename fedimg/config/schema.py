@@ -158,9 +158,6 @@ class Config:
             _check_robust(self)
         if self.model.centring_rounds:
             _check_centring(self)
-        if self.model.name == "scattering" and self.imaging.dimensions != 2:
-            expected, found = "a model for volumes", "model=scattering, which takes images of two dimensions"
-            raise ConfigError(expected, found, "choose model=cnn, or imaging=default")
 
 
 def _check_sums_of_statistics(config: Config) -> None:

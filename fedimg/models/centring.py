@@ -49,7 +49,7 @@ class Stage:
 def stage(number: int, rounds: int, features: int) -> Stage:
     """Of round `number`, from 1, of `rounds` that learn the centre of `features` values.
 
-    The first half looks within √F, beyond which no features lie that were normalised in groups.
+    The first half looks within √F, beyond which no features lie that were normalised in groups, and few others.
     """
     first, radius = (rounds + 1) // 2, math.sqrt(features)
     if number <= first:

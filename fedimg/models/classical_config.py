@@ -26,8 +26,7 @@ CLASSICAL = frozenset(
 @dataclass(frozen=True, slots=True)
 class ClassicalConfig:
     """Attributes:
-    features: what is computed of an image: "scattering" (two dimensions), "radiomics" (`radiomic_features`), or its
-        "pixels".
+    features: what is computed of an image: "scattering", "radiomics" (`radiomic_features`), or its "pixels".
     projected: d, to how many numbers a public random rotation brings them down; 0 takes all.
     kernel: "linear", or "rbf": `kernel_features` random Fourier features of width `gamma` stand for it.
     radius: in units of √d, which is about how long features are: one that is longer counts as one of this length.

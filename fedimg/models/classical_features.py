@@ -10,7 +10,7 @@ import torch
 from fedimg.errors import ConfigError
 from fedimg.models.config import ModelConfig
 from fedimg.models.radiomic_features import RadiomicFeatures
-from fedimg.models.scattering_classifier import NormalisedScattering
+from fedimg.models.scattering_classifier import normalised
 
 Features = Callable[[torch.Tensor], torch.Tensor]
 
@@ -18,7 +18,7 @@ Features = Callable[[torch.Tensor], torch.Tensor]
 def frozen_features(config: ModelConfig) -> tuple[Features, int]:
     """(B, C, *spatial) → (B, d), and d. Draws from torch's generator, which `build` has seeded.
 
-    Raises ConfigError for scattering of volumes, or a projection to more numbers than there are.
+    Raises ConfigError for a projection to more numbers than there are.
     """
     base, size = _base(config)
     wanted = config.classical.projected
@@ -52,13 +52,7 @@ def _base(config: ModelConfig) -> tuple[Features, int]:
     if config.classical.features == "radiomics":
         measured = RadiomicFeatures(config)
         return measured, measured.size
-    if config.dimensions != 2:
-        raise ConfigError(
-            "model.dimensions=2 for model.classical.features=scattering",
-            str(config.dimensions),
-            "set model.classical.features=radiomics for volumes, or pixels",
-        )
-    frozen = NormalisedScattering(config)
+    frozen = normalised(config)
     return frozen, frozen.size
 
 

@@ -32,7 +32,8 @@ class ModelConfig:
         width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`), hidden ones (`filter_bank`).
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
             group normalisation replaces batch normalisation; under clipping and noise it cost more than it gave.
-        scales, orientations: of `scattering` J and L; `filter_bank` has its Gaussians at `scales` + 1 widths.
+        scales, orientations: of `scattering` J, and of images L (volumes have harmonics of every orientation);
+            `filter_bank` has its Gaussians at `scales` + 1 widths.
         centring_rounds: `scattering` only: so many first rounds learn the features' mean, which the head then
             takes off; 0 takes nothing off (`fedimg.models.centring`).
         classical: of networks that are learnt from sums of statistics (`classical_config.CLASSICAL`).

@@ -96,12 +96,18 @@ def morlet(
     return np.asarray(wave - wave.sum() / envelope.sum() * envelope, dtype=np.complex128)
 
 
-def _low_pass(grid: ScatteringGrid, stride: int) -> torch.Tensor:
+def low_pass_sigma(scales: int) -> float:
+    """Of φ, in pixels."""
+    return 0.8 * 2.0 ** (scales - 1)
+
+
+def low_pass(grid: ScatteringGrid, stride: int) -> torch.Tensor:
     """φ along one axis as a matrix (samples, padded / stride): convolve on the torus, then sample.
 
-    A Gaussian of σ = 0.8·2^(J−1) pixels is separable, so two small products replace an FFT.
+    A Gaussian of σ = 0.8·2^(J−1) pixels is separable, so two small products replace an FFT; in three
+    dimensions three.
     """
-    step, sigma = 2**grid.scales, 0.8 * 2 ** (grid.scales - 1)
+    step, sigma = 2**grid.scales, low_pass_sigma(grid.scales)
     # Symmetric about the image's centre, which may lie between two pixels.
     centres = grid.pad + (grid.size - 1) / 2 + step * (np.arange(grid.samples) - (grid.samples - 1) / 2)
     offsets = _torus(grid.padded)[:, None, ::stride] - centres[None, :, None]
@@ -131,8 +137,8 @@ class Scattering:
         # A Morlet wavelet is Hermitian, so its transform is real.
         spectra = torch.from_numpy(np.fft.fft2(np.stack(waves)).real).to(torch.float32)
         self._wavelets = spectra.reshape(scales, orientations, *shape)
-        self._low_rows = [_low_pass(self._rows, 2**j) for j in range(scales)]
-        self._low_columns = [_low_pass(self._columns, 2**j) for j in range(scales)]
+        self._low_rows = [low_pass(self._rows, 2**j) for j in range(scales)]
+        self._low_columns = [low_pass(self._columns, 2**j) for j in range(scales)]
 
     @property
     def channels(self) -> int:

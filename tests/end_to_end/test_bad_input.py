@@ -223,8 +223,8 @@ def test_a_run_without_a_single_usable_example_is_an_error(folder, tmp_path):
 
 
 def test_a_model_that_cannot_take_the_images_says_so_before_a_file_is_read(folder, tmp_path):
-    with pytest.raises(ConfigError, match="model=scattering, which takes images of two dimensions"):
-        run_on(folder, tmp_path, "imaging=volume", "imaging.image_size=[16,32,32]")
+    with pytest.raises(ConfigError, match=r"model\.dimensions to equal imaging\.dimensions = 2; found 3"):
+        run_on(folder, tmp_path, "model.dimensions=3", "model.image_size=[16,32,32]")
     assert not (tmp_path / "runs").exists()
 
 

@@ -30,6 +30,9 @@ SMALL = (
 """Radiographs of 32 pixels, a lesion in half of them."""
 
 
+FORTY = "data.cohort.patients_per_hospital=40"
+
+
 def learnt(tmp_path, experiment, *overrides):
     config = compose([f"experiment={experiment}", *SMALL, f"runs={tmp_path / 'runs'}", *overrides])
     run = simulate(config)
@@ -82,10 +85,10 @@ def test_findings_are_located_and_their_release_says_so_too(tmp_path):
 
 
 def test_a_number_is_learnt_in_its_own_units(tmp_path):
-    config, run, summary, _ = learnt(tmp_path, "regression", "model.width=8", "rounds=12")
+    config, run, summary, _ = learnt(tmp_path, "regression", "rounds=15", FORTY)
     diameters = summary["test"]
-    assert diameters["r2"] > 0.2  # a constant has 0
-    assert diameters["mae"] < 20
+    assert diameters["r2"] > 0.5  # a constant has 0
+    assert diameters["mae"] < 15
     assert summary["site_evaluation"]["mae"] == pytest.approx(
         held_out(config, run).metrics["mae"].value, rel=1e-4
     )
@@ -109,7 +112,7 @@ def test_several_findings_are_learnt_at_once(tmp_path):
             "detection",
             ("privacy=distributed", "secagg=pairwise", "model=filter_bank", "model.task=detection"),
         ),
-        ("regression", ("privacy=per_site", "model=scattering")),
+        ("regression", ("privacy=per_site",)),
         ("multilabel", ("privacy=distributed", "secagg=pairwise", "model=scattering")),
     ],
 )

@@ -91,13 +91,6 @@ def test_a_configuration_out_of_range_names_its_key(values, key):
         dataclasses.replace(SMALL, **values)
 
 
-def test_scattering_is_for_two_dimensions():
-    with pytest.raises(
-        ConfigError, match=r"expected model.dimensions=2 for scattering; found 3; use model=cnn"
-    ):
-        build_model(ModelConfig(name="scattering", dimensions=3, image_size=(16, 16, 16)), 0)
-
-
 def test_a_frozen_part_that_mixes_images_is_refused():
     centred = Architecture(nn.Linear(9, 2), lambda x: (x - x.mean(0)).flatten(1), (9,))
     with pytest.raises(ModelError, match="features that move with the batch"):
