@@ -107,7 +107,7 @@ def main() -> None:
         print(f"{arm.name}: {told(lines[-1])}", flush=True)
         if arm.epsilon is None:  # JSON has no infinity
             for line in (lines[-1], *lines[-1]["runs"]):
-                line |= dict.fromkeys(line.keys() & {"epsilon", "epsilon_asked"})
+                line.update(dict.fromkeys(line.keys() & {"epsilon", "epsilon_asked"}))
         if args.json:  # after every row: a study that is stopped has not read the test split in vain
             args.json.write_text(json.dumps({**about, "rows": lines}, indent=1) + "\n")
 
