@@ -32,6 +32,10 @@ def page(path):
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.,]+ [KM]?i?B<|[\d.]+ : 1<", "…", text)
 
 
+def apart_from_time(summary):
+    return {**summary, "run": "", "cost": {**summary["cost"], "seconds": 0}}
+
+
 def test_the_evaluation_at_the_sites_outlives_a_stop(small_run):
     """Stopped after the last round, when all releases are made and paid for: nothing is asked again."""
     overrides = ("insecure_test_mode=true", "privacy=none", "rounds=2")
@@ -40,7 +44,7 @@ def test_the_evaluation_at_the_sites_outlives_a_stop(small_run):
     resumed = simulate(compose([f"resume={path}"]))
     assert resumed.summary["site_evaluation"]
     assert resumed.summary["site_evaluation_round"] == 2
-    assert dict(resumed.summary) | {"run": ""} == dict(unbroken.summary) | {"run": ""}
+    assert apart_from_time(resumed.summary) == apart_from_time(unbroken.summary)
     assert page(path) == page(unbroken.path)
 
 

@@ -52,7 +52,8 @@ def quadratic_network(size):
     module = Quadratic(size)
     shape = (1, 2, size)
     return Network(
-        "quadratic", Layout.of(module), np.zeros(size), shape, shape, None, (), False, False, 0, "q", module, False
+        "quadratic", Layout.of(module), np.zeros(size), shape, shape, None,
+        "classification", (0.0, 1.0), (), False, False, 0, "q", module, False,
     )  # fmt: skip
 
 
