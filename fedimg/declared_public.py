@@ -26,10 +26,10 @@ _ARRAYS, _RECEIPT = "declared_public.npz", "declared_public.json"
 
 @dataclass(frozen=True)
 class PublicArrays:
-    """images (N, C, *spatial) uint8 or float32; labels (N,) int64; N names of the units."""
+    """images (N, C, *spatial) uint8 or float32; labels (N,) int64 or float32; N names of the units."""
 
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     units: Sequence[str]
 
 
@@ -71,7 +71,9 @@ def load_arrays(home: Path, public_key: bytes) -> PublicArrays | None:
     if digest != hashlib.sha256(data).hexdigest():
         raise _refused("a receipt for other bytes")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        return PublicArrays(stored["images"], stored["labels"].astype(np.int64), stored["units"].tolist())
+        labels = stored["labels"]
+        kind = np.float32 if labels.dtype.kind == "f" else np.int64
+        return PublicArrays(stored["images"], labels.astype(kind), stored["units"].tolist())
 
 
 def _canonical(claim: object) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from fedimg import declared_public, intake
 from fedimg.dicom import pixels
 from fedimg.dicom.ledger_keys import LedgerKeys
 from fedimg.dicom.refusal import Quarantined
-from fedimg.errors import DataError, LedgerError
+from fedimg.errors import DataError, FedimgError, LedgerError
 from fedimg.home import SiteHome
 from fedimg.imaging import findings, loading, patients
 from fedimg.imaging.cache import VolumeCache
@@ -37,7 +38,7 @@ _LABELS: Mapping[str, patients.LabelKind] = {
     "multilabel": "findings",
     "regression": "number",
     "segmentation": "voxels",
-    "detection": "voxels",
+    "detection": "places",
 }
 
 
@@ -75,10 +76,25 @@ def load(
         dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, imaging)
         keys = LedgerKeys(home.site_key)  # who admits arrays names their units: there is no patient number
         ledger_keys = {unit: keys.of_unit(unit) for unit in dataset.patient_keys}
-    dataset = replace(as_learnt(dataset, network), images=network.features(dataset.images))
+    dataset = replace(as_learnt(dataset, network), images=_features(dataset, network))
     key = home.site_key.derive("validation-split", project="fedimg")
     train_part, validation = patients.split(dataset, validation_fraction, key)
     return Loaded(train_part, validation, found.held_back, cache.counts.ratio, ledger_keys)
+
+
+def _features(dataset: SiteDataset, network: Network) -> torch.Tensor:
+    """Frozen features; NaN of a patient whose images make a library fail, since nobody may stop the others."""
+    try:
+        return network.features(dataset.images)
+    except FedimgError:
+        raise
+    except Exception:  # noqa: BLE001 - whichever library it was: found out patient by patient
+        found = torch.full((len(dataset.images), *network.feature_shape), torch.nan)
+    for patient in range(dataset.number_of_patients):
+        own = torch.from_numpy(dataset.images_of(patient))
+        with suppress(Exception):
+            found[own] = network.features(dataset.images[own])
+    return found
 
 
 def as_learnt(dataset: SiteDataset, network: Network) -> SiteDataset:

@@ -62,11 +62,15 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What somebody has drawn over an image: files with a class, of so many, for every voxel; or boxes, a finding each."""
+    """Over an image: files with a class, of so many, for every voxel; or boxes, a finding each.
+
+    `label`: the image's own class, which a mask means that says only where; None: it has none.
+    """
 
     masks: tuple[Path, ...] = ()
     boxes: tuple[Box, ...] = ()
     classes: int = 2
+    label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
     always            keys, policy, ledger, ledger-keys, receipts, look-ups, shares, labels, roster, operator.log,
                       federation/, plans/, outbox/, sums/, runs/, battery/, commitments/
-    --released        released/, and declared public arrays
+    --released        released/, targets/, and declared public arrays
     never             cache/, quarantine/, source/, reports, locks: they are made again, or hold patients' data as it came;
                       heterogeneity/: its runs are closed for a restored home, and personal models are not noised
 
@@ -50,7 +50,7 @@ _FILES = frozenset(
 )
 _FOLDERS = frozenset({"federation", "plans", "outbox", "sums", "runs", "battery", "commitments"})
 _PUBLIC_ARRAYS = frozenset({"declared_public.npz", "declared_public.json"})
-_RELEASED = "released"
+_RELEASED = frozenset({"released", "targets"})  # what training may read, and what is drawn over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def belongs(name: str) -> bool:
     """Whether a backup may hold a file of that name."""
     first, _, rest = name.partition("/")
     if rest:
-        return first in _FOLDERS or first == _RELEASED
+        return first in _FOLDERS or first in _RELEASED
     return first in _FILES or first in _PUBLIC_ARRAYS or first == LEDGER
 
 
@@ -124,14 +124,14 @@ def _copied(home: SiteHome) -> Iterator[tuple[Path, str]]:
 
 
 def _members(root: Path, ledger: Path | None, *, released: bool) -> Iterator[Member]:
-    names = _FILES | _FOLDERS | ((_PUBLIC_ARRAYS | {_RELEASED}) if released else frozenset())
+    names = _FILES | _FOLDERS | ((_PUBLIC_ARRAYS | _RELEASED) if released else frozenset())
     for name in sorted(names | {LEDGER}):
         if name == LEDGER:
             if ledger is not None:
                 yield Member(name, root, ledger.name)
         elif ledger is None and name in _KEYS:
             continue  # a further home has none
-        elif name in _FOLDERS or name == _RELEASED:
+        elif name in _FOLDERS or name in _RELEASED:
             yield from _below(root, name, moving=name in _FOLDERS)
         elif (root / name).is_symlink() or (root / name).exists():
             yield Member(name, root, name, moving=name not in _LINES | _PUBLIC_ARRAYS)

@@ -23,12 +23,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedimg.config import keys, strict
+from fedimg.config import keys, settings_file, strict
 from fedimg.config.keys import conf_folder, groups
 from fedimg.config.schema import Config, check_counts
 from fedimg.errors import ConfigError, DataError
 
 MAY_CHANGE_ON_RESUME = ("device", "resume", "runs")
+_MAPPINGS = ("data.columns", "data.options")
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 
 
@@ -36,12 +37,14 @@ def compose(overrides: Sequence[str] = (), also: Sequence[str] = ()) -> Config:
     """The configuration of one run.
 
     `also` names keys that the caller takes for itself: an unknown one may have meant them.
+    `settings=FILE` stands for what a YAML file of one's own says (`settings_file`).
     `resume=runs/<id>` takes that run's own configuration and lets only the device change.
 
     Raises:
         ConfigError: an unknown key or option (with the nearest valid one), a value that does
             not fit, a sweep (that is `sweep`'s), or anything that would name code.
     """
+    overrides = settings_file.expanded(overrides, _MAPPINGS)
     parsed = _parse(overrides)
     for override in parsed:
         if override.is_sweep_override():

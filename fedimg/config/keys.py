@@ -60,6 +60,8 @@ def check(overrides: Sequence[str]) -> None:
         if match is None:
             continue
         key, value = match.groups()
+        if key == "settings":  # a file: what it says is judged when it is read
+            continue
         if key in options:
             if _OPTION.fullmatch(value) and value != "null":
                 option(key, value, options)

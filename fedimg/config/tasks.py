@@ -29,6 +29,12 @@ def check_labels(data: DataConfig, model: ModelConfig) -> None:
     found = f"data.voxels={data.voxels}, data.several={data.several}, data.value={data.value}"
     if not there.get(task, True):
         raise ConfigError(f"{_NEEDS[task]} with model.task={task}", found, "set them alike")
+    shape = (1, 2 * len(data.columns))
+    if data.name == "tabular" and (
+        model.image_size != shape or (data.value is not None) != (task == "regression")
+    ):
+        expected = f"imaging.image_size={list(shape)} with {len(data.columns)} columns, data.value for regression only"
+        raise ConfigError(expected, f"{list(model.image_size)}, model.task={task}", "set them alike")
     if data.several and task == "classification":
         raise ConfigError(
             "one class an image with model.task=classification", found, "set model.task=multilabel"

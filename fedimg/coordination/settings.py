@@ -16,6 +16,7 @@ def rows(config: Config, unit: str = "patient", *, simulated: bool = True) -> tu
     return (
         *((("data", config.data.name),) if simulated else ()),
         ("model", config.model.name),
+        *((("task", config.model.task),) if config.model.task != "classification" else ()),
         ("image size", " × ".join(map(str, config.imaging.image_size))),
         ("rounds", str(config.rounds)),
         ("aggregation", f"{a.name}, learning rate {a.learning_rate:g}"),

@@ -13,27 +13,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
 
 from fedimg.dicom.foreign import decode_picture
 from fedimg.dicom.nifti import is_nifti, read_nifti
-from fedimg.dicom.pixels import decode_nifti
-from fedimg.dicom.reader import DEFAULT_LIMITS, parse, pixel_shape, read_capped, transfer_syntax
+from fedimg.dicom.pixels import decode_nifti, decoded_array
+from fedimg.dicom.reader import DEFAULT_LIMITS, parse, pixel_shape, read_capped
 from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.dicom.segmentation import SEGMENTATIONS
 from fedimg.values import Box, Drawn, Quarantine
 
 Labels = npt.NDArray[np.uint8]
-MOST_FINDINGS = 255
+FIRST_BOX = 128
+"""Values from here on number boxes, the first 255, downwards; those below are classes."""
+MOST_FINDINGS = 256 - FIRST_BOX
+_MOST_NUMBERS = 15.0
 
 
 def voxel_labels(image: Path, drawn: Drawn) -> Labels:
     """(F, H, W): the class of every stored voxel, 0 where nothing is drawn; in a NIfTI (D, H, W) as it decodes.
 
     Several masks are laid over each other, the highest class counts. Of two classes, whatever is drawn is
-    class 1: anything above zero in a picture of zeros and ones, else from half the highest value on, so that
+    class 1: anything above zero where values are at most 15, else from half the highest value on, so that
     the soft edge of a JPEG does not count. Of more, values are classes, and of a SEG segment numbers are.
-    Boxes number the findings 1, 2, … and go with no mask: they are findings, not outlines.
+    A mask of one value that is no class says only where: it means the image's own class (`Drawn.label`).
+    Boxes number the findings from `FIRST_BOX` on and go with no mask: they are findings, not outlines.
 
     Raises Quarantined: a file that cannot be read, another size than the image's, a value that is no class.
     """
@@ -49,7 +52,7 @@ def voxel_labels(image: Path, drawn: Drawn) -> Labels:
         return _boxed(drawn.boxes, (shape[0], shape[1], shape[2]))
     labels = np.zeros(shape, np.uint8)
     for mask in drawn.masks:
-        found = _drawn(_bytes(mask), instance, shape, drawn.classes)
+        found = _drawn(_bytes(mask), instance, shape, drawn)
         if found.shape != shape:
             raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask {found.shape} of an image {shape}")
         np.maximum(labels, found, out=labels)
@@ -81,7 +84,7 @@ def _boxed(boxes: Sequence[Box], shape: tuple[int, int, int]) -> Labels:
     for number, (x0, y0, x1, y1) in enumerate(sorted(boxes, key=_area, reverse=True), start=1):
         if not (0 <= x0 < x1 <= shape[2] and 0 <= y0 < y1 <= shape[1]):
             raise Quarantined(Quarantine.WRONG_SHAPE, "a box that is empty or leaves its image")
-        labels[:, y0:y1, x0:x1] = number
+        labels[:, y0:y1, x0:x1] = 256 - number
     return labels
 
 
@@ -89,13 +92,13 @@ def _area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _drawn(data: bytes, instance: str, shape: tuple[int, ...], classes: int) -> Labels:
+def _drawn(data: bytes, instance: str, shape: tuple[int, ...], drawn: Drawn) -> Labels:
     if is_nifti(data):
-        return _classes(decode_nifti(read_nifti(data, DEFAULT_LIMITS)).pixels_DHW, classes)
+        return _classes(decode_nifti(read_nifti(data, DEFAULT_LIMITS)).pixels_DHW, drawn)
     dataset = _dataset(data)
     if dataset is None:
-        return _classes(_framed(decode_picture(data)), classes)
-    return _segmented(dataset, instance, (shape[0], shape[1], shape[2]), classes)
+        return _classes(_framed(decode_picture(data)), drawn)
+    return _segmented(dataset, instance, (shape[0], shape[1], shape[2]), drawn.classes)
 
 
 def _framed(picture: tuple[npt.NDArray[Any], str]) -> npt.NDArray[Any]:
@@ -105,15 +108,23 @@ def _framed(picture: tuple[npt.NDArray[Any], str]) -> npt.NDArray[Any]:
     return grey if grey.ndim == 3 else grey[None]
 
 
-def _classes(values: npt.NDArray[Any], classes: int) -> Labels:
+def _classes(values: npt.NDArray[Any], drawn: Drawn) -> Labels:
     """Values of a mask as classes. Raises Quarantined for a value that is none."""
     top = float(values.max(initial=0))
-    if classes == 2:
-        return (values >= max(1.0, top / 2)).astype(np.uint8)
+    if drawn.classes == 2:
+        return (values >= _least_drawn(top)).astype(np.uint8)
+    if top >= drawn.classes and drawn.label and not ((values > 0) & (values < top)).any():
+        return ((values > 0) * drawn.label).astype(np.uint8)
     found = values.astype(np.uint8)
-    if top >= classes or (found != values).any():
-        raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask with values other than 0 to {classes - 1}")
+    if top >= drawn.classes or (found != values).any():
+        expected = f"a mask with values other than the classes 0 to {drawn.classes - 1}"
+        raise Quarantined(Quarantine.NO_LABEL, expected)
     return found
+
+
+def _least_drawn(top: float) -> float:
+    """From where on a value counts as drawn: few values are numbers, many are shades, one is a share."""
+    return top / 2 if top > _MOST_NUMBERS else 0.5 if top >= 1 else max(top / 2, 1e-30)
 
 
 def _segmented(dataset: Dataset, instance: str, shape: tuple[int, int, int], classes: int) -> Labels:
@@ -122,7 +133,7 @@ def _segmented(dataset: Dataset, instance: str, shape: tuple[int, int, int], cla
         with contained():
             if dataset.get("SOPClassUID") not in SEGMENTATIONS:
                 raise Quarantined(Quarantine.OBJECT_TYPE, "a mask that is no segmentation")
-            values = get_decoder(transfer_syntax(dataset)).as_array(dataset, raw=True)[0]
+            values = decoded_array(dataset, raw=True)[0]
             planes = values.reshape(-1, dataset.Rows, dataset.Columns)
             return _over(dataset, planes, instance, shape, classes)
     except Quarantined:
@@ -143,18 +154,41 @@ def _over(
     least = int(dataset.get("MaximumFractionalValue") or 1) / 2 if kind == "FRACTIONAL" else 1
     shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
     labels = np.zeros(shape, np.uint8)
-    for group, plane in zip(groups, planes, strict=True):
-        source = group.DerivationImageSequence[0].SourceImageSequence[0]
-        if str(source.ReferencedSOPInstanceUID) != instance:
+    sources = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
+    named = [str(source.ReferencedSOPInstanceUID) for source in sources]
+    if not _refers_to(dataset, named, instance):
+        raise Quarantined(Quarantine.NO_LABEL, "a segmentation of other images")
+    for group, source, whose, plane in zip(groups, sources, named, planes, strict=True):
+        if whose != instance:
             continue
         if plane.shape != shape[1:]:
             raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask {plane.shape} of an image {shape[1:]}")
         number = 1 if kind == "LABELMAP" else _segment(group, shared[0])
         drawn = plane if kind == "LABELMAP" else (plane >= least) * number
-        frames = source.get("ReferencedFrameNumber") or list(range(1, shape[0] + 1))
-        for frame in [int(frames)] if isinstance(frames, int) else [int(f) for f in frames]:
+        for frame in _frames(source, shape[0]):
             np.maximum(labels[frame - 1], _numbered(drawn, classes), out=labels[frame - 1])
     return labels
+
+
+def _frames(source: Dataset, count: int) -> list[int]:
+    """ReferencedFrameNumber (PS3.3 table 10-3), all of them where it is absent. Raises Quarantined."""
+    named = source.get("ReferencedFrameNumber")
+    if named is None:
+        return list(range(1, count + 1))
+    frames = [int(named)] if isinstance(named, int | str) else [int(one) for one in named]
+    if not all(1 <= frame <= count for frame in frames):
+        raise Quarantined(Quarantine.WRONG_SHAPE, f"a mask of a frame that an image of {count} has not")
+    return frames
+
+
+def _refers_to(dataset: Dataset, sources: Sequence[str], instance: str) -> bool:
+    """Whether an object is about this image: by a frame over it, or by its list of referenced instances."""
+    listed = (
+        str(one.ReferencedSOPInstanceUID)
+        for series in dataset.get("ReferencedSeriesSequence") or ()
+        for one in series.get("ReferencedInstanceSequence") or ()
+    )
+    return instance in sources or instance in listed
 
 
 def _numbered(drawn: npt.NDArray[Any], classes: int) -> Labels:

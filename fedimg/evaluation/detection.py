@@ -178,7 +178,7 @@ def _matched(
     whose, patients = of_patients(first_image), len(first_image) - 1
     images, most = outputs.shape[:2]
     axes = labels.ndim - 2
-    fine = np.isfinite(outputs).all(axis=(1, 2))
+    fine = np.isfinite(outputs).all(axis=(1, 2)) & np.isfinite(labels).all(axis=tuple(range(1, labels.ndim)))
     usable = np.ones(patients, bool)
     usable[whose[~fine]] = False
     findings = np.bincount(whose, (labels[:, 0] == 1).sum(axis=tuple(range(1, axes + 1))), patients)

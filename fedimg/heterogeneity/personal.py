@@ -67,7 +67,7 @@ def _trained(
     start, anchor = (torch.from_numpy(vector.astype(np.float32)).to(site.device) for vector in course)
     try:
         entropy = site.terms.entropy(site.name, f"round-{number}", "personal")
-        data = remaining(site.data.train, site.roll, TRAIN)
+        data = _with_classes(remaining(site.data.train, site.roll, TRAIN), site)
         varied = varied_once(data, site.terms.imaging.augmentation, entropy)
         network = training.Frozen.within(site.network, start, frozen)
         after = training.train_along(
@@ -84,18 +84,31 @@ def _trained(
     return found
 
 
+def _with_classes(data: SiteDataset, site: Site) -> SiteDataset:
+    """Without patients who have a label that is no class: on an accelerator one of them would end the process's work."""
+    labels = data.labels
+    if labels.is_floating_point():
+        return data
+    right = ((labels >= 0) & (labels < site.terms.model.classes)).flatten(1 if labels.dim() > 1 else 0)
+    fine = (right.all(dim=1) if right.dim() > 1 else right).numpy()
+    whole = [u for u in range(data.number_of_patients) if fine[data.images_of(u)].all()]
+    return data.of_patients(np.array(whole, dtype=np.int64))
+
+
 def keep(site: Site, personal: Vector, global_model: Vector) -> None:
     """Write the personal model, and how both do on the site's own held-out patients: for this site alone."""
     folder = states_of(site.home, site.terms.run_id).folder
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
+        write_durably(folder / MODEL, save(site.network.state_dict(personal)))
+        if site.network.task not in ("classification", "segmentation"):
+            return  # of numbers and places an accuracy says nothing
         held = remaining(site.data.validation, site.roll, EVALUATE)
         measured = {
             "personal": _accuracy(site, personal, held),
             "global": _accuracy(site, global_model, held),
         }
-        write_durably(folder / MODEL, save(site.network.state_dict(personal)))
         write_durably(folder / MEASURED, json.dumps(measured, indent=1) + "\n")
     except Exception as fault:  # noqa: BLE001 - the same
         tell_operator(site.home.root, "keeping the personal model", fault)

@@ -16,6 +16,7 @@ from fedimg.imaging import cleaning, patients, preprocessing
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
+from fedimg.imaging.findings import findings_of
 from fedimg.imaging.patients import LabelKind
 from fedimg.imaging.preprocessing import Prepared
 from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset, Volume
@@ -50,11 +51,11 @@ def load_dataset(
     example; it has the highest class index among its slices (a series with one positive
     slice is positive).
 
-    `labels` says what of. "voxels": an image over which nothing is drawn has class 0 everywhere if that
+    `labels` says what of. "voxels" and "places": an image over which nothing is drawn has class 0 everywhere if that
     is its label, and is held back if it has another. "findings": labels are sums of 2^k, and a series has
     those of all its slices. "number": an image without one is held back; a series has its slices' largest.
     """
-    voxels = labels == "voxels"
+    voxels = labels in ("voxels", "places")
     ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
     groups = [[record] for record in ordered]
     if config.unit == "series":
@@ -67,6 +68,8 @@ def load_dataset(
         try:
             record = _of_group(group, labels)
             prepared = _prepared(group, partial(_opened, decode, voxels), cache, config, voxels=voxels)
+            if labels == "places" and any(_too_many(one) for one in prepared):
+                raise Rejected(Quarantine.WRONG_SHAPE, "a mask of more parts than an image has findings")
         except Rejected as refusal:
             held_back[refusal.reason] += 1
             continue
@@ -80,6 +83,10 @@ def load_dataset(
         volumes, dropped = cleaning.drop_duplicates(volumes)
         held_back.update({Quarantine.DUPLICATE: dropped} if dropped else {})
     return LoadedImages(patients.build_dataset(volumes, config, labels), held_back)
+
+
+def _too_many(prepared: Prepared) -> bool:
+    return prepared.labels_DHW is not None and findings_of(prepared.labels_DHW) is None
 
 
 def _of_group(group: Sequence[DeidentifiedRecord], labels: LabelKind) -> DeidentifiedRecord:

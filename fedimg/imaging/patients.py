@@ -15,8 +15,9 @@ from fedimg.imaging import intensity
 from fedimg.imaging.config import ImagingConfig
 from fedimg.values import SiteDataset, Volume
 
-LabelKind = Literal["class", "findings", "voxels", "number"]
-"""What a label is: of an image a class, a sum of 2^k over findings, or a number; or a class of every voxel."""
+LabelKind = Literal["class", "findings", "voxels", "places", "number"]
+"""What a label is: of an image a class, a sum of 2^k over findings, or a number; or a class of every voxel, of
+which "places" takes the findings' boxes."""
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """ITU-R BT.601, as the decoder of colour DICOM uses."""
@@ -55,7 +56,7 @@ def build_dataset(
     labels: npt.NDArray[Any] = np.array([volumes[i].label for i in order], dtype=np.int64)
     if kind == "number":
         labels = np.array([volumes[i].value for i in order], dtype=np.float32)
-    if kind == "voxels":
+    if kind in ("voxels", "places"):
         labels = np.zeros((len(volumes), *shape[1:]), dtype=np.int64)
         for place, source in enumerate(order):
             drawn = volumes[source].labels_DHW
@@ -68,7 +69,7 @@ def build_dataset(
 
 def dataset_from_arrays(
     images: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32],
     patient_keys: Sequence[str],
     config: ImagingConfig,
 ) -> SiteDataset:
@@ -103,7 +104,7 @@ def dataset_from_arrays(
     keys, first = _group([patient_keys[i] for i in order])
     return SiteDataset(
         torch.from_numpy(np.ascontiguousarray(values[order])),
-        torch.from_numpy(np.asarray(labels, dtype=np.int64)[order]),
+        torch.from_numpy(np.asarray(labels, np.float32 if labels.dtype.kind == "f" else np.int64)[order]),
         keys,
         first,
     )

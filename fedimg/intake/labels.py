@@ -13,6 +13,7 @@ from typing import Any
 from fedimg.intake.keyed_lines import KeyedLines, read_lines
 from fedimg.values import Split
 
+_TOO_LARGE = 1 << 62
 _HEX = re.compile(r"([0-9a-f]{64})?")
 
 
@@ -42,19 +43,29 @@ def read_labels(path: Path) -> dict[str, Label]:
 
 
 def _entry(line: bytes) -> tuple[str, Label] | None:
+    """None for a line that is none, whatever stands in it."""
     try:
-        body: Any = json.loads(line)
-        instance, label, split = body["instance"], body["label"], body["split"]
-        target, drawn, value = body.get("target", ""), body.get("drawn", ""), body.get("value")
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return _parsed(line)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
-    if not isinstance(instance, str) or type(label) is not int or split not in ("train", "public"):
+
+
+def _parsed(line: bytes) -> tuple[str, Label] | None:
+    body: Any = json.loads(line)
+    instance, label, split = body["instance"], body["label"], body["split"]
+    target, drawn, value = body.get("target", ""), body.get("drawn", ""), body.get("value")
+    if (
+        not isinstance(instance, str)
+        or type(label) is not int
+        or not 0 <= label < _TOO_LARGE
+        or split not in ("train", "public")
+    ):
         return None
     if not all(isinstance(text, str) and _HEX.fullmatch(text) for text in (target, drawn)):
         return None
     if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
         return None
-    return instance, Label(label, split, target, drawn, value)
+    return instance, Label(label, split, target, drawn, None if value is None else float(value))
 
 
 class LabelFile(KeyedLines[Label]):
@@ -69,6 +80,10 @@ class LabelFile(KeyedLines[Label]):
         number = {} if label.value is None else {"value": label.value}
         stated = {"instance": instance, "label": label.index, "split": label.split}
         self._append(instance, label, stated | drawn | number)
+
+    @property
+    def targets(self) -> frozenset[str]:
+        return frozenset(label.target for label in self._known.values())
 
     def get(self, instance: str) -> Label | None:
         return self._known.get(instance)

@@ -25,7 +25,7 @@ from fedimg.dicom.pseudonyms import normalise_id
 from fedimg.dicom.reader import DEFAULT_LIMITS, parse, read_capped
 from fedimg.dicom.refusal import Quarantined
 from fedimg.intake.hints import InputHints
-from fedimg.intake.targets import Target
+from fedimg.intake.targets import Target, key_of
 from fedimg.intake.task import Outcome, ReleaseConfig, Task
 from fedimg.processes import keep_freed_memory
 from fedimg.values import Quarantine
@@ -52,7 +52,7 @@ class Releaser:
         keep_freed_memory()
         self._deidentifier = Deidentifier(site_key, config.project, config.deid)
         self._config, self._quarantine = config, quarantine
-        self._hints = InputHints(index)
+        self._hints, self._targets = InputHints(index), key_of(site_key)
 
     def link(self, task: Task, content: bytes) -> str:
         """The keyed digest by which a receipt names its input: path, content and occurrence."""
@@ -94,7 +94,7 @@ class Releaser:
             content = self.content(task)
             if self._config.labelled and task.item.label is None:
                 raise Quarantined(Quarantine.NO_LABEL, "no label")
-            voxels = Target.of(task.item) if self._config.labelled else None
+            voxels = Target.of(task.item, self._targets) if self._config.labelled else None
             way = self._nifti if task.item.kind == "nifti" else self._dicom
             return replace(way(task, content, store), voxels=voxels)
         except Quarantined as refusal:

@@ -141,6 +141,7 @@ class _Run:
                 if self._labelled and isinstance(self._home, SiteHome):
                     with LabelFile(self._home.labels) as labels:
                         self._take_in(pool, releaser, log, decisions, labels, progress)
+                    targets.prune(self._home.root, labels.targets)
                 else:
                     self._take_in(pool, releaser, log, decisions, None, progress)
         finally:
@@ -222,14 +223,14 @@ class _Run:
     def _kept_target(self, item: SourceItem, known: Label | None) -> tuple[str, str] | None:
         """Target and drawing of an item whose release stands; None where they have to be made (again)."""
         try:
-            drawn = targets.drawn_digest(item)
+            drawn = targets.drawn_digest(item, targets.key_of(self._home.site_key))
         except Quarantined:
             return None
         if not drawn:
             return "", ""
         if known is None or known.drawn != drawn:
             return None
-        return (known.target, drawn) if targets.path_of(self._home.root, known.target).is_file() else None
+        return (known.target, drawn) if targets.whole(self._home.root, known.target) else None
 
     def _stands(self, earlier: Decision, item: SourceItem) -> bool:
         """Whether an earlier release is still there, byte for byte, under the same profile and with a label."""

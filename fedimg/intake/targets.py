@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import struct
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,6 +20,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from fedimg.crypto.keys import SiteKey, keyed_digest
 from fedimg.dicom.reader import DEFAULT_LIMITS, read_capped
 from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.voxel_labels import voxel_labels
@@ -29,38 +32,44 @@ _LARGEST_VOXELS = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Attributes: packed: the file's bytes. drawn: digest of what it was made of, see `drawn_digest`."""
+    """Attributes: packed: the file's bytes. drawn: keyed digest of what it was made of, see `drawn_digest`."""
 
     packed: bytes
     drawn: str
 
     @classmethod
-    def of(cls, item: SourceItem) -> Self | None:
+    def of(cls, item: SourceItem, key: bytes) -> Self | None:
         """None where nothing is drawn. Raises Quarantined as `voxel_labels`."""
         if item.drawn is None:
             return None
-        return cls(packed(voxel_labels(item.path, item.drawn)), drawn_digest(item))
+        return cls(packed(voxel_labels(item.path, item.drawn)), drawn_digest(item, key))
 
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.packed).hexdigest()
 
 
-def drawn_digest(item: SourceItem) -> str:
-    """SHA-256, hex, of masks, boxes and classes: a target whose drawing has not changed is not made again; "" without.
+def key_of(site_key: SiteKey) -> bytes:
+    return site_key.derive("targets", project="fedimg")
+
+
+def drawn_digest(item: SourceItem, key: bytes) -> str:
+    """HMAC, hex, of masks, boxes and classes: a target whose drawing has not changed is not made again; "" without.
+
+    Keyed, since the files may show or name somebody.
 
     Raises Quarantined for a mask that cannot be read.
     """
     if item.drawn is None:
         return ""
-    total = hashlib.sha256(repr((item.drawn.boxes, item.drawn.classes)).encode())
+    parts = [repr((item.drawn.boxes, item.drawn.classes, item.drawn.label)).encode()]
     for mask in item.drawn.masks:
         try:
-            total.update(hashlib.sha256(read_capped(mask, DEFAULT_LIMITS.file_bytes)).digest())
+            parts.append(hashlib.sha256(read_capped(mask, DEFAULT_LIMITS.file_bytes)).digest())
         except OSError as error:
             found = f"the system could not read a mask ({error.strerror})"
             raise Quarantined(Quarantine.UNREADABLE, found) from None
-    return total.hexdigest()
+    return keyed_digest(key, *parts).hex()
 
 
 def packed(labels_DHW: npt.NDArray[np.uint8]) -> bytes:
@@ -88,7 +97,7 @@ def store(home: Path, target: Target) -> str:
     """Write it (0600) unless it is there, whole or not at all, and return its name. Raises OSError."""
     name = target.digest
     path = path_of(home, name)
-    if path.exists():
+    if whole(home, name):
         return name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     growing = path.with_name(f".{name}.{secrets.token_hex(8)}")
@@ -105,12 +114,38 @@ def store(home: Path, target: Target) -> str:
 
 
 def load(home: Path, name: str) -> npt.NDArray[np.uint8]:
-    """(F, H, W) as stored. Raises Quarantined: absent, or not the bytes of that name."""
+    """(F, H, W) as stored. Raises Quarantined: absent, a link or no plain file, or not the bytes of that name."""
     try:
-        data = path_of(home, name).read_bytes()
+        data = _bytes(path_of(home, name))
     except OSError as error:
         found = f"the system could not read a target ({error.strerror})"
         raise Quarantined(Quarantine.UNREADABLE, found) from None
     if hashlib.sha256(data).hexdigest() != name:
         raise Quarantined(Quarantine.RECEIPT_INVALID, "a target that was changed")
     return unpacked(data)
+
+
+def whole(home: Path, name: str) -> bool:
+    """Whether it is there, byte for byte."""
+    try:
+        return hashlib.sha256(_bytes(path_of(home, name))).hexdigest() == name
+    except (OSError, Quarantined):
+        return False
+
+
+def prune(home: Path, named: Collection[str]) -> None:
+    """Remove what no label names any more: masks that were redrawn, and files that were never finished."""
+    folder = path_of(home, "x").parent
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def _bytes(path: Path) -> bytes:
+    """Raises OSError, and Quarantined for what is no plain file of a bearable size."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_VOXELS:
+            raise Quarantined(Quarantine.RECEIPT_INVALID, "a target that is no plain file")
+        return file.read()

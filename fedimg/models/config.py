@@ -10,6 +10,7 @@ from fedimg.errors import ConfigError
 from fedimg.models.classical_config import ClassicalConfig
 
 _LARGEST_SIDE = 4096
+_MOST_FINDINGS = 62
 TASKS = ("classification", "multilabel", "regression", "segmentation", "detection")
 OF_VOXELS = frozenset({"segmentation", "detection"})
 OF_NUMBERS = frozenset({"multilabel", "regression", "detection"})
@@ -73,6 +74,10 @@ class ModelConfig:
             )
         if self.task not in TASKS:
             raise ConfigError(f"model.task to be one of {', '.join(TASKS)}", str(self.task), "choose one")
+        if self.task == "multilabel" and self.classes > _MOST_FINDINGS:
+            raise ConfigError(
+                f"at most {_MOST_FINDINGS} findings", f"model.classes={self.classes}", "join some"
+            )
         low, high = self.target_range
         if not -math.inf < low < high < math.inf:
             raise ConfigError(

@@ -18,7 +18,8 @@ def activated(task: str, logits: torch.Tensor) -> torch.Tensor:
     detection: (B, most, 1 + 2·axes) score, centre and size in voxels of the likeliest findings, float64.
     """
     if task == "segmentation":
-        return logits.argmax(dim=1).to(torch.int16)
+        finite = torch.isfinite(logits).all(dim=1)
+        return torch.where(finite, logits.argmax(dim=1), UNUSABLE_CLASS).to(torch.int16)
     if task == "detection":
         return found(logits.double())
     if task == "multilabel":

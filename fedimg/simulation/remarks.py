@@ -46,7 +46,7 @@ def after_loading(site: Site, classes: tuple[str, ...]) -> None:
         count = sum(site.data.held_back.values())
         say(f"{site.name}: {count} left out when loading{_reasons(site.data.held_back, home)}")
     labels = torch.cat([site.data.train.labels, site.data.validation.labels])
-    found = torch.unique(labels)
+    found = torch.unique(labels) if site.network.task == "classification" else labels
     if not len(site.data.train.labels):
         nothing = DataError(
             f"at least one example to train on at {site.name}",
@@ -55,7 +55,7 @@ def after_loading(site: Site, classes: tuple[str, ...]) -> None:
         )
         tell_operator(home, "loading", nothing)
         say(f"error: {nothing}")
-    elif len(found) == 1 and len(classes) > 1:
+    elif site.network.task == "classification" and len(found) == 1 and len(classes) > 1:
         say(f"{site.name}: all of its examples are {classes[int(found[0])]}; alone it could learn nothing")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,21 +13,23 @@ from fedimg.errors import ConfigError
 
 # Keys that only some sources read: setting one for another source would silently do nothing.
 _READ_BY: dict[str, tuple[str, ...]] = {
-    "path": ("dicom", "nifti", "images", "medmnist"),
+    "path": ("dicom", "nifti", "images", "medmnist", "tabular"),
     "labels": ("dicom", "nifti", "images"),
     "label_from": ("dicom",),
-    "classes": ("dicom", "nifti", "images"),
-    "declared_patients": ("dicom", "nifti", "images"),
-    "declared_public": ("dicom", "nifti", "images"),
+    "classes": ("dicom", "nifti", "images", "tabular"),
+    "declared_patients": ("dicom", "nifti", "images", "tabular"),
+    "declared_public": ("dicom", "nifti", "images", "tabular"),
+    "columns": ("tabular",),
     "voxels": ("cohort", "dicom", "nifti", "images"),
-    "several": ("cohort", "dicom", "nifti", "images"),
-    "value": ("cohort", "dicom", "nifti", "images"),
+    "several": ("cohort", "dicom", "nifti", "images", "tabular"),
+    "value": ("cohort", "dicom", "nifti", "images", "tabular"),
     "dataset": ("medmnist",),
     "use_validation": ("medmnist",),
-    "cohort": ("cohort",),
     "options": (),
 }
-BUILT_IN = ("cohort", "dicom", "medmnist", "nifti", "images")
+MOST_FINDINGS, MOST_DRAWN = 62, 128
+"""A sum of 2^k fits 63 bits; a byte a voxel has classes below this, and numbers of boxes above."""
+BUILT_IN = ("cohort", "dicom", "medmnist", "nifti", "images", "tabular")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class DataConfig:
     """A data source and how it is divided among sites.
 
     Attributes:
-        name: cohort, dicom, medmnist, nifti, images, or the name of an entry point in `fedimg.sources`.
+        name: cohort, dicom, medmnist, nifti, images, tabular, or the name of an entry point in `fedimg.sources`.
         path: the folder with the files; for medmnist the npz file, or null to fetch it.
         labels: CSV of labels, by default labels.csv in the folder.
         label_from: dicom: "csv", or "seg" for DICOM SEG masks in the folder (class 1 where any pixel is set).
@@ -42,6 +45,7 @@ class DataConfig:
             of `label_from: seg`; of the cohort's CT and MR) or "boxes" (column `boxes`).
         several: a label cell names any of the classes, with ; between, or none (model.task=multilabel).
         value: name of the column with a number to be learnt (model.task=regression).
+        columns: tabular: each column of numbers with its public (least, greatest).
         classes: names by class index; a label cell holds a name or an index.
         partition: "manifest" (the table's site column; the cohort's hospitals), "iid" or "dirichlet".
         alpha: of the Dirichlet division; small is strongly skewed.
@@ -61,6 +65,7 @@ class DataConfig:
     voxels: Literal["none", "masks", "boxes"] = "none"
     several: bool = False
     value: str | None = None
+    columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     classes: tuple[str, ...] = ("negative", "positive")
     partition: Literal["manifest", "iid", "dirichlet"] = "manifest"
     alpha: float = 0.5
@@ -76,6 +81,15 @@ class DataConfig:
         if self.value is not None and not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", self.value):
             expected = "data.value: the name of a column, small letters, digits and _"
             raise ConfigError(expected, "another name", "rename the column")
+        for name, (low, high) in self.columns.items():
+            if not (re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) and -math.inf < low < high < math.inf):
+                expected = "data.columns: names of small letters, digits and _, each with two numbers, the second larger"
+                raise ConfigError(expected, "another entry", "correct data.columns")
+        most = MOST_FINDINGS if self.several else MOST_DRAWN if self.voxels != "none" else len(self.classes)
+        if len(self.classes) > most:
+            raise ConfigError(
+                f"at most {most} data.classes here", f"{len(self.classes)}", "join some of them"
+            )
         if len(self.classes) < (1 if self.several else 2) or len(set(self.classes)) < len(self.classes):
             raise ConfigError(
                 "data.classes: two names or more, all different", str(self.classes), "change them"
@@ -84,7 +98,11 @@ class DataConfig:
             raise ConfigError("data.max_sites_per_patient ≥ 1", str(self.max_sites_per_patient), "change it")
         if self.declared_patients is not None and self.declared_patients < 1:
             raise ConfigError("data.declared_patients ≥ 1 or null", str(self.declared_patients), "change it")
-        defaults = {f.name: f.default for f in fields(self)} | {"cohort": CohortConfig(), "options": {}}
+        defaults = {f.name: f.default for f in fields(self)} | {
+            "cohort": CohortConfig(),
+            "options": {},
+            "columns": {},
+        }
         for key, readers in _READ_BY.items():
             if self.name in BUILT_IN and self.name not in readers and getattr(self, key) != defaults[key]:
                 where = " or ".join(readers) or "a source that an entry point brings"

@@ -52,16 +52,16 @@ def read_listed_files(
     allowed = ("path", "patient_id", "site", "split", *said.columns(config))
     table = read_table(table_path, allowed, ("path", "patient_id", *said.needed(config)))
     rows: dict[Path, SourceItem] = {}
-    repeated = 0
+    repeated, other = 0, {table_path}
     for number, row in enumerate(table.rows, start=2):
         path = inside(folder, row["path"], number)
+        other.update(said.masks_of(folder, row, number))
         of_row = said.said_of(folder, row, number, config)
         site, split = site_and_split(row, number)
         patient = row["patient_id"] or None
         item = SourceItem(path, kind, patient, of_row.label, site, split, of_row.drawn, of_row.value)
         repeated += add_once(rows, path, item, number)
     listed = tuple(rows.values())
-    other = {table_path} | {mask for item in listed if item.drawn for mask in item.drawn.masks}
     unlisted = [p for p in regular_files(folder, suffixes) if p not in rows and p not in other]
     return FoundItems(listed + tuple(SourceItem(p, kind) for p in unlisted), table.dropped_columns, repeated)
 

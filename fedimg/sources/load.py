@@ -8,7 +8,7 @@ from typing import cast
 
 from fedimg.errors import DataError
 from fedimg.models import extensions
-from fedimg.sources import cohort, dicom, images, medmnist, nifti
+from fedimg.sources import cohort, dicom, images, medmnist, nifti, table_rows
 from fedimg.sources.config import BUILT_IN, DataConfig
 from fedimg.sources.labelled_files import is_site_name
 from fedimg.sources.manifest import PUBLIC, SourceManifest
@@ -41,7 +41,13 @@ def _built_in(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mappi
         return cohort.load(config, workdir, sites, seed)
     if config.name == "medmnist":
         return medmnist.load(config, workdir, sites, seed)
-    return {"dicom": dicom.load, "nifti": nifti.load, "images": images.load}[config.name](config, sites, seed)
+    tables: Mapping[str, Callable[[DataConfig, int, int], Mapping[str, SourceManifest]]] = {
+        "dicom": dicom.load,
+        "nifti": nifti.load,
+        "images": images.load,
+        "tabular": table_rows.load,
+    }
+    return tables[config.name](config, sites, seed)
 
 
 def _checked(manifests: object, name: str) -> Mapping[str, SourceManifest]:

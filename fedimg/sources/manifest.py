@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from fedimg.values import Quarantine, SourceItem
@@ -20,13 +19,13 @@ class PublicArrays:
     """Declared public images without files or identities, which therefore cross no identity boundary.
 
     Attributes:
-        images: (N, C, *spatial) uint8.
-        labels: (N,) int64 class indices.
+        images: (N, C, *spatial) uint8, or float32 in [0, 1].
+        labels: (N,) int64 class indices, or float32 numbers.
         patient_keys: N names; with `unit="image"` one each, from the position in the published file.
     """
 
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
     patient_keys: tuple[str, ...]
 
 

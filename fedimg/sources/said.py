@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedimg.errors import DataError
@@ -14,6 +14,11 @@ from fedimg.sources.paths import inside
 from fedimg.values import Box, Drawn
 
 _NUMBERS = re.compile(r"\d{1,6}( \d{1,6}){3}")
+
+
+def masks_of(folder: Path, row: Mapping[str, str], number: int) -> list[Path]:
+    """Files that the column `mask` names, whether or not anything is learnt of them: they are no images."""
+    return [inside(folder, part.strip(), number) for part in row.get("mask", "").split(";") if part.strip()]
 
 
 def drawn_in_row(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Drawn | None:
@@ -53,17 +58,20 @@ def needed(config: DataConfig) -> tuple[str, ...]:
 
 
 def said_of(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Said:
-    """Without a column of labels an image's class is whether anything is drawn over it, or 0 beside a number.
+    """Without a column of labels an image's class is whether anything is drawn over it. Beside a number it is 0, and
+    a column of labels is not read.
 
     Raises DataError, which gives the row, and no cell of it.
     """
     drawn = drawn_in_row(folder, row, number, config)
-    value = _number(row[config.value], number) if config.value is not None else None
+    if config.value is not None:
+        return Said(0, drawn, number_of(row[config.value], number))
     if "label" not in row:
-        return Said(int(drawn is not None), drawn, value)
+        return Said(int(drawn is not None), drawn)
     if config.several:
-        return Said(_several(row["label"], config.classes, number), drawn, value)
-    return Said(class_index(row["label"], config.classes, number), drawn, value)
+        return Said(_several(row["label"], config.classes, number), drawn)
+    label = class_index(row["label"], config.classes, number)
+    return Said(label, drawn if drawn is None else replace(drawn, label=label))
 
 
 def class_index(cell: str, classes: Sequence[str], row: int) -> int | None:
@@ -89,7 +97,7 @@ def _several(cell: str, classes: Sequence[str], row: int) -> int:
     return sum(1 << k for k in named if k is not None)
 
 
-def _number(cell: str, row: int) -> float | None:
+def number_of(cell: str, row: int) -> float | None:
     """None for an empty cell. Raises DataError for what is no number."""
     if not cell:
         return None
@@ -98,7 +106,11 @@ def _number(cell: str, row: int) -> float | None:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise DataError("a number in the column data.value", f"other text in row {row}", "correct the table")
+        raise DataError(
+            "a number in each cell of data.value and data.columns",
+            f"other text in row {row}",
+            "correct the table",
+        )
     return found
 
 

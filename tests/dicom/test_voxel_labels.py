@@ -13,7 +13,7 @@ from PIL import Image
 from fedimg.dicom.authoring import write_image, write_segmentation
 from fedimg.dicom.pixels import decode
 from fedimg.dicom.refusal import Quarantined
-from fedimg.dicom.voxel_labels import voxel_labels
+from fedimg.dicom.voxel_labels import FIRST_BOX, voxel_labels
 from fedimg.values import Drawn, Quarantine
 
 SHAPE = (12, 16)
@@ -66,11 +66,45 @@ def test_several_segments_are_several_classes(tmp_path):
         voxel_labels(images[0], Drawn((tmp_path / "two.dcm",), classes=1))
 
 
-def test_a_segmentation_of_other_images_says_nothing_of_this_one(tmp_path):
-    (tmp_path / "other").mkdir()
+def test_a_segmentation_of_other_images_is_refused(tmp_path):
     images, drawn = slices(tmp_path), mask(count=1)
     write_segmentation(tmp_path / "s.dcm", images[1:2], drawn)
-    assert not voxel_labels(images[0], Drawn((tmp_path / "s.dcm",))).any()
+    with pytest.raises(Quarantined, match="of other images"):
+        voxel_labels(images[0], Drawn((tmp_path / "s.dcm",)))
+
+
+def test_an_image_that_a_segmentation_lists_without_a_frame_is_background(tmp_path):
+    images, drawn = slices(tmp_path), mask(count=2)
+    write_segmentation(tmp_path / "s.dcm", images[:2], drawn)
+    data = pydicom.dcmread(tmp_path / "s.dcm")
+    listed = data.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    extra = pydicom.Dataset()
+    extra.ReferencedSOPClassUID = listed[0].ReferencedSOPClassUID
+    extra.ReferencedSOPInstanceUID = "1.2.3.3"
+    listed.append(extra)
+    data.save_as(tmp_path / "s.dcm")
+    assert not voxel_labels(images[2], Drawn((tmp_path / "s.dcm",))).any()
+
+
+@pytest.mark.parametrize("frame", [0, -1, 2])
+def test_a_frame_that_an_image_has_not_is_refused(tmp_path, frame):
+    images, drawn = slices(tmp_path, 1), mask(count=1)
+    write_segmentation(tmp_path / "s.dcm", images, drawn)
+    data = pydicom.dcmread(tmp_path / "s.dcm")
+    source = data.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+    source.ReferencedFrameNumber = frame
+    data.save_as(tmp_path / "s.dcm")
+    with pytest.raises(Quarantined) as refused:
+        voxel_labels(images[0], Drawn((tmp_path / "s.dcm",)))
+    assert refused.value.reason is Quarantine.WRONG_SHAPE
+
+
+@pytest.mark.parametrize(("values", "least"), [([0, 1, 3], 1), ([0, 7, 15], 7), ([0, 90, 255], 255)])
+def test_few_values_are_numbers_and_many_are_shades(tmp_path, values, least):
+    picture = np.resize(np.array(values, np.uint8), SHAPE)
+    Image.fromarray(picture).save(tmp_path / "m.png")
+    found = voxel_labels(PICTURE, Drawn((tmp_path / "m.png",)))[0]
+    assert np.array_equal(found, picture >= least)
 
 
 @pytest.mark.parametrize("top", [1, 255])
@@ -99,6 +133,17 @@ def test_several_pictures_are_laid_over_each_other(tmp_path):
     assert np.array_equal(found[0], first | second)
 
 
+def test_a_mask_that_says_only_where_means_the_image_s_own_class(tmp_path):
+    """As in a set of lesions, benign and malignant, whose masks are black and white."""
+    drawn = mask(3, 1)[0]
+    Image.fromarray(drawn.astype(np.uint8) * 255).save(tmp_path / "m.png")
+    for label in (1, 2):
+        found = voxel_labels(PICTURE, Drawn((tmp_path / "m.png",), classes=3, label=label))[0]
+        assert np.array_equal(found, label * drawn)
+    with pytest.raises(Quarantined, match="other than the classes 0 to 2"):
+        voxel_labels(PICTURE, Drawn((tmp_path / "m.png",), classes=3, label=0))
+
+
 def test_a_nifti_mask_lies_over_its_image_as_it_decodes(tmp_path):
     generator = np.random.default_rng(0)
     affine = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -109,7 +154,7 @@ def test_a_nifti_mask_lies_over_its_image_as_it_decodes(tmp_path):
     found = voxel_labels(tmp_path / "i.nii.gz", Drawn((tmp_path / "m.nii.gz",), classes=3))
     image = decode(tmp_path / "i.nii.gz", labels=found)
     assert np.array_equal(image.labels_DHW, np.floor(image.pixels_DHW / 10).astype(np.uint8))
-    with pytest.raises(Quarantined, match="values other than 0 to 2"):
+    with pytest.raises(Quarantined, match="other than the classes 0 to 2"):
         voxel_labels(tmp_path / "i.nii.gz", Drawn((tmp_path / "i.nii.gz",), classes=3))
 
 
@@ -133,7 +178,7 @@ def test_every_box_is_seen_unless_others_cover_it(corners):
     for x0, y0, x1, y1 in boxes:
         union[y0:y1, x0:x1] = True
     assert np.array_equal(labels > 0, union)
-    assert labels.max() <= len(boxes)
+    assert labels[labels > 0].min() >= max(FIRST_BOX, 256 - len(boxes))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,7 +200,7 @@ def test_what_does_not_fit_is_refused_with_a_reason(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     wrong = {
         "small.png": Quarantine.WRONG_SHAPE,
-        "seven.png": Quarantine.WRONG_SHAPE,
+        "seven.png": Quarantine.NO_LABEL,
         "text.png": Quarantine.NOT_AN_IMAGE,
         "absent.png": Quarantine.UNREADABLE,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 from fedimg.imaging import loading
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import CleaningConfig, ImagingConfig
 from fedimg.imaging.findings import heat_map
 from fedimg.imaging.patients import build_dataset
 from fedimg.imaging.preprocessing import prepare
+from fedimg.sources.config import DataConfig
 from fedimg.values import Quarantine
 from tests.imaging.conftest import make_decoded, make_record
 
@@ -135,10 +137,41 @@ def test_a_heat_map_has_one_peak_of_one_for_each_finding(cells, numbered):
     """Boxes in cells of 8 × 8 do not touch; a peak is where it is 1, and the size stands there."""
     labels = np.zeros((40, 40), np.int64)
     for number, (row, column) in enumerate(cells, start=1):
-        labels[8 * row + 1 : 8 * row + 6, 8 * column + 2 : 8 * column + 6] = number if numbered else 1
+        labels[8 * row + 1 : 8 * row + 6, 8 * column + 2 : 8 * column + 6] = 256 - number if numbered else 1
     target = heat_map(labels)
     peaks = np.argwhere(target[0] == 1)
     assert sorted(map(tuple, peaks)) == sorted((8 * r + 3, 8 * c + 3) for r, c in cells)
     assert all((target[1, y, x], target[2, y, x]) == (5, 4) for y, x in peaks)
     assert ((target[0] >= 0) & (target[0] <= 1)).all()
     assert ndimage.label(labels > 0)[1] == len(cells)
+
+
+def test_boxes_that_cross_or_share_a_centre_are_as_many_as_were_drawn():
+    crossed = np.zeros((20, 24), np.uint8)
+    crossed[2:12, 0:20], crossed[0:14, 8:12] = 255, 254
+    nested = np.zeros((24, 24), np.uint8)
+    nested[0:21, 0:21], nested[8:13, 8:13] = 255, 254
+    for drawn, sizes in ((crossed, {(10, 20), (14, 4)}), (nested, {(21, 21), (5, 5)})):
+        target = heat_map(drawn)
+        found = {tuple(target[1:, y, x]) for y, x in np.argwhere(target[0] == 1)}
+        assert found == sizes
+
+
+def test_a_mask_of_noise_is_held_back_at_once(tmp_path, noise):
+    """A checkerboard of 1,024 parts: too many to be findings, and drawn one by one it would take minutes in three dimensions."""
+    board = np.zeros((1, 64, 64), np.uint8)
+    board[0, ::2, ::2] = 1
+    assert np.isnan(heat_map(board[0])).all()
+    decoded = {"aa": make_decoded(noise((64, 64)), labels_DHW=board)}
+    cache = VolumeCache(tmp_path / "cache", bytes(32))
+    config = ImagingConfig(image_size=(64, 64))
+    load = partial(
+        loading.load_dataset, [make_record("p1", 1, "aa")], lambda r: decoded[r.sha256], cache, config
+    )
+    assert load(labels="places").held_back == {Quarantine.WRONG_SHAPE: 1}
+    assert load(labels="voxels").dataset.labels.sum() == 1024
+
+
+def test_more_findings_than_a_label_has_room_for_are_refused():
+    with pytest.raises(ConfigError, match="at most 62"):
+        DataConfig(name="images", several=True, classes=tuple(f"f{k}" for k in range(63)))

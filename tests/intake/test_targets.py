@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 
 import numpy as np
@@ -96,10 +97,35 @@ def test_a_target_that_was_lost_is_made_again_and_one_that_was_changed_is_refuse
     with pytest.raises(Quarantined) as refused:
         targets.load(home.root, record.target)
     assert refused.value.reason is Quarantine.RECEIPT_INVALID
-    path.unlink()
-    run_intake([item(folder)], home, CONFIG)
-    assert path.read_bytes() == whole
+    for spoil in (path.unlink, lambda: path.write_bytes(whole[:10])):
+        spoil()
+        run_intake([item(folder)], home, CONFIG)
+        assert path.read_bytes() == whole
     assert drawn.any()
+
+
+def test_a_target_that_is_a_link_or_a_pipe_is_not_read(home, picture):
+    folder, _ = picture
+    run_intake([item(folder)], home, CONFIG)
+    (record,) = admitted(home)
+    path = targets.path_of(home.root, record.target)
+    elsewhere = folder / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(Quarantined):
+        targets.load(home.root, record.target)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Quarantined):
+        targets.load(home.root, record.target)
+
+
+def test_a_mask_that_was_redrawn_leaves_nothing_of_the_first(home, picture):
+    folder, drawn = picture
+    run_intake([item(folder)], home, CONFIG)
+    Image.fromarray((~drawn).astype(np.uint8) * 255).save(folder / "mask.png")
+    run_intake([item(folder)], home, CONFIG)
+    assert [path.name for path in (home.root / "targets").iterdir()] == [admitted(home)[0].target]
 
 
 def test_an_image_whose_mask_does_not_fit_is_held_back_and_the_others_go_on(home, picture):
@@ -127,7 +153,17 @@ def test_labels_come_back_as_they_were_put_and_old_lines_still_count(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"target": "../etc"}, {"drawn": 3}, {"value": "2"}, {"value": True}, {"target": ["a"]}]
+    "change",
+    [
+        {"target": "../etc"},
+        {"drawn": 3},
+        {"value": "2"},
+        {"value": True},
+        {"target": ["a"]},
+        {"label": 1 << 62},
+        {"label": -1},
+        {"value": 10**400},
+    ],
 )
 def test_a_line_that_is_no_label_is_skipped(tmp_path, change):
     line = {"instance": "a", "label": 1, "split": "train"} | change

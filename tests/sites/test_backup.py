@@ -81,6 +81,7 @@ def home(tmp_path, capsys):
     with ReceiptLog(found.receipts, found.signing_key) as log:
         assert len(log) == 0
     put(root / "released" / "FI00" / "x.dcm", "pixels")
+    put(root / "targets" / ("ab" * 32), "classes of voxels")
     put(root / "cache" / "volume.npy", "decoded")
     put(root / "quarantine" / "look.part", "as it came")
     return found
@@ -108,7 +109,7 @@ def test_what_cannot_be_made_again_comes_back_and_nothing_else(home, tmp_path):
     shutil.rmtree(home.root)
     restore(tmp_path / "b", home.root, KEY)
     after = tree(home.root)
-    left_out = ("released/", "cache/", "quarantine/", "ledger.sqlite")
+    left_out = ("released/", "targets/", "cache/", "quarantine/", "ledger.sqlite")
     kept = {n for n in before if not n.startswith(left_out) and not n.endswith(".lock")}
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert set(after) - kept == {LEDGER, "restored.json"}
@@ -130,6 +131,7 @@ def test_released_files_come_along_where_they_are_asked_for(home, tmp_path):
     shutil.rmtree(home.root)
     restore(tmp_path / "b", home.root, KEY)
     assert (home.root / "released" / "FI00" / "x.dcm").read_text() == "pixels"
+    assert (home.root / "targets" / ("ab" * 32)).read_text() == "classes of voxels"
     assert not any((home.root / "quarantine").iterdir())
 
 

@@ -28,7 +28,7 @@ def test_every_built_in_source_has_an_option():
     [
         (
             {"name": "cohort", "path": "x"},
-            r"data\.path for dicom or nifti or images or medmnist; found data=cohort",
+            r"data\.path for dicom or nifti or images or medmnist or tabular; found data=cohort",
         ),
         ({"name": "images", "dataset": "x"}, r"data\.dataset for medmnist; found data=images"),
         ({"name": "nifti", "options": {"a": 1}}, "for a source that an entry point brings"),

@@ -86,6 +86,7 @@ def approve(arguments: Any) -> int:
             "sites_a_patient": terms.privacy.max_sites_per_patient,
             "sums": terms.secagg.name,
             "model": terms.model.name,
+            "task": terms.model.task,
             "rounds": terms.rounds,
             "steps": terms.privacy.local_steps,
             "evaluations": terms.privacy.evaluations,
