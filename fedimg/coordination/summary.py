@@ -131,7 +131,9 @@ def _report_data(
         evaluation=history.final,
         site_evaluation=history.at_sites.report(run.terms.measure) if history.at_sites is not None else None,
         test_absent=_test_absent(run),
-        comparison=(own, *(row for row, _ in run.comparison)) if run.comparison or run.note else (),
+        comparison=(own, *(row for row, _ in run.comparison))
+        if own.auroc and (run.comparison or run.note)
+        else (),
         intake=data.intake if data.public else (),
         kept_intake=data.kept_intake,
         compression=data.compression,

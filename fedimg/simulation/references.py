@@ -107,6 +107,11 @@ def started(config: Config, terms: Terms, federation: Federation, folder: RunFol
     if not config.compare:
         yield Comparison([], "the comparison was switched off (compare=false)")
         return
+    if terms.measure.headline != "auroc":
+        yield Comparison(
+            [], f"no references are trained with model.task={terms.model.task}: they are compared by AUROC"
+        )
+        return
     if federation.coordinator is not None:
         yield Comparison([], "no references are trained with privacy=client_level: one client has no cohort")
         return
