@@ -75,6 +75,7 @@ CASES = {
     "scattering": Case("scattering", 2, 16),
     "scattering-head": Case("scattering", 2, 16, part="head"),
     "scattering-centre": Case("scattering", 2, 16, part="centre", no_rule=("bookkeeping",)),
+    "scattering-3d": Case("scattering", 3, 12),
     "densenet121": Case("densenet121", 2, 32),
     "densenet121-3d": Case("densenet121", 3, 32),
     "resnet18": Case("resnet18", 2, 32),
@@ -89,6 +90,8 @@ CASES = {
     "basic_unet-3d": Case("basic_unet", 3, 32, SEGMENTATION, width=4),
     "unet": Case("unet", 2, 32, SEGMENTATION),
     "unet-3d": Case("unet", 3, 32, SEGMENTATION, width=4),
+    "filter_bank": Case("filter_bank", 2, 16, SEGMENTATION),
+    "filter_bank-3d": Case("filter_bank", 3, 8, SEGMENTATION, width=4),
 }
 
 

@@ -140,7 +140,8 @@ def test_terms_that_travel_are_the_same_terms(overrides):
         lambda v: v.update(_target_="os.system"),
         lambda v: v["privacy"].update(epsilon=-1),
         lambda v: v["privacy"].update(epsilon=10**400),
-        lambda v: v["model"].update(task="segmentation"),
+        lambda v: v["model"].update(task="counting"),
+        lambda v: v["model"].update(task="detection"),  # with another task's loss
         lambda v: v["secagg"].update(name="auto"),
         lambda v: v.update(model=[]),
         lambda v: v["imaging"].update(image_size=[64.0, 64]),

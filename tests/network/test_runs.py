@@ -169,7 +169,7 @@ def test_nothing_of_a_patient_is_in_logs_or_in_the_coordinators_folder(started, 
     """Names, numbers, birth dates and UIDs of the files that the homes were filled from, as text and as they are."""
     import pydicom
 
-    (source,) = base.glob("simulated/*/source/*")
+    (source,) = base.glob("homes/.source/*")
     planted = set()
     for file in sorted(source.rglob("*.dcm"))[::7]:
         try:
