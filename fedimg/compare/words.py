@@ -50,7 +50,7 @@ WORDS = {
     ),
     "scattering": Words(
         "a trained linear head on wavelet features: the most accurate small model here under privacy, convex",
-        "hundreds of noised rounds, so the most time and traffic; two dimensions",
+        "hundreds of noised rounds, so the most time and traffic",
     ),
     "cnn": Words(
         "learns its own features; two or three dimensions; 60 to 180 thousand parameters",
