@@ -22,11 +22,14 @@ import numpy.typing as npt
 
 from fedimg.evaluation.patient_means import (
     DEVIATIONS,
+    TOO_FEW,
     Floats,
     checked_table,
     of_patients,
     redrawn,
+    report,
     resampled,
+    usable_only,
 )
 from fedimg.values import EvaluationReport
 
@@ -35,7 +38,6 @@ MOST_FALSE = 8
 _FARTHEST_LOGIT = 7.0
 _SCALE = np.sqrt(2.0)
 _HIDDEN = "the release holds each patient's share of hits, from which precision does not follow"
-_TOO_FEW = "too few patients, as far as can be told through the noise"
 _OVERLAPS = {"ap50": 0.5, "ap10": 0.1}
 
 
@@ -105,9 +107,9 @@ class Detection:
 
         stands = (table.sum(axis=1) > DEVIATIONS * std * np.sqrt(self.bins)).all()
         found = redrawn(metrics, table, std, table) if stands else {}
-        omitted = {name: _TOO_FEW for name in metrics(table[None]) if name not in found}
+        omitted = {name: TOO_FEW for name in metrics(table[None]) if name not in found}
         omitted |= dict.fromkeys(_OVERLAPS, _HIDDEN)
-        return _report("sites", max(0, round(float(table[1].sum()))), found, omitted)
+        return report("sites", max(0, round(float(table[1].sum()))), found, omitted)
 
     def of_outputs(
         self,
@@ -133,10 +135,8 @@ class Detection:
             return _at_rates(*curve) | precision
 
         kept, omitted = resampled(metrics, len(found.usable), bootstrap, seed)
-        if not found.usable.all():
-            reason = f"the model's outputs cannot be used for {int((~found.usable).sum())} patients"
-            kept, omitted = {}, dict.fromkeys([*kept, *omitted], reason)
-        return _report("public", len(labels), kept, omitted)
+        kept, omitted = usable_only(kept, omitted, found.usable)
+        return report("public", len(labels), kept, omitted)
 
 
 def _at_rates(sensitivity: Floats, alarms: Floats) -> dict[str, Floats]:
@@ -238,11 +238,3 @@ def _rank(image: npt.NDArray[np.int64], counted: npt.NDArray[np.bool_]) -> npt.N
         rank[k] = seen.get(int(image[k]), 0)
         seen[int(image[k])] = int(rank[k]) + 1
     return rank
-
-
-def _report(
-    source: Any, examples: int, metrics: Mapping[str, Any], omitted: Mapping[str, str]
-) -> EvaluationReport:
-    return EvaluationReport(
-        source, examples, dict(metrics), np.zeros((2, 2), np.int64), omitted=dict(omitted)
-    )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fedimg.errors import DataError
 from fedimg.evaluation.intervals import patient_weights, percentile_interval
-from fedimg.values import Interval
+from fedimg.values import EvaluationReport, Interval
 
 Floats = npt.NDArray[np.float64]
 Metrics = Callable[[Floats], Mapping[str, Floats]]
 """(B, …) weights of patients, or tables, → (B,) by name; NaN where a metric does not exist."""
 NO_EXAMPLES = "there are no examples of it"
+TOO_FEW = "too few patients, as far as can be told through the noise"
 DEVIATIONS = 3.0
 """A total that is not above so many standard deviations of its own noise is taken for absent."""
 
@@ -73,6 +75,28 @@ def redrawn(
         if np.isfinite(value[0]):
             found[name] = percentile_interval(float(value[0]), again[name], most, lower=least)
     return found
+
+
+def usable_only(
+    found: dict[str, Interval], omitted: dict[str, str], usable: npt.NDArray[np.bool_]
+) -> tuple[dict[str, Interval], dict[str, str]]:
+    """The same, or nothing but the reason where a patient's outputs cannot be used."""
+    if usable.all():
+        return found, omitted
+    reason = f"the model's outputs cannot be used for {int((~usable).sum())} patients"
+    return {}, dict.fromkeys([*found, *omitted], reason)
+
+
+def report(
+    source: Literal["public", "sites"],
+    examples: int,
+    metrics: Mapping[str, Interval],
+    omitted: Mapping[str, str],
+    classes: int = 2,
+) -> EvaluationReport:
+    """Of a task without a confusion of classes: all zeros."""
+    confusion = np.zeros((classes, classes), np.int64)
+    return EvaluationReport(source, examples, dict(metrics), confusion, omitted=dict(omitted))
 
 
 def checked_table(noised: Floats, shape: tuple[int, int], noise_std: float) -> Floats:

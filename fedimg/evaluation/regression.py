@@ -17,19 +17,21 @@ import numpy.typing as npt
 
 from fedimg.evaluation.patient_means import (
     DEVIATIONS,
+    TOO_FEW,
     Floats,
     checked_table,
     of_patients,
     quotient,
     redrawn,
+    report,
     resampled,
+    usable_only,
 )
 from fedimg.values import EvaluationReport
 
 # Of a patient: one, |error|, error² , the half of 1 + error, truth, truth².
 _ENTRIES = 6
 _SCALE = np.sqrt(_ENTRIES)
-_TOO_FEW = "too few patients, as far as can be told through the noise"
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Regression:
         found = redrawn(self._of_sums, table, std, variance, self._ends)
         if not patients > DEVIATIONS * std:
             found = {}
-        omitted = {name: _TOO_FEW for name in self._of_sums(table[None]) if name not in found}
-        return _report("sites", max(0, round(patients)), found, omitted)
+        omitted = {name: TOO_FEW for name in self._of_sums(table[None]) if name not in found}
+        return report("sites", max(0, round(patients)), found, omitted, 1)
 
     def of_outputs(
         self,
@@ -79,10 +81,8 @@ class Regression:
             return self._of_sums((weights @ moments)[:, None])
 
         found, omitted = resampled(metrics, len(moments), bootstrap, seed, self._ends)
-        if len(moments) and not moments[:, 0].all():
-            reason = f"the model's outputs cannot be used for {int((moments[:, 0] == 0).sum())} patients"
-            found, omitted = {}, dict.fromkeys([*found, *omitted], reason)
-        return _report("public", len(labels), found, omitted)
+        found, omitted = usable_only(found, omitted, moments[:, 0] != 0)
+        return report("public", len(labels), found, omitted, 1)
 
     @property
     def _ends(self) -> dict[str, tuple[float, float]]:
@@ -117,11 +117,3 @@ def _moments(outputs: npt.NDArray[Any], labels: npt.NDArray[Any], first_image: n
     rows /= np.maximum(np.diff(first_image), 1)[:, None]
     rows[~usable] = 0.0
     return np.minimum(rows, 1.0)
-
-
-def _report(
-    source: Any, examples: int, metrics: Mapping[str, Any], omitted: Mapping[str, str]
-) -> EvaluationReport:
-    return EvaluationReport(
-        source, examples, dict(metrics), np.zeros((1, 1), np.int64), omitted=dict(omitted)
-    )

@@ -13,7 +13,6 @@ its root has norm ≤ 1. IoU = Dice ÷ (2 − Dice) follows from it; distances d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +22,20 @@ from scipy import ndimage
 
 from fedimg.evaluation.patient_means import (
     DEVIATIONS,
+    TOO_FEW,
     Floats,
     checked_table,
     of_patients,
     quotient,
     redrawn,
+    report,
     resampled,
+    usable_only,
     weighted_mean,
 )
 from fedimg.values import EvaluationReport
 
 _HIDDEN = "the release holds overlaps, not distances"
-_TOO_FEW = "too few patients, as far as can be told through the noise"
 Maps = npt.NDArray[Any]
 
 
@@ -102,12 +103,10 @@ class Segmentation:
             for name, value in found.items()
             if (stands[0] if name == "specificity" else self._stands(name, stands))
         }
-        omitted = {name: _TOO_FEW for name in metrics(table[None]) if name not in kept} | {
-            self._hd95: _HIDDEN
-        }
+        omitted = {name: TOO_FEW for name in metrics(table[None]) if name not in kept} | {self._hd95: _HIDDEN}
         # of several classes a patient may stand in several rows
         patients = float(table.sum() if self.classes == 2 else table[0].sum() + table[1:].sum(axis=1).max())
-        return self._report("sites", max(0, round(patients)), kept, omitted)
+        return report("sites", max(0, round(patients)), kept, omitted, self.classes)
 
     def _stands(self, name: str, stands: npt.NDArray[np.bool_]) -> bool:
         number = name.rpartition("_")[2]
@@ -117,12 +116,11 @@ class Segmentation:
         self, outputs: Maps, labels: Maps, first_image: Maps, *, bootstrap: int, seed: int
     ) -> EvaluationReport:
         found = _overlap(outputs, labels, first_image, self.classes)
-        nothing = np.full(len(found.dice), np.nan)
         distance = (
             self._distances(outputs, labels, first_image) if bootstrap else np.full_like(found.dice, np.nan)
         )
         hit = np.where(np.isfinite(found.dice), found.dice > 0, np.nan)
-        free = np.where(np.isfinite(found.false), found.false == 0, nothing)
+        free = np.where(np.isfinite(found.false), found.false == 0, np.nan)
 
         def metrics(weights: Floats) -> dict[str, Floats]:
             def mean(values: Floats) -> Floats:
@@ -136,12 +134,10 @@ class Segmentation:
 
         longest = float(np.linalg.norm(np.array(labels.shape[1:]) * np.array(self.voxel_mm or (1.0,))))
         kept, omitted = resampled(metrics, len(found.dice), bootstrap, seed, {self._hd95: (0.0, longest)})
-        if not found.usable.all():
-            reason = f"the model's outputs cannot be used for {int((~found.usable).sum())} patients"
-            kept, omitted = {}, dict.fromkeys([*kept, *omitted], reason)
+        kept, omitted = usable_only(kept, omitted, found.usable)
         if not bootstrap:
             omitted.pop(self._hd95, None)
-        return self._report("public", len(labels), kept, omitted)
+        return report("public", len(labels), kept, omitted, self.classes)
 
     def _by_class(self, dice: Floats) -> dict[str, Floats]:
         """Of several classes each one's own, (classes − 1, B)."""
@@ -162,12 +158,6 @@ class Segmentation:
                 there = [one for one in each if one is not None]
                 found[patient, k - 1] = np.mean(there) if there else np.nan
         return found
-
-    def _report(
-        self, source: Any, examples: int, metrics: Mapping[str, Any], omitted: Mapping[str, str]
-    ) -> EvaluationReport:
-        confusion = np.zeros((self.classes, self.classes), np.int64)
-        return EvaluationReport(source, examples, dict(metrics), confusion, omitted=dict(omitted))
 
 
 def _overlap(outputs: Maps, labels: Maps, first_image: Maps, classes: int) -> Overlap:

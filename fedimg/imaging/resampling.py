@@ -99,13 +99,13 @@ def resample_labels(grid: Grid, config: ImagingConfig) -> Grid:
         return _nearest_at_spacing(grid, target, here)
     if grid.values_DHW.shape[-len(size) :] == size:
         return grid
-    channels_first = torch.from_numpy(grid.values_DHW if len(size) == 2 else grid.values_DHW[None])
+    channels_first = _channels_first(grid, len(size))
     values = _plain(Resize(size, mode="nearest-exact")(channels_first)).reshape(-1, *size[-2:])
     return Grid(values, grid.spacing_mm)
 
 
 def _nearest_at_spacing(grid: Grid, target_mm: tuple[float, ...], here_mm: tuple[float, ...]) -> Grid:
-    channels_first = torch.from_numpy(grid.values_DHW if len(target_mm) == 2 else grid.values_DHW[None])
+    channels_first = _channels_first(grid, len(target_mm))
     affine = torch.diag(torch.tensor([*here_mm, *[1.0] * (4 - len(here_mm))], dtype=torch.float64))
     spaced = Spacing(target_mm, mode="nearest", padding_mode="border")(
         MetaTensor(channels_first, affine=affine)
@@ -119,7 +119,7 @@ def crop_or_pad(grid: Grid, size: Sequence[int]) -> Grid:
     here = grid.values_DHW.shape[-len(size) :]
     if here == tuple(size):
         return grid
-    channels_first = torch.from_numpy(grid.values_DHW if len(size) == 2 else grid.values_DHW[None])
+    channels_first = _channels_first(grid, len(size))
     fitted = ResizeWithPadOrCrop(tuple(size), mode="constant")(channels_first)
     return Grid(_plain(fitted).reshape(-1, *size[-2:]), grid.spacing_mm)
 
@@ -144,7 +144,7 @@ def _to_size(grid: Grid, size: tuple[int, ...]) -> Grid:
         return grid
     shrinks = any(new < old for new, old in zip(size, here, strict=True))
     mode = "area" if shrinks else ("bilinear" if len(size) == 2 else "trilinear")
-    channels_first = torch.from_numpy(grid.values_DHW if len(size) == 2 else grid.values_DHW[None])
+    channels_first = _channels_first(grid, len(size))
     values = _plain(Resize(size, mode=mode)(channels_first)).reshape(-1, *size[-2:])
     scale = [old / new for old, new in zip(here, size, strict=True)]
     d, h, w = (mm * s for mm, s in zip(grid.spacing_mm, [1.0] * (3 - len(scale)) + scale, strict=True))
@@ -163,7 +163,7 @@ def _to_spacing(grid: Grid, target_mm: tuple[float, ...], config: ImagingConfig)
     voxels = np.prod([n / f + 1 for n, f in zip(spatial, factors, strict=True)])
     if voxels * (grid.values_DHW.size / np.prod(spatial)) > config.cleaning.largest_voxels:
         raise Rejected(Quarantine.WRONG_SHAPE, "a spacing that makes the resampled image too large")
-    channels_first = torch.from_numpy(grid.values_DHW if len(target_mm) == 2 else grid.values_DHW[None])
+    channels_first = _channels_first(grid, len(target_mm))
     blur = [max(0.0, (f - 1) / 2) for f in factors]
     if any(blur):
         channels_first = _smoothed(channels_first, blur)
@@ -174,6 +174,11 @@ def _to_spacing(grid: Grid, target_mm: tuple[float, ...], config: ImagingConfig)
     values = _plain(spaced)
     d, h, w = (*grid.spacing_mm[: 3 - len(target_mm)], *target_mm)
     return Grid(values.reshape(-1, *values.shape[-2:]), (d, h, w))
+
+
+def _channels_first(grid: Grid, axes: int) -> torch.Tensor:
+    """As MONAI takes it: of two axes each frame is a channel, of three there is one."""
+    return torch.from_numpy(grid.values_DHW if axes == 2 else grid.values_DHW[None])
 
 
 def _smoothed(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:

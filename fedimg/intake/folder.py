@@ -41,23 +41,24 @@ class FolderInputs:
         self.root = root
 
     def __iter__(self) -> Iterator[SourceItem]:
-        return map(item_of, _entries(self.root))
+        return map(item_of, entries_of(self.root))
 
     def __len__(self) -> int:
         """Counted anew: a walk over names only."""
-        return sum(1 for _ in _entries(self.root))
+        return sum(1 for _ in entries_of(self.root))
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def entries_of(folder: Path) -> Iterator[Path]:
+    """Files and links, in order; what cannot be listed is one entry, which cannot be read."""
     try:
         with os.scandir(folder) as listing:
-            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
+            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
     except OSError:
         yield folder
         return
-    for name, is_folder in entries:
+    for name, is_folder in found:
         if is_folder:
-            yield from _entries(folder / name)
+            yield from entries_of(folder / name)
         else:
             yield folder / name
 

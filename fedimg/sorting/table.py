@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedimg.errors import ConfigError, DataError
+from fedimg.intake.folder import entries_of
 from fedimg.sorting.answer import UNKNOWN, Answer, Asked
 from fedimg.sorting.looking import Sorter
 from fedimg.sources.tabular import read_table
@@ -102,7 +102,7 @@ def sort_folder(
     """
     if not source.is_dir():
         raise DataError("a folder of image files", "none there", "name the folder to sort")
-    entries = list(_entries(source))
+    entries = list(entries_of(source))
     for position, path in enumerate(entries):
         relative = _cell_of(path, source)
         if path.is_symlink():
@@ -113,21 +113,6 @@ def sort_folder(
             yield Listed(position, path, relative, sorter.sort(path))
         if progress is not None:
             progress(position + 1, len(entries))
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """Files and links; what cannot be listed is one entry, which cannot be read."""
-    try:
-        with os.scandir(folder) as listing:
-            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
-    except OSError:
-        yield folder
-        return
-    for name, is_folder in found:
-        if is_folder:
-            yield from _entries(folder / name)
-        else:
-            yield folder / name
 
 
 def _cell_of(path: Path, source: Path) -> str | None:
