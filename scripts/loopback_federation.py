@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -52,7 +53,7 @@ _COHORT = (
     "compare=false",
     "data.cohort.patients_per_hospital=16",
     "data.cohort.phantom_public_patients=10",
-    "data.cohort.image_size=32",
+    "data.cohort.image_size=64",
     "data.cohort.modalities=[CR,CT]",
     "deid.workers=0",  # a child process of each intake takes seconds to start
 )
@@ -74,9 +75,17 @@ def simulated(folder: Path, sites: int, overrides: Sequence[str]) -> Path:
     return simulate(config, point=SweepPoint(1, 4, 4 * config.privacy.epsilon)).path
 
 
+# Below the range from which the kernel takes ports for outgoing connections (32768 up), so that none takes one away
+# between its choice and its use; in an order of its own in each process, and no port twice.
+_PORTS = iter(random.SystemRandom().sample(range(12_000, 32_000), 20_000))
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """A port of the loopback that nobody listens on, another at each call."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("no free port between 12000 and 32000: stop what listens there")
 
 
 @dataclass

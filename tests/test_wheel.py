@@ -22,7 +22,7 @@ TINY = (
     "sites=2",
     "data.cohort.patients_per_hospital=12",
     "data.cohort.phantom_public_patients=8",
-    "data.cohort.image_size=32",
+    "data.cohort.image_size=64",
     "imaging.image_size=[32,32]",
 )
 

@@ -80,7 +80,7 @@ def past(tmp_path_factory):
         "data.cohort.patients_per_hospital=26",
         "data.cohort.broken_files=0",
         "data.cohort.phantom_public_patients=10",
-        "data.cohort.image_size=32",
+        "data.cohort.image_size=64",
         "data.cohort.modalities=[CR]",
         "data.cohort.max_studies=1",
         "deid.workers=0",

@@ -18,7 +18,7 @@ def hospital(tmp_path_factory):
     overrides = [
         "seed=3",
         "data.cohort.patients_per_hospital=4",
-        "data.cohort.image_size=32",
+        "data.cohort.image_size=64",
         "data.cohort.slices=1",
     ]
     assert main(["cohort", str(folder), *overrides]) == 0
@@ -281,7 +281,7 @@ def test_the_same_seed_writes_the_same_hospital(hospital, tmp_path):
     overrides = [
         "seed=3",
         "data.cohort.patients_per_hospital=4",
-        "data.cohort.image_size=32",
+        "data.cohort.image_size=64",
         "data.cohort.slices=1",
     ]
     assert main(["cohort", str(tmp_path / "again"), *overrides]) == 0

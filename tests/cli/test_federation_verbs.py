@@ -11,7 +11,7 @@ COHORT = (
     "sites=2",
     "data.cohort.patients_per_hospital=4",
     "data.cohort.phantom_public_patients=4",
-    "data.cohort.image_size=32",
+    "data.cohort.image_size=64",
     "data.cohort.modalities=[CR]",
     "deid.workers=0",
 )

@@ -107,7 +107,7 @@ def test_the_python_call_takes_overrides_or_a_configuration(simulated):
 def test_ctrl_c_stops_cleanly_and_the_named_command_can_go_on(tmp_path):
     command = [sys.executable, "-m", "fedimg.cli", "simulate", "experiment=quick", "rounds=400", "device=cpu"]
     command += ["data.cohort.patients_per_hospital=12", "data.cohort.phantom_public_patients=8"]
-    command += ["data.cohort.image_size=32", "imaging.image_size=[32,32]"]
+    command += ["data.cohort.image_size=64", "imaging.image_size=[32,32]"]
     with subprocess.Popen(
         command,
         cwd=tmp_path,

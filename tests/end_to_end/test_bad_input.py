@@ -17,7 +17,7 @@ from fedimg.simulation import simulate
 from server.runs import RunState, list_runs
 
 COHORT = CohortConfig(
-    patients_per_hospital=12, phantom_public_patients=4, image_size=32, modalities=("CR",), broken_files=0
+    patients_per_hospital=12, phantom_public_patients=4, image_size=64, modalities=("CR",), broken_files=0
 )
 
 

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from loopback_federation import free_port
+
 from fedimg import checkup
 from fedimg.cli import main
 from fedimg.crypto.keys import SigningKey
@@ -30,11 +32,6 @@ CHECKS = ("installation", "program", "permissions", "folder", "disk", "bundle", 
 SOUND = dict.fromkeys((*CHECKS, "port", "registry", "public set"), "ok") | dict.fromkeys(
     ("runs", "ends"), "skipped"
 )
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def made(root, now=NOW, address=None):
