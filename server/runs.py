@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from fedimg.errors import DataError
+from fedimg.report.metric_names import NAMES, UNBOUNDED
 from server.run_files import (
     file_names,
     is_number,
@@ -52,7 +53,8 @@ class RunInfo:
         rounds: the last round in metrics.jsonl, 0 if none.
         privacy: the mode; "insecure test mode" where the noise was seeded, so that no listing
             takes such a run for a private one; None if unknown.
-        epsilon: the largest over the sites; None without a guarantee. auroc: on the public test set.
+        epsilon: the largest over the sites; None without a guarantee. score: on the public test set, of the metric
+            that the task follows; figure: its name, "" where neither is known.
         overrides: what the run was asked for. failure: why it could not go on; "" otherwise.
     """
 
@@ -62,7 +64,8 @@ class RunInfo:
     rounds: int
     privacy: str | None
     epsilon: float | None
-    auroc: float | None
+    score: float | None
+    figure: str = ""
     overrides: tuple[str, ...] = ()
     failure: str = ""
 
@@ -74,7 +77,8 @@ class RunInfo:
             "rounds": self.rounds,
             "privacy": self.privacy,
             "epsilon": self.epsilon,
-            "auroc": self.auroc,
+            "figure": self.figure,
+            "score": self.score,
             "overrides": list(self.overrides),
             "failure": self.failure,
             "problems": list(self.problems),
@@ -138,7 +142,7 @@ def open_run(path: Path) -> RunRecord:
     config = read_mapping(path / "config.yaml", problems, required=True)
     summary = read_mapping(path / "summary.json", problems, required=False)
     metrics = read_metrics(path / "metrics.jsonl", problems)
-    privacy, epsilon, auroc = _headline(summary, problems)
+    privacy, epsilon, figure, score = _headline(summary, problems)
     failure = read_failure(path / "failure.json", problems)
     state = RunState.FAILED if failure else RunState.UNFINISHED
     if summary is not None:
@@ -150,7 +154,8 @@ def open_run(path: Path) -> RunRecord:
         int(metrics[-1]["round"]) if metrics else 0,
         privacy,
         epsilon,
-        auroc,
+        score,
+        figure,
         read_overrides(path / "overrides.json", problems),
         failure if summary is None else "",
     )
@@ -178,10 +183,10 @@ def _is_run(path: Path) -> bool:
 
 def _headline(
     summary: Mapping[str, Any] | None, problems: list[str]
-) -> tuple[str | None, float | None, float | None]:
-    """Mode, largest ε and AUROC of a summary; what is of the wrong kind is noted and None."""
+) -> tuple[str | None, float | None, str, float | None]:
+    """Mode, largest ε and the followed metric of a summary; what is of the wrong kind is noted and None."""
     if summary is None:
-        return None, None, None
+        return None, None, "", None
     privacy, sites, test = (summary.get(name, {}) for name in ("privacy", "sites", "test"))
     for name, value in (("sites", sites), ("test", test)):
         if not isinstance(value, dict):
@@ -193,13 +198,23 @@ def _headline(
     insecure = isinstance(privacy, dict) and privacy.get("insecure_test_mode", False) is not False
     spent = [_epsilon(site, problems) for site in sites.values()] if isinstance(sites, dict) else []
     guaranteed = [epsilon for epsilon in spent if epsilon is not None]
-    auroc = test.get("auroc") if isinstance(test, dict) else None
-    if auroc is not None and not (is_number(auroc) and 0 <= auroc <= 1):
-        problems.append("summary.json: test.auroc is not a number from 0 to 1")
-        auroc = None
+    figure, score = _followed(summary.get("headline", "auroc"), test, problems)
     # One site without a guarantee leaves the federation without one.
     epsilon = max(guaranteed) if guaranteed and len(guaranteed) == len(spent) and not insecure else None
-    return ("insecure test mode" if insecure else mode), epsilon, auroc
+    return ("insecure test mode" if insecure else mode), epsilon, figure, score
+
+
+def _followed(figure: object, test: object, problems: list[str]) -> tuple[str, float | None]:
+    """The metric's name and its value on the test set."""
+    if not isinstance(figure, str) or figure.rpartition("/")[2] not in NAMES:
+        problems.append("summary.json: the headline is no metric")
+        return "", None
+    score = test.get(figure) if isinstance(test, dict) else None
+    bounded = figure.rpartition("/")[2] not in UNBOUNDED
+    if score is not None and not (is_number(score) and (not bounded or 0 <= score <= 1)):
+        problems.append(f"summary.json: test.{figure} is not a number{' from 0 to 1' if bounded else ''}")
+        return figure, None
+    return figure, score
 
 
 def _epsilon(site: object, problems: list[str]) -> float | None:

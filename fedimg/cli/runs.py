@@ -10,7 +10,7 @@ from typing import Any
 from fedimg.cli.console import print_json, print_table, verb_parser
 from fedimg.errors import DataError
 
-COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "auroc", "overrides")
+COLUMNS = ("run", "state", "rounds", "privacy", "epsilon", "figure", "score", "overrides")
 _DEFAULT = Path("runs")
 
 
@@ -78,7 +78,8 @@ def _list_federation(arguments: Any) -> int:
                 "round": f"{entry.round} of {entry.rounds}",
                 "privacy": info.privacy,
                 "epsilon": info.epsilon,
-                "auroc": info.auroc,
+                "figure": info.figure,
+                "score": info.score,
                 "overrides": list(info.overrides),
                 "reason": entry.reason,
             }
@@ -86,7 +87,7 @@ def _list_federation(arguments: Any) -> int:
     if arguments.json:
         print_json(rows)
     else:
-        columns = ("run", "state", "round", "privacy", "epsilon", "auroc", "overrides", "reason")
+        columns = ("run", "state", "round", "privacy", "epsilon", "figure", "score", "overrides", "reason")
         print_table([_shown(row) for row in rows], columns)
     return 0
 

@@ -72,10 +72,13 @@ def _print_sweep(results: Sequence[Mapping[str, Any]], points: Sequence[Sequence
         spent = [site.get("epsilon") for site in (summary.get("sites") or {}).values()]
         epsilon = None if not spent or None in spent else max(spent)
         named = " ".join(override for override in point if override not in alike)
-        auroc = (summary.get("test") or {}).get("auroc")
-        rows.append({"point": named, "epsilon": epsilon, "auroc": auroc, "run": result["run"]})
+        figure = summary.get("headline", "auroc")
+        score = (summary.get("test") or {}).get(figure)
+        rows.append(
+            {"point": named, "epsilon": epsilon, "figure": figure, "score": score, "run": result["run"]}
+        )
     sys.stdout.write("\n")
-    print_table(rows, ("point", "epsilon", "auroc", "run"))
+    print_table(rows, ("point", "epsilon", "figure", "score", "run"))
 
 
 def _print_summary(result: Mapping[str, Any]) -> None:

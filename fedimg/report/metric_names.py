@@ -31,6 +31,8 @@ NAMES = MappingProxyType(
         "ece": "Calibration error (ECE)",
     }
 )
+UNBOUNDED = frozenset({"hd95_mm", "hd95_voxels", "mae", "rmse", "bias", "r2"})
+"""All others are from 0 to 1."""
 _PLACES = {name: place for place, name in enumerate(NAMES)}
 
 
@@ -41,6 +43,11 @@ def metric_name(metric: str, classes: Sequence[str] = ()) -> str:
         own = classes[int(number)] if int(number) < len(classes) else f"class {number}"
         return f"{NAMES[of]}, {own}"
     return NAMES.get(metric, metric)
+
+
+def followed(row: Collection[str]) -> str:
+    """The one metric that a round's row has beside its loss; "" where none was measured."""
+    return next(iter(in_order([name for name in row if name.rpartition("/")[2] in NAMES])), "")
 
 
 def in_order(metrics: Collection[str]) -> list[str]:

@@ -36,7 +36,8 @@ class RunInfo:
     """A run's line. `round`: the last that was finished.
 
     `privacy`: its mode, or "insecure test mode"; "" where unknown. `epsilon`: the largest of the sites' so far;
-    `epsilon_declared`: what the run asks for; None without a guarantee. `auroc`: on the public test set.
+    `epsilon_declared`: what the run asks for; None without a guarantee. `score`: on the
+    public test set, of the metric that the task follows, `figure`.
     """
 
     run: str
@@ -49,7 +50,8 @@ class RunInfo:
     privacy: str
     epsilon: float | None
     epsilon_declared: float | None
-    auroc: float | None
+    figure: str
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class RoundInfo:
 
     round: int
     loss: float | None
-    auroc: float | None
+    score: float | None
     epsilon: dict[str, float]
     sites: list[str]
     missing: list[str]

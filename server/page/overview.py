@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from fedimg.report.blocks import Column, epsilon_text, section
 from fedimg.report.markup import Markup, element, join
+from fedimg.report.metric_names import metric_name
 from fedimg.web import frame
 from fedimg.web.parts import Kind, cards, chip, dot, meter, moment, of
 from server.page.models import Overview, RunInfo, SiteInfo
@@ -151,7 +152,7 @@ def _runs(runs: list[RunInfo]) -> Markup:
         Column("round"),
         Column("privacy", numeric=False),
         Column("ε"),
-        Column("AUROC"),
+        Column("test"),
         Column("changed (UTC)", numeric=False),
     )
     rows = [
@@ -163,7 +164,7 @@ def _runs(runs: list[RunInfo]) -> Markup:
             ),
             run.privacy.replace("_", " "),
             privacy_text(run) if run.epsilon_declared is not None else "–",
-            "–" if run.auroc is None else f"{run.auroc:.3f}",
+            "–" if run.score is None else f"{metric_name(run.figure)} {run.score:.3f}",
             moment(run.changed),
         )
         for run in runs

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from fedimg.operator_log import ranges
 from fedimg.report import RoundPoint
 from fedimg.report.blocks import Column, epsilon_text, figure, scientific, section, table
 from fedimg.report.lines import Chart, Series, by_round, epsilon_series
 from fedimg.report.markup import Markup, element, join
+from fedimg.report.metric_names import UNBOUNDED, metric_name
 from fedimg.web import frame
 from fedimg.web.parts import cards, chip, dot, moment, of
 from server.page.models import RoundInfo, RunDetail, RunSite
@@ -75,12 +78,12 @@ def _promise(found: RunDetail) -> Markup:
 def _course(found: RunDetail) -> Markup:
     rounds = found.rounds
     loss = tuple((float(one.round), one.loss) for one in rounds if one.loss is not None)
-    auroc = tuple((float(one.round), one.auroc) for one in rounds if one.auroc is not None)
-    epsilon = epsilon_series([RoundPoint(one.round, one.loss, one.auroc, one.epsilon) for one in rounds])
+    score = tuple((float(one.round), one.score) for one in rounds if one.score is not None)
+    epsilon = epsilon_series([RoundPoint(one.round, one.loss, one.score, one.epsilon) for one in rounds])
     declared = found.info.epsilon_declared
     charts = [
         by_round("loss", "Loss on the public test set", [Series("loss", loss)], "loss", zero=True),
-        by_round("auroc", "AUROC on the public test set", [Series("AUROC", auroc, 2)], "AUROC", ceiling=1.0),
+        _score_chart(found.info.figure, score),
         _epsilon_chart(epsilon, declared) if declared is not None else None,
     ]
     drawn = [figure(chart) for chart in charts if chart is not None]
@@ -89,6 +92,14 @@ def _course(found: RunDetail) -> Markup:
         return section("Course", "", element("p", why, class_="nothing"))
     three = " three" if len(drawn) == 3 else ""
     return section("Course", "", element("div", drawn, class_=f"figures{three}"))
+
+
+def _score_chart(metric: str, score: tuple[tuple[float, float], ...]) -> Chart | None:
+    name = metric_name(metric)
+    ceiling = math.inf if metric.rpartition("/")[2] in UNBOUNDED else 1.0
+    return by_round(
+        "score", f"{name} on the public test set", [Series(name, score, 2)], name, ceiling=ceiling
+    )
 
 
 def _epsilon_chart(series: tuple[Series, ...], declared: float) -> Chart | None:
@@ -134,7 +145,7 @@ def _rounds(found: RunDetail) -> Markup:
     columns = (
         Column("round", numeric=False),
         Column("loss"),
-        Column("AUROC"),
+        Column(metric_name(found.info.figure) or "test"),
         Column("largest ε"),
         Column("answers"),
         Column("missing", numeric=False),
@@ -151,7 +162,7 @@ def _round_row(one: RoundInfo) -> tuple[str, ...]:
     return (
         str(one.round),
         "–" if one.loss is None else f"{one.loss:.4f}",
-        "–" if one.auroc is None else f"{one.auroc:.3f}",
+        "–" if one.score is None else f"{one.score:.3f}",
         epsilon_text(max(one.epsilon.values())) if one.epsilon else "–",
         str(len(one.sites)),
         missing,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.errors import FedimgError
+from fedimg.report.metric_names import followed
 from server.page.models import RoundInfo, RunDetail, RunInfo, RunSite
 from server.registry import Entry
 from server.run_files import is_number, read_mapping
@@ -103,7 +104,8 @@ def _info(entry: Entry, record: RunRecord | None) -> RunInfo:
     last = record.metrics[-1] if record is not None and record.metrics else {}
     spent = _epsilons(last)
     epsilon = record.info.epsilon if record is not None else None
-    auroc = record.info.auroc if record is not None else None
+    figure = (record.info.figure if record is not None else "") or followed(last)
+    score = record.info.score if record is not None else None
     return RunInfo(
         entry.run,
         entry.stage.value,
@@ -115,7 +117,8 @@ def _info(entry: Entry, record: RunRecord | None) -> RunInfo:
         _INSECURE if config is not None and insecure else str(mode),
         (epsilon if epsilon is not None else max(spent.values(), default=None)) if private else None,
         _number(asked.get("epsilon")) if private else None,
-        auroc if auroc is not None else _number(last.get("auroc")),
+        figure,
+        score if score is not None else _number(last.get(figure)),
     )
 
 
@@ -124,7 +127,7 @@ def _round(row: Mapping[str, Any]) -> RoundInfo:
     return RoundInfo(
         row["round"],
         _number(row.get("loss")),
-        _number(row.get("auroc")),
+        _number(row.get(followed(row))),
         _epsilons(row),
         _names(row.get("sites")),
         _names(row.get("missing")),

@@ -31,7 +31,7 @@ def folder(tmp_path):
 def test_list_has_one_line_a_run_and_the_largest_epsilon_of_its_sites(folder, capsys):
     assert main(["runs", "list", str(folder), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(r["state"], r["rounds"], r["privacy"], r["epsilon"], r["auroc"]) for r in rows] == [
+    assert [(r["state"], r["rounds"], r["privacy"], r["epsilon"], r["score"]) for r in rows] == [
         ("finished", 2, "per_site", 2.75, 0.75),
         ("unfinished", 1, None, None, None),
     ]
@@ -42,7 +42,8 @@ def test_list_has_one_line_a_run_and_the_largest_epsilon_of_its_sites(folder, ca
         "rounds",
         "privacy",
         "epsilon",
-        "auroc",
+        "figure",
+        "score",
         "overrides",
     ]
 

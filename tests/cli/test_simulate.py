@@ -68,10 +68,10 @@ def test_a_sweep_is_one_run_a_point(simulated, capsys):
 def test_a_sweep_ends_with_a_table_that_names_each_point(simulated, capsys):
     assert main(["simulate", "-m", "privacy.epsilon=1,3", "sites=4"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()[-3:]
-    assert head.split() == ["point", "epsilon", "auroc", "run"]
+    assert head.split() == ["point", "epsilon", "figure", "score", "run"]
     assert [row.split() for row in rows] == [
-        ["privacy.epsilon=1", "2.5", "0.9", "runs/1"],
-        ["privacy.epsilon=3", "2.5", "0.9", "runs/2"],
+        ["privacy.epsilon=1", "2.5", "auroc", "0.9", "runs/1"],
+        ["privacy.epsilon=3", "2.5", "auroc", "0.9", "runs/2"],
     ]
 
 

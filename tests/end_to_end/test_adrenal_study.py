@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -17,9 +16,7 @@ REAL = ROOT.parent / "shared" / "data" / "medmnist" / "adrenalmnist3d.npz"
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    yield import_module("study_adrenal")
-    sys.path.remove(str(ROOT / "scripts"))
+    return import_module("study_adrenal")
 
 
 def _bodies(count, seed):

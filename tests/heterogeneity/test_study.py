@@ -1,8 +1,6 @@
 """The study of heterogeneity, small and with a fixed seed: every algorithm, and the same numbers each time."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ import torch
 from fedimg.models import build_model
 from tests.heterogeneity.conftest import patients_of
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = (
     "sites=3", "rounds=3", "insecure_test_mode=true", "imaging.image_size=[16,16]", "model.width=4",
     "training.batch_size=8", "data.alpha=0.5",
@@ -19,11 +16,9 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(SCRIPTS))
     import study_heterogeneity
 
-    yield study_heterogeneity
-    sys.path.remove(str(SCRIPTS))
+    return study_heterogeneity
 
 
 def discs(patients, seed):

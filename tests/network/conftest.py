@@ -1,13 +1,7 @@
 """Real processes on the loopback: a server, three sites, and the run of a simulation with the same homes."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
 import loopback_federation as loopback
+import pytest
 
 OVERRIDES = ("rounds=3", "secagg=pairwise")
 

@@ -154,5 +154,5 @@ def test_a_federation_that_has_done_nothing_lists_nothing(net, capsys, listed):
     assert main(arguments) == 0
     assert capsys.readouterr().out.strip() in (
         "[]",
-        "run  state  round  privacy  epsilon  auroc  overrides  reason",
+        "run  state  round  privacy  epsilon  figure  score  overrides  reason",
     )

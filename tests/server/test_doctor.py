@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from loopback_federation import free_port
 
 from fedimg import checkup

@@ -150,7 +150,7 @@ def test_a_folder_without_runs_or_bundle_is_shown(made, inside):
 
 
 def hostile_detail():
-    info = RunInfo(HOSTILE, HOSTILE, HOSTILE, 1, 3, HOSTILE, HOSTILE, HOSTILE, 1.0, 3.0, 0.5)
+    info = RunInfo(HOSTILE, HOSTILE, HOSTILE, 1, 3, HOSTILE, HOSTILE, HOSTILE, 1.0, 3.0, HOSTILE, 0.5)
     one = RoundInfo(1, 0.5, 0.5, {HOSTILE: 1.0}, [HOSTILE], [HOSTILE], HOSTILE)
     site = RunSite(
         HOSTILE,

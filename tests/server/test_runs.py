@@ -76,7 +76,8 @@ def test_a_finished_run_is_read_whole(tmp_path):
         "rounds": 3,
         "privacy": "per_site",
         "epsilon": 7.99,
-        "auroc": 0.91,
+        "figure": "auroc",
+        "score": 0.91,
         "overrides": [],
         "failure": "",
         "problems": [],
@@ -87,9 +88,15 @@ def test_a_finished_run_is_read_whole(tmp_path):
     assert list_runs(tmp_path) == (record.info,)
 
 
+def test_the_followed_metric_is_the_tasks(tmp_path):
+    summary = changed(headline="mae", test={"mae": 8.8, "auroc": 0.1})
+    info = open_run(make_run(tmp_path, summary=summary)).info
+    assert (info.figure, info.score, info.problems) == ("mae", 8.8, ())
+
+
 def test_a_run_that_stopped_is_unfinished_and_not_damaged(tmp_path):
     info = open_run(make_run(tmp_path, summary=None)).info
-    assert (info.state, info.rounds, info.problems, info.auroc) == (RunState.UNFINISHED, 3, (), None)
+    assert (info.state, info.rounds, info.problems, info.score) == (RunState.UNFINISHED, 3, (), None)
     info = open_run(make_run(tmp_path, "fresh", summary=None, metrics=None)).info
     assert (info.state, info.rounds) == (RunState.UNFINISHED, 0)
 
@@ -112,6 +119,11 @@ def test_a_run_that_stopped_is_unfinished_and_not_damaged(tmp_path):
         ({"summary": changed(privacy="\x1b[2J")}, "summary.json: the privacy mode is missing or no name"),
         ({"summary": changed(test={"auroc": 1.5})}, "summary.json: test.auroc is not a number from 0 to 1"),
         ({"summary": changed(test={"auroc": True})}, "summary.json: test.auroc is not a number from 0 to 1"),
+        (
+            {"summary": changed(headline="mae", test={"mae": "9"})},
+            "summary.json: test.mae is not a number",
+        ),
+        ({"summary": changed(headline="<b>", test={})}, "summary.json: the headline is no metric"),
         (
             {"summary": changed(sites={"a": {"epsilon": "8"}})},
             "summary.json: a site's epsilon is not a number",
