@@ -50,7 +50,7 @@ class DataConfig:
         partition: "manifest" (the table's site column; the cohort's hospitals), "iid" or "dirichlet".
         alpha: of the Dirichlet division; small is strongly skewed.
         max_sites_per_patient: m of the privacy plan; who is at more sites is held back from the later ones.
-        declared_patients: patients per site as the operator states them, for data without a public card.
+        declared_patients: of each site, or {site: patients}, as its operator states it, for data without a public card.
         declared_public: the operator declares these files public; pictures of them may stand in reports.
         dataset: medmnist: name of the set, by default read off the file's name.
         use_validation: medmnist: the validation split goes to the "sites" too, or is left "aside".
@@ -70,7 +70,7 @@ class DataConfig:
     partition: Literal["manifest", "iid", "dirichlet"] = "manifest"
     alpha: float = 0.5
     max_sites_per_patient: int = 1
-    declared_patients: int | None = None
+    declared_patients: int | Mapping[str, int] | None = None
     declared_public: bool = False
     dataset: str | None = None
     use_validation: Literal["aside", "sites"] = "aside"
@@ -96,8 +96,12 @@ class DataConfig:
             )
         if self.max_sites_per_patient < 1:
             raise ConfigError("data.max_sites_per_patient ≥ 1", str(self.max_sites_per_patient), "change it")
-        if self.declared_patients is not None and self.declared_patients < 1:
-            raise ConfigError("data.declared_patients ≥ 1 or null", str(self.declared_patients), "change it")
+        stated = self.declared_patients
+        if any(
+            n < 1
+            for n in (stated.values() if isinstance(stated, Mapping) else (1 if stated is None else stated,))
+        ):
+            raise ConfigError("data.declared_patients ≥ 1 or null", str(stated), "change it")
         defaults = {f.name: f.default for f in fields(self)} | {
             "cohort": CohortConfig(),
             "options": {},

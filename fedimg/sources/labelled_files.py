@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 from fedimg.imaging import partition
 from fedimg.sources import said
 from fedimg.sources.config import DataConfig
@@ -140,8 +140,7 @@ def divide(
         manifests[site] = SourceManifest(
             items=kept,
             public_data=config.declared_public or site == PUBLIC,
-            declared_patients=None if config.declared_patients is None or site == PUBLIC
-            else {site: declared(config.declared_patients)},
+            declared_patients=_declared(config, site),
             card=card,
             classes=config.classes,
             unit="patient",
@@ -150,6 +149,19 @@ def divide(
             repeated_rows=found.repeated_rows,
         )  # fmt: skip
     return manifests
+
+
+def _declared(config: DataConfig, site: str) -> dict[str, int] | None:
+    """Raises ConfigError for a site that the operators' statements leave out."""
+    stated = config.declared_patients
+    if stated is None or site == PUBLIC:
+        return None
+    if isinstance(stated, Mapping):
+        if site not in stated:
+            named = ", ".join(sorted(stated))
+            raise ConfigError(f"data.declared_patients of {site} too", f"those of {named}", "add it")
+        return {site: declared(stated[site])}
+    return {site: declared(stated)}
 
 
 def _with_sites(items: Sequence[SourceItem], config: DataConfig) -> list[SourceItem]:

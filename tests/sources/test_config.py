@@ -35,6 +35,7 @@ def test_every_built_in_source_has_an_option():
         ({"classes": ("a",)}, "two names or more, all different"),
         ({"classes": ("a", "a")}, "two names or more, all different"),
         ({"max_sites_per_patient": 0}, r"data\.max_sites_per_patient ≥ 1; found 0"),
+        ({"declared_patients": {"a": 9, "b": 0}}, r"data\.declared_patients ≥ 1 or null"),
         ({"declared_patients": 0}, r"data\.declared_patients ≥ 1 or null; found 0"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedimg.errors import DataError
+from fedimg.errors import ConfigError, DataError
 from fedimg.sources import load
 from fedimg.values import Quarantine
 
@@ -47,6 +47,10 @@ def test_sites_and_splits_come_from_the_table(config, write_files, write_table, 
     names = {site: [i.path.name for i in m.items] for site, m in manifests.items()}
     assert names == {"north": ["a.png", "c.png", "unlisted.png"], "south": ["b.png", "d.png"]}
     assert manifests["south"].declared_patients == {"south": 520}  # two significant digits
+    own = load(config(partition="manifest", declared_patients={"north": 81, "south": 1234}), tmp_path, 4, 0)
+    assert [own[site].declared_patients for site in own] == [{"north": 81}, {"south": 1200}]
+    with pytest.raises(ConfigError, match=r"data\.declared_patients of south too; found those of north"):
+        load(config(partition="manifest", declared_patients={"north": 81}), tmp_path, 4, 0)
 
 
 def test_a_patient_at_two_sites_is_held_back_from_the_second(config, write_files, write_table, tmp_path):
