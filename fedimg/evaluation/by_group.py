@@ -1,0 +1,147 @@
+"""What a release, or scores at hand, say of each group; how much of it is noise; and which gaps are more than chance.
+
+Everything of a release is post-processing. A group that noise hides has no figures but a reason, like any table that
+cannot be told from nothing.
+
+*Cost of privacy.* An interval's variance is that of the noise plus that of a sample of so many patients. The second is
+the interval that the same table has with no noise stated; 1 − (its width ÷ the whole width)² is the noise's share. It is
+read off noisy counts, which are too large where cells are empty (only positive ones count), so that the share is rather
+too small.
+
+*Gaps.* Every group's figure is redrawn from its own interval (normal, with the width of either side), R times. The range
+of the figures less their values, of which 95 % of the draws are below q, bounds all differences between groups at once
+(Tukey's range, by bootstrap): the largest, chosen after looking, is within ± q of what was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedimg.breakdown import Breakdown, Gap, GroupResult
+from fedimg.evaluation.intervals import CONFIDENCE
+from fedimg.evaluation.measure import Array, Measure
+from fedimg.evaluation.patient_means import of_patients
+from fedimg.evaluation.subgroups import Subgroups
+from fedimg.values import Interval
+
+SITE = "site"
+NO_SITES = (
+    "the sites' evaluations are added up before anybody sees them (secagg, privacy=distributed or client_level), so that "
+    "no site's own is known"
+)
+_UNKNOWN = "unknown"
+_DRAWS = 4000
+_HALF_WIDTH = 1.959963984540054  # of a central interval of 95 %, in standard deviations
+_Floats = npt.NDArray[np.float64]
+
+
+def of_release(measure: Measure, noised: _Floats, noise_std: float) -> tuple[Breakdown, ...]:
+    """By each attribute of the run's groups; none without groups."""
+    if not isinstance(measure, Subgroups):
+        return ()
+    _, _, tables, std = measure.split(noised, noise_std)
+    names = measure.grouping.attributes
+    return tuple(
+        _compared(
+            "sites", name, measure.headline, _released(measure.own, measure.grouping.groups(name), own, std)
+        )
+        for name, own in zip(names, tables, strict=True)
+    )
+
+
+def of_sites(measure: Measure, by_site: Mapping[str, _Floats], noise_std: float) -> Breakdown | None:
+    """By site, where each site's release is known; None where there is one site or none.
+
+    Args: noise_std: of the noise in a cell of one site's release.
+    """
+    if len(by_site) < 2:
+        return None
+    names, tables = list(by_site), list(by_site.values())
+    return _compared("sites", SITE, measure.headline, _released(measure, names, tables, noise_std))
+
+
+def _released(
+    measure: Measure, names: Sequence[str], tables: Sequence[_Floats] | _Floats, std: float
+) -> tuple[GroupResult, ...]:
+    found = []
+    for name, table in zip(names, tables, strict=True):
+        whole = measure.of_release(table, std)
+        sampling = measure.of_release(table, 0.0).metrics if std > 0 else {}
+        shares = {
+            metric: _share(interval, sampling[metric])
+            for metric, interval in whole.metrics.items()
+            if metric in sampling
+        }
+        found.append(GroupResult(name, whole, shares))
+    return tuple(found)
+
+
+def _share(whole: Interval, without: Interval) -> float:
+    width, own = whole.high - whole.low, without.high - without.low
+    return float(np.clip(1 - (own / width) ** 2, 0, 1)) if width > 0 else 0.0
+
+
+def of_outputs(
+    measure: Measure,
+    outputs: Array,
+    labels: Array,
+    first_image: Array,
+    codes: npt.NDArray[Any] | None,
+    *,
+    bootstrap: int,
+    seed: int,
+) -> tuple[Breakdown, ...]:
+    """The same of scores that the evaluating side holds itself: a patient's images count in their own groups.
+
+    Groups of which there is no image are left out, and an attribute of which nothing is known.
+    """
+    if not isinstance(measure, Subgroups) or codes is None or not len(codes):
+        return ()
+    found = []
+    groups = measure.grouping.indices(np.asarray(codes))
+    for name, of_image in zip(measure.grouping.attributes, groups.T, strict=True):
+        results = []
+        names = measure.grouping.groups(name)
+        for place in np.unique(of_image):
+            images = np.flatnonzero(of_image == place)
+            first = _first_of(of_patients(np.asarray(first_image))[images])
+            report = measure.own.of_outputs(
+                outputs[images], labels[images], first, bootstrap=bootstrap, seed=seed
+            )
+            results.append(GroupResult(names[place], report))
+        if [one.name for one in results] != [_UNKNOWN]:
+            found.append(_compared("public", name, measure.headline, tuple(results)))
+    return tuple(found)
+
+
+def _first_of(whose: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(N,) patients in order → where each one's images begin, closed by N."""
+    return np.concatenate([[0], np.flatnonzero(np.diff(whose)) + 1, [len(whose)]]).astype(np.int64)
+
+
+def _compared(source: Any, attribute: str, metric: str, groups: tuple[GroupResult, ...]) -> Breakdown:
+    return Breakdown(source, attribute, groups, largest_gap(groups, metric))
+
+
+def largest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
+    """Between groups that have the metric, patients of unknown group left aside; None where fewer than two have it."""
+    shown = {
+        one.name: one.report.metrics[metric]
+        for one in groups
+        if metric in one.report.metrics and one.name != _UNKNOWN
+    }
+    if len(shown) < 2:
+        return None
+    names = sorted(shown, key=lambda name: shown[name].value)
+    least, most = names[0], names[-1]
+    difference = shown[most].value - shown[least].value
+    ends = np.array([[i.value - i.low, i.high - i.value] for i in shown.values()]) / _HALF_WIDTH
+    drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(shown)))  # protects nothing
+    moved = np.where(drawn < 0, drawn * ends[:, 0], drawn * ends[:, 1])
+    by_chance = float(np.quantile(np.ptp(moved, axis=1), CONFIDENCE))
+    interval = Interval(difference, max(0.0, difference - by_chance), difference + by_chance)
+    return Gap(metric, least, most, interval, by_chance)
