@@ -25,12 +25,12 @@ class GroupResult:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The largest difference of a metric between two groups.
+    """The clearest difference of a metric between two groups.
 
     Attributes:
         least, most: the groups. difference: with an interval that holds for all pairs of groups at once, this one,
-            which was chosen for its size, among them. by_chance: a difference that groups as uncertain as these reach
-            once in twenty times though they do not differ.
+            which was chosen after looking, among them. by_chance: half its width: what these two may differ by though
+            they are alike. not_excluded: the largest difference of any two groups that the figures allow.
     """
 
     metric: str
@@ -38,6 +38,7 @@ class Gap:
     most: str
     difference: Interval
     by_chance: float
+    not_excluded: float
 
     @property
     def told_apart(self) -> bool:

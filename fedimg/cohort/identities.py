@@ -148,7 +148,7 @@ def person(rng: np.random.Generator, hospital: int, number: int) -> Person:
 
 def phantom(number: int) -> Person:
     """A member of the server's public set, of a sex and an age that have to do with nothing else."""
-    name, sex, birth = f"PHANTOM-{number:04d}", "FFFMMMO"[number % 7], date(1931 + 37 * number % 74, 1, 1)
+    name, sex, birth = f"PHANTOM-{number:04d}", "FFFMMMO"[number % 7], date(1931 + 29 * number % 74, 1, 1)
     return Person("PHANTOM", f"{number:04d}", name, "", birth, sex, "", "", "", "", "", "", public=True)
 
 

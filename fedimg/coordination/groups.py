@@ -39,7 +39,7 @@ def _attribute(one: Breakdown) -> dict[str, Any]:
     gap = one.gap
     return {
         "groups": {group.name: _group(group) for group in one.groups},
-        "largest_gap": None
+        "clearest_gap": None
         if gap is None
         else {
             "metric": gap.metric,
@@ -48,6 +48,7 @@ def _attribute(one: Breakdown) -> dict[str, Any]:
             "difference": gap.difference.value,
             "interval": [gap.difference.low, gap.difference.high],
             "by_chance": gap.by_chance,
+            "not_excluded": gap.not_excluded,
         },
     }
 

@@ -8,9 +8,10 @@ the interval that the same table has with no noise stated; 1 − (its width ÷ t
 read off noisy counts, which are too large where cells are empty (only positive ones count), so that the share is rather
 too small.
 
-*Gaps.* Every group's figure is redrawn from its own interval (normal, with the width of either side), R times. The range
-of the figures less their values, of which 95 % of the draws are below q, bounds all differences between groups at once
-(Tukey's range, by bootstrap): the largest, chosen after looking, is within ± q of what was found.
+*Gaps.* Every group's figure is redrawn from its own interval (normal, with the width of either side), R times. Of all
+pairs' differences less what was found, each divided by its own deviation, the largest is below c in 95 % of the draws
+(Tukey's range, studentised by pair as Kramer's): d ± c · deviation holds for all pairs at once, and so for one that is
+chosen after looking. Shown is the pair with the highest lower end.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ NO_SITES = (
 )
 _UNKNOWN = "unknown"
 _DRAWS = 4000
+_LEAST_DEVIATION = 1e-12
 _HALF_WIDTH = 1.959963984540054  # of a central interval of 95 %, in standard deviations
 _Floats = npt.NDArray[np.float64]
 
@@ -124,10 +126,10 @@ def _first_of(whose: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _compared(source: Any, attribute: str, metric: str, groups: tuple[GroupResult, ...]) -> Breakdown:
-    return Breakdown(source, attribute, groups, largest_gap(groups, metric))
+    return Breakdown(source, attribute, groups, clearest_gap(groups, metric))
 
 
-def largest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
+def clearest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
     """Between groups that have the metric, patients of unknown group left aside; None where fewer than two have it."""
     shown = {
         one.name: one.report.metrics[metric]
@@ -136,12 +138,19 @@ def largest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
     }
     if len(shown) < 2:
         return None
-    names = sorted(shown, key=lambda name: shown[name].value)
-    least, most = names[0], names[-1]
-    difference = shown[most].value - shown[least].value
-    ends = np.array([[i.value - i.low, i.high - i.value] for i in shown.values()]) / _HALF_WIDTH
-    drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(shown)))  # protects nothing
-    moved = np.where(drawn < 0, drawn * ends[:, 0], drawn * ends[:, 1])
-    by_chance = float(np.quantile(np.ptp(moved, axis=1), CONFIDENCE))
-    interval = Interval(difference, max(0.0, difference - by_chance), difference + by_chance)
-    return Gap(metric, least, most, interval, by_chance)
+    names, found = list(shown), np.array([[i.value, i.low, i.high] for i in shown.values()])
+    drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(names)))  # protects nothing
+    below, above = (found[:, 0] - found[:, 1]) / _HALF_WIDTH, (found[:, 2] - found[:, 0]) / _HALF_WIDTH
+    moved = np.where(drawn < 0, drawn * below, drawn * above)
+    first, second = np.triu_indices(len(names), 1)
+    between = moved[:, first] - moved[:, second]
+    deviation = np.maximum(np.sqrt((between**2).mean(axis=0)), _LEAST_DEVIATION)
+    by_chance = float(np.quantile(np.abs(between / deviation).max(axis=1), CONFIDENCE)) * deviation
+    difference = np.abs(found[first, 0] - found[second, 0])
+    widest = float(found[:, 2].max() - found[:, 1].min())
+    most = np.minimum(difference + by_chance, widest)
+    pair = int(np.argmax(difference - by_chance))
+    ends = sorted((first[pair], second[pair]), key=lambda k: float(found[k, 0]))
+    low = max(0.0, float(difference[pair] - by_chance[pair]))
+    interval = Interval(float(difference[pair]), low, float(max(difference[pair], most[pair])))
+    return Gap(metric, names[ends[0]], names[ends[1]], interval, float(by_chance[pair]), float(most.max()))

@@ -88,7 +88,7 @@ class Subgroups:
         groups, starts = self.grouping.indices(found), list(accumulate(self.sizes))
         for start, size, of_image in zip(starts, self.sizes[1:], groups.T, strict=False):
             self._place(table[:, start : start + size], own, of_image, (outputs, labels, first))
-        rows = table.reshape(len(own), -1) / self.group_factor
+        rows = table.reshape(len(own), self.shape[0] * self.shape[1]) / self.group_factor
         norms = np.linalg.norm(rows, axis=1, keepdims=True)  # 1 can be passed in the last bit
         return np.asarray(rows / np.where(norms > 1, norms * (1 + 1e-15), 1.0), dtype=np.float64)
 

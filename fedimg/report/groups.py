@@ -72,11 +72,12 @@ def _gap(one: Breakdown, data: ReportData) -> list[str]:
     gap, name = one.gap, metric_name(one.gap.metric, data.classes)
     what = f"{ATTRIBUTES.get(one.attribute, one.attribute)}, {_HEADS[one.source]}"
     noise = "chance and noise" if one.source == "sites" and data.privacy.mode != "none" else "chance"
-    found = f"{name} differs most between {gap.least} and {gap.most}, by {interval_text(gap.difference)}"
+    found = f"{name} of {gap.least} and {gap.most} differs by {interval_text(gap.difference)}"
     if gap.told_apart:
-        return [f"{what}: {found}, which is more than {noise} explain{'s' if noise == 'chance' else ''}."]
-    untold = f"no difference can be told, and none up to {gap.difference.high:.3f} is ruled out"
-    return [f"{what}: {found}. Groups that do not differ reach {gap.by_chance:.3f} by {noise}: {untold}."]
+        told = f"more than {noise} explain{'s' if noise == 'chance' else ''}"
+    else:
+        told = f"which {noise} may have made: it is the clearest difference, and none can be told"
+    return [f"{what}: {found}, {told}. Differences up to {gap.not_excluded:.3f} are not excluded."]
 
 
 def _table(own: Sequence[Breakdown], data: ReportData, name: str) -> Markup:
