@@ -135,7 +135,7 @@ class Grouping:
             return (*SEXES[1:], "unknown")
         if attribute == "scanner":
             return (*self.scanners, "other", "unknown")
-        inner = (f"{low}–{high - 1}" for low, high in pairwise(self.age_edges))
+        inner = (f"{low}-{high - 1}" for low, high in pairwise(self.age_edges))
         return (*inner, f"{self.age_edges[-1]}+", "unknown")
 
     def indices(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

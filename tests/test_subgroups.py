@@ -116,7 +116,7 @@ def test_every_code_is_in_the_group_that_its_list_says():
     names = {name: grouping.groups(name) for name in ATTRIBUTES}
     assert names == {
         "sex": ("female", "male", "other", "unknown"),
-        "age_band": ("0–17", "18–64", "65+", "unknown"),
+        "age_band": ("0-17", "18-64", "65+", "unknown"),
         "scanner": ("siemens", "ge", "other", "unknown"),
     }
 
@@ -125,7 +125,7 @@ def test_every_code_is_in_the_group_that_its_list_says():
         return tuple(names[a][k] for a, k in zip(ATTRIBUTES, row, strict=True))
 
     for age in range(100):
-        expected = "0–17" if age < 18 else "18–64" if age < 65 else "65+"
+        expected = "0-17" if age < 18 else "18-64" if age < 65 else "65+"
         assert told(0, age_code_of(age), 0) == ("unknown", expected, "unknown")
     for maker, name in enumerate(MANUFACTURERS):
         expected = name if name in ("siemens", "ge", "unknown") else "other"

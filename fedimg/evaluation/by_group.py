@@ -36,7 +36,6 @@ NO_SITES = (
 )
 _UNKNOWN = "unknown"
 _DRAWS = 4000
-_LEAST_DEVIATION = 1e-12
 _HALF_WIDTH = 1.959963984540054  # of a central interval of 95 %, in standard deviations
 _Floats = npt.NDArray[np.float64]
 
@@ -130,11 +129,15 @@ def _compared(source: Any, attribute: str, metric: str, groups: tuple[GroupResul
 
 
 def clearest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
-    """Between groups that have the metric, patients of unknown group left aside; None where fewer than two have it."""
+    """None where fewer than two groups can be compared.
+
+    Left aside are patients of unknown group, and a group whose resamples were all alike (five patients who are all
+    told right): an interval without width is no certainty.
+    """
     shown = {
-        one.name: one.report.metrics[metric]
+        one.name: own
         for one in groups
-        if metric in one.report.metrics and one.name != _UNKNOWN
+        if (own := one.report.metrics.get(metric)) and own.high > own.low and one.name != _UNKNOWN
     }
     if len(shown) < 2:
         return None
@@ -144,7 +147,7 @@ def clearest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
     moved = np.where(drawn < 0, drawn * below, drawn * above)
     first, second = np.triu_indices(len(names), 1)
     between = moved[:, first] - moved[:, second]
-    deviation = np.maximum(np.sqrt((between**2).mean(axis=0)), _LEAST_DEVIATION)
+    deviation = np.sqrt((between**2).mean(axis=0))
     by_chance = float(np.quantile(np.abs(between / deviation).max(axis=1), CONFIDENCE)) * deviation
     difference = np.abs(found[first, 0] - found[second, 0])
     widest = float(found[:, 2].max() - found[:, 1].min())

@@ -86,8 +86,9 @@ def _table(own: Sequence[Breakdown], data: ReportData, name: str) -> Markup:
     cells: dict[str, list[str]] = {}
     for one in own:
         private = one.source == "sites" and data.privacy.mode != "none"
-        number = f"{data.privacy.unit}s, noisy" if private else "number"
-        heads = [f"{_HEADS[one.source]}: {number}", name, *(["of it noise"] if private else [])]
+        number = f"{data.privacy.unit}s" if one.source == "sites" else "examples"
+        number += ", noisy" if private else ""
+        heads = [f"{_HEADS[one.source]}: {number}", name, *(["part of noise"] if private else [])]
         columns += [Column(head) for head in heads]
         for group in one.groups:
             row = cells.setdefault(group.name, ["–"] * (len(columns) - len(heads) - 1))
@@ -137,10 +138,9 @@ def forest(data: ReportData, found: Sequence[Breakdown], key: str = "by-group") 
     sources = [s for s in SOURCES if any(s in line[2] for line in drawable)]
     for k, (_, label, own) in enumerate(drawable):
         middle = 16 + (k + 0.5) * _ROW
-        for place, source in enumerate(sources):
-            shift = (place - (len(sources) - 1) / 2) * 13
-            if source in own:
-                content += _whisker(frame, list(SOURCES).index(source), label, own[source], middle + shift)
+        for place, source in enumerate(s for s in sources if s in own):
+            at = middle + (place - (len(own) - 1) / 2) * 13
+            content += _whisker(frame, list(SOURCES).index(source), label, own[source], at)
         if label and not own:
             content.append(
                 element("text", "too few to tell", class_="tick", x=frame.x(axis.low) + 6, y=middle + 4)

@@ -295,9 +295,11 @@ def test_a_real_difference_is_told_and_a_vague_group_does_not_hide_it():
     assert by_group.clearest_gap([group("a", 0.9, 0.01), group("unknown", 0.1, 0.01)], "auroc") is None
 
 
-def test_groups_of_one_value_without_spread_are_compared_too():
-    gap = by_group.clearest_gap([group("a", 1.0, 0.0), group("b", 1.0, 0.0)], "auroc")
-    assert not gap.told_apart
+def test_an_interval_without_width_is_no_certainty():
+    certain = group("c", 1.0, 0.0)
+    assert by_group.clearest_gap([group("a", 0.9, 0.1), certain], "auroc") is None
+    gap = by_group.clearest_gap([group("a", 0.9, 0.1), certain, group("b", 0.8, 0.1)], "auroc")
+    assert (gap.least, gap.most) == ("b", "a")
 
 
 # ---------------------------------------------------------------------------------------- scores at hand
