@@ -15,7 +15,8 @@ class GroupResult:
 
     Attributes:
         report: as the whole set's. noise_share: by metric the part of its interval's variance that the noise of
-            differential privacy has; the rest is that there are so few patients. Empty where there is no noise.
+            differential privacy has; the rest is that there are so few patients. Empty where there is no noise; without a
+            metric that stands at the end of its scale.
     """
 
     name: str

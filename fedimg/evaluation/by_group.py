@@ -4,11 +4,12 @@ Everything of a release is post-processing. A group that noise hides has no figu
 cannot be told from nothing.
 
 *Cost of privacy.* An interval's variance is that of the noise plus that of a sample of so many patients. The second is
-the interval that the same table has with no noise stated; 1 − (its width ÷ the whole width)² is the noise's share. It is
+the interval that the same table has with no noise stated; 1 − (its width ÷ the whole width)² is the noise's share, by
+the side of the interval that nothing cuts off. It is
 read off noisy counts, which are too large where cells are empty (only positive ones count), so that the share is rather
 too small.
 
-*Gaps.* Every group's figure is redrawn from its own interval (normal, with the width of either side), R times. Of all
+*Gaps.* Every group's figure is redrawn from its own interval (normal, with the width of its longer side), R times. Of all
 pairs' differences less what was found, each divided by its own deviation, the largest is below c in 95 % of the draws
 (Tukey's range, studentised by pair as Kramer's): d ± c · deviation holds for all pairs at once, and so for one that is
 chosen after looking. Shown is the pair with the highest lower end.
@@ -73,17 +74,25 @@ def _released(
         whole = measure.of_release(table, std)
         sampling = measure.of_release(table, 0.0).metrics if std > 0 else {}
         shares = {
-            metric: _share(interval, sampling[metric])
+            metric: share
             for metric, interval in whole.metrics.items()
-            if metric in sampling
+            if metric in sampling and (share := _share(interval, sampling[metric])) is not None
         }
         found.append(GroupResult(name, whole, shares))
     return tuple(found)
 
 
-def _share(whole: Interval, without: Interval) -> float:
-    width, own = whole.high - whole.low, without.high - without.low
-    return float(np.clip(1 - (own / width) ** 2, 0, 1)) if width > 0 else 0.0
+def _share(whole: Interval, without: Interval) -> float | None:
+    """By the longer side, since the other may be cut off; None where the figure itself is at an end."""
+    sides, own = _sides(whole), _sides(without)
+    if not sides.min() > 0:
+        return None
+    longer = int(np.argmax(sides))
+    return float(np.clip(1 - (own[longer] / sides[longer]) ** 2, 0, 1))
+
+
+def _sides(found: Interval) -> _Floats:
+    return np.array([found.value - found.low, found.high - found.value])
 
 
 def of_outputs(
@@ -131,20 +140,19 @@ def _compared(source: Any, attribute: str, metric: str, groups: tuple[GroupResul
 def clearest_gap(groups: Sequence[GroupResult], metric: str) -> Gap | None:
     """None where fewer than two groups can be compared.
 
-    Left aside are patients of unknown group, and a group whose resamples were all alike (five patients who are all
-    told right): an interval without width is no certainty.
+    Left aside are patients of unknown group, and a figure at the end of its own interval: five patients who are all told
+    right, or an AUROC that noise has carried beyond 1. What is cut off there does not say how certain it is.
     """
     shown = {
         one.name: own
         for one in groups
-        if (own := one.report.metrics.get(metric)) and own.high > own.low and one.name != _UNKNOWN
+        if (own := one.report.metrics.get(metric)) and _sides(own).min() > 0 and one.name != _UNKNOWN
     }
     if len(shown) < 2:
         return None
     names, found = list(shown), np.array([[i.value, i.low, i.high] for i in shown.values()])
     drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(names)))  # protects nothing
-    below, above = (found[:, 0] - found[:, 1]) / _HALF_WIDTH, (found[:, 2] - found[:, 0]) / _HALF_WIDTH
-    moved = np.where(drawn < 0, drawn * below, drawn * above)
+    moved = drawn * np.max([_sides(own) for own in shown.values()], axis=1) / _HALF_WIDTH
     first, second = np.triu_indices(len(names), 1)
     between = moved[:, first] - moved[:, second]
     deviation = np.sqrt((between**2).mean(axis=0))

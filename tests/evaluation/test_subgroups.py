@@ -298,7 +298,9 @@ def test_a_real_difference_is_told_and_a_vague_group_does_not_hide_it():
 def test_an_interval_without_width_is_no_certainty():
     certain = group("c", 1.0, 0.0)
     assert by_group.clearest_gap([group("a", 0.9, 0.1), certain], "auroc") is None
-    gap = by_group.clearest_gap([group("a", 0.9, 0.1), certain, group("b", 0.8, 0.1)], "auroc")
+    carried = EvaluationReport("sites", 1, {"auroc": Interval(1.0, 0.99, 1.0)}, np.zeros((2, 2), np.int64))
+    cut_off = by_group.GroupResult("d", carried)  # its other half lies beyond what is possible
+    gap = by_group.clearest_gap([group("a", 0.9, 0.1), certain, group("b", 0.8, 0.1), cut_off], "auroc")
     assert (gap.least, gap.most) == ("b", "a")
 
 
