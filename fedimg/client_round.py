@@ -27,6 +27,7 @@ import torch
 from fedimg import classical, heterogeneity, intake, restored, run_sums, site_terms, training
 from fedimg.classical import Learner
 from fedimg.errors import PolicyRefused
+from fedimg.evaluation import patient_rows
 from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, IntakeResult
 from fedimg.joined_site import Site, load
@@ -207,7 +208,7 @@ def _histograms(site: Site, instructions: RoundInstructions, there: SiteDataset)
     faults = list[Exception]()
     scores = training.scores(site.network, instructions.vector, there, site.device, faults.append)
     _tell_last(site, "the evaluation, a patient left out", faults)
-    return site.terms.measure.rows(scores, there.labels.numpy(), there.first_image)
+    return patient_rows(site.terms.measure, scores, there)
 
 
 def answer(site: Site, data: bytes) -> bytes | None:

@@ -249,7 +249,7 @@ def evaluate_public(server: Server, *, bootstrap: int, seed: int) -> EvaluationR
     if server.public is None or not len(server.public.labels):
         return None
     labels, first = server.public.labels.numpy(), server.public.first_image
-    return server.measure.of_outputs(_outputs(server), labels, first, bootstrap=bootstrap, seed=seed)
+    return server.measure.of_outputs(public_outputs(server), labels, first, bootstrap=bootstrap, seed=seed)
 
 
 def evaluate_at_sites(
@@ -273,15 +273,15 @@ def evaluate_at_sites(
     )
     if not updates:
         return None
-    total = np.sum([update.vector for update in updates], axis=0).reshape(shape)
-    return SiteScores(round_number, total, noise_std * len(updates) ** 0.5)
+    by_site = {update.site: update.vector.reshape(shape) for update in updates}
+    return SiteScores.added(round_number, by_site, noise_std)
 
 
 def quick_metrics(server: Server) -> dict[str, float]:
     """The measure's headline and, of classes, the mean cross-entropy on the public set; empty without one."""
     if server.public is None or not len(server.public.labels):
         return {}
-    outputs, labels = _outputs(server), server.public.labels.numpy()
+    outputs, labels = public_outputs(server), server.public.labels.numpy()
     row: dict[str, float] = {}
     if server.network.task == "classification":
         likelihood = np.clip(outputs[np.arange(len(labels)), labels], 1e-12, None)
@@ -291,7 +291,7 @@ def quick_metrics(server: Server) -> dict[str, float]:
     return row | ({} if found is None else {server.measure.headline: found.value})
 
 
-def _outputs(server: Server) -> npt.NDArray[np.float64]:
+def public_outputs(server: Server) -> npt.NDArray[np.float64]:
     if server.public is None:
         raise FederationError("a public set", "none", "give the data source one")
     return server.network.outputs(server.optimizer.released, server.public.images, server.device)

@@ -37,7 +37,13 @@ def check_test_mode(home: SiteHome, terms: Terms) -> None:
 def allowing(home: SiteHome, terms: Terms) -> SitePolicy:
     """The site's rules as they stand at this moment, and they allow the terms."""
     policy, extensions = SitePolicy.load(home.policy), terms.extensions
-    policy.check(terms.privacy, terms.model.name, deid_profile=terms.deid_profile, extensions=extensions)
+    policy.check(
+        terms.privacy,
+        terms.model.name,
+        deid_profile=terms.deid_profile,
+        extensions=extensions,
+        subgroups=terms.subgroups.attributes,
+    )
     return policy
 
 

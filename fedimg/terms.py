@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fedimg import classical
 from fedimg.errors import ConfigError
-from fedimg.evaluation import Measure, measure_of
+from fedimg.evaluation import Measure, Subgroups, measure_of
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, Network, extension_digests
 from fedimg.models.classical_config import CLASSICAL
@@ -19,6 +19,7 @@ from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
 from fedimg.privacy.request import DISTRIBUTED
 from fedimg.secagg.config import SecaggConfig
+from fedimg.subgroups import Grouping
 from fedimg.training import CORRECTED, KEPT, LocalTraining
 
 
@@ -26,7 +27,8 @@ from fedimg.training import CORRECTED, KEPT, LocalTraining
 class Terms:
     """What all sites are asked to agree to: public, equal everywhere, fixed before round 1.
 
-    `bins` is the number of public score bins of an evaluation release. `insecure_seed` is None
+    `bins` is the number of public score bins of an evaluation release, `subgroups` which groups of patients it tells
+    apart. `insecure_seed` is None
     except in the openly insecure test mode.
     """
 
@@ -42,6 +44,7 @@ class Terms:
     seed: int
     insecure_seed: int | None = None
     secagg: SecaggConfig = field(default_factory=lambda: SecaggConfig("none"))
+    subgroups: Grouping = field(default_factory=Grouping)
 
     def __post_init__(self) -> None:
         check(self)
@@ -60,9 +63,10 @@ class Terms:
     def measure(self) -> Measure:
         """How a site and the coordinator measure the model."""
         model, spacing = self.model, self.imaging.spacing_mm
-        return measure_of(
+        own = measure_of(
             model.task, model.classes, self.bins, target_range=model.target_range, voxel_mm=spacing
         )
+        return Subgroups(own, self.subgroups) if self.subgroups.attributes else own
 
     @property
     def evaluation_rounds(self) -> frozenset[int]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedimg.errors import MessageError
+from fedimg.subgroups import UNKNOWN, Codes
 from fedimg.wire import counts, pack, typed, unpack
 
 if TYPE_CHECKING:  # a process that de-identifies needs no torch, and importing it takes over a second
@@ -77,9 +78,9 @@ class Drawn:
 class SourceItem:
     """One input as a data source names it, still in front of the identity boundary.
 
-    Everything here may be PHI (paths and patient numbers are); it never leaves the site.
+    Everything here may be PHI (paths and patient numbers are); it never leaves the site. `groups` is of a table.
     `patient_id` is None where the DICOM header is to be asked. `label` is the class index, None where
-    unknown, of several findings a sum of 2^k; `drawn` where voxels, and `value` where a number is to be learnt.
+    unknown, of several findings a sum of 2^k; `drawn` where voxels, `value` where a number is to be learnt.
     """
 
     path: Path
@@ -90,6 +91,7 @@ class SourceItem:
     split: Split = "train"
     drawn: Drawn | None = None
     value: float | None = None
+    groups: Codes = UNKNOWN
 
 
 Area = tuple[int | None, int, int, int, int]
@@ -110,7 +112,7 @@ class DeidentifiedRecord:
         kind: container of the released bytes.
         masked: areas that were filled because they showed text or marks; by its receipt.
         target: SHA-256, hex, of a class for every voxel, which lies in the home; "" without.
-        value: the number to be learnt, if any.
+        value: the number to be learnt, if any. groups: see `subgroups`; nobody knows them but the site.
     """
 
     path: PurePosixPath
@@ -126,6 +128,7 @@ class DeidentifiedRecord:
     masked: tuple[Area, ...] = ()
     target: str = ""
     value: float | None = None
+    groups: Codes = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class Volume:
     label: int
     labels_DHW: npt.NDArray[np.uint8] | None = None
     value: float = 0.0
+    groups: Codes = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +178,14 @@ class SiteDataset:
         labels: (N, *label_shape): int64 classes, of images or of every voxel, or float32 numbers.
         patient_keys: U distinct keys, sorted.
         first_image: (U + 1,) int64; images of patient u are first_image[u]:first_image[u+1].
+        groups: (N, 3) codes of images (`subgroups`); None where nothing is known.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     patient_keys: tuple[str, ...]
     first_image: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None = None
 
     @property
     def number_of_patients(self) -> int:
@@ -200,6 +206,7 @@ class SiteDataset:
             self.labels[index],
             tuple(self.patient_keys[int(u)] for u in chosen),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
+            None if self.groups is None else self.groups[index],
         )
 
 
@@ -216,10 +223,7 @@ class ClippedSum:
 
 @dataclass(frozen=True, slots=True)
 class NoisedSum:
-    """A `ClippedSum` with noise, charged to the ledger before it came to be.
-
-    `vector` (P,) float64 is safe to post-process. `release_id` names the ledger's entry.
-    """
+    """A `ClippedSum` with noise, charged to the ledger first (`release_id`). `vector` (P,) may be post-processed."""
 
     vector: Vector
     noise_std: float
@@ -332,8 +336,7 @@ class NoisedUpdate:
 class OpenUpdate:
     """An update or histogram with *no* protection (`privacy=none`). Never called private anywhere.
 
-    It is a type of its own so that no code path turns an un-noised value into a `NoisedUpdate`;
-    a site builds one only where its policy says `allow_non_private`.
+    A type of its own, so that none becomes a `NoisedUpdate`; a site builds one where its policy allows it.
     """
 
     site: str

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.config import Config, EvaluationConfig, compose, composition, dump, keys, load, strict, sweep
+from fedimg.coordination.terms import terms_of
 from fedimg.errors import ConfigError, DataError
 from fedimg.models.classical_config import CLASSICAL
+from fedimg.subgroups import Grouping
 
 
 @dataclass(frozen=True)
@@ -337,11 +339,34 @@ def test_a_sweep_without_points_is_refused(override):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"every": 0}, {"bins": 1}, {"validation_fraction": 1.0}, {"bootstrap": -1}]
+    "changes",
+    [
+        {"every": 0},
+        {"bins": 1},
+        {"validation_fraction": 1.0},
+        {"bootstrap": -1},
+        {"subgroups": ("race",)},
+        {"age_edges": (0, 37)},
+        {"scanners": ("acme",)},
+    ],
 )
 def test_evaluation_refuses_what_measures_nothing(changes):
     with pytest.raises(ConfigError):
         EvaluationConfig(**changes)
+
+
+def test_groups_are_part_of_the_terms_and_without_any_nothing_of_them_is():
+    told = compose(["secagg=none", "evaluation.subgroups=[sex,scanner]", "evaluation.age_edges=[0,65]"])
+    assert terms_of(told, "r").subgroups == Grouping(("sex", "scanner"), (0, 65), told.evaluation.scanners)
+    assert "aurelia" in told.evaluation.scanners  # of generated hospitals, whose scanners nobody else has
+    assert compose(["data=images", "data.path=x"]).evaluation.scanners == Grouping.scanners
+    plain, edges = compose(["secagg=none"]), compose(["secagg=none", "evaluation.age_edges=[0,65]"])
+    assert terms_of(plain, "r").digest == terms_of(edges, "r").digest != terms_of(told, "r").digest
+
+
+def test_groups_are_not_asked_of_data_that_know_no_patient():
+    with pytest.raises(ConfigError, match=r"evaluation\.subgroups; found data=medmnist"):
+        compose(["data=medmnist", "evaluation.subgroups=[sex]"])
 
 
 @pytest.mark.parametrize(

@@ -147,11 +147,9 @@ def person(rng: np.random.Generator, hospital: int, number: int) -> Person:
 
 
 def phantom(number: int) -> Person:
-    """A member of the server's public set."""
-    name = f"PHANTOM-{number:04d}"
-    return Person(
-        "PHANTOM", f"{number:04d}", name, "", date(2000, 1, 1), "O", "", "", "", "", "", "", public=True
-    )
+    """A member of the server's public set, of a sex and an age that have to do with nothing else."""
+    name, sex, birth = f"PHANTOM-{number:04d}", "FFFMMMO"[number % 7], date(1931 + 29 * number % 74, 1, 1)
+    return Person("PHANTOM", f"{number:04d}", name, "", birth, sex, "", "", "", "", "", "", public=True)
 
 
 def header(who: Person, planted: Planted, exam: str, day: date, accession: str) -> dict[str, Any]:
@@ -162,6 +160,7 @@ def header(who: Person, planted: Planted, exam: str, day: date, accession: str) 
             "PatientName": who.pn,
             "PatientID": who.patient_id,
             "PatientSex": who.sex,
+            "PatientAge": f"{min(90, day.year - who.birth.year):03d}Y",
             "StudyDate": day_text,
             "StudyTime": "120000",
             "StudyDescription": exam,

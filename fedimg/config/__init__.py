@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedimg.config.composition import compose, dump, load, sweep
-    from fedimg.config.schema import Config, EngineConfig, EvaluationConfig, settled
+    from fedimg.config.evaluation import EvaluationConfig
+    from fedimg.config.schema import Config, EngineConfig, settled
 
 __all__ = [
     "Config",

@@ -29,7 +29,7 @@ from fedimg.config.schema import Config, check_counts
 from fedimg.errors import ConfigError, DataError
 
 MAY_CHANGE_ON_RESUME = ("device", "resume", "runs")
-_MAPPINGS = ("data.columns", "data.options")
+_MAPPINGS = ("data.columns", "data.options", "data.subgroups")
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 
 

@@ -13,8 +13,9 @@ from typing import Literal
 from fedimg.aggregation import AggregationConfig
 from fedimg.audit.config import AuditConfig
 from fedimg.config.course import check_course
+from fedimg.config.evaluation import EvaluationConfig, at_least
 from fedimg.config.patience import FederationConfig
-from fedimg.config.tasks import check_labels
+from fedimg.config.tasks import check_groups, check_labels
 from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
@@ -58,39 +59,8 @@ class EngineConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        _at_least("engine.workers", self.workers, 0)
-        _at_least("engine.threads", self.threads, 1)
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """When and how finely the global model is measured.
-
-    Attributes:
-        every: rounds between evaluations on the server's public set (the last always is one).
-        bootstrap: resamples of patients behind each confidence interval.
-        bins: public score bins of one evaluation release at the sites.
-        site_evaluations: declared evaluation releases at the sites in the whole run.
-        validation_fraction: share of each site's patients held out of its training.
-    """
-
-    every: int = 1
-    bootstrap: int = 500
-    bins: int = 32
-    site_evaluations: int = 1
-    validation_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        _at_least("evaluation.every", self.every, 1)
-        _at_least("evaluation.bootstrap", self.bootstrap, 0)
-        _at_least("evaluation.bins", self.bins, 2)
-        _at_least("evaluation.site_evaluations", self.site_evaluations, 0)
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(
-                "evaluation.validation_fraction in [0, 1)",
-                str(self.validation_fraction),
-                "name the share of patients held out",
-            )
+        at_least("engine.workers", self.workers, 0)
+        at_least("engine.threads", self.threads, 1)
 
 
 @dataclass(frozen=True)
@@ -147,6 +117,7 @@ class Config:
             )
         check(self)
         check_labels(self.data, self.model)
+        check_groups(self.data, self.evaluation.subgroups)
         check_course(self.training, self.aggregation, fused=self.engine.fused)
         if self.model.name in CLASSICAL:
             _check_sums_of_statistics(self)
@@ -277,12 +248,7 @@ def check_counts(values: Mapping[str, object]) -> None:
     for key, least in _LEAST.items():
         value = values.get(key)
         if type(value) is int:
-            _at_least(key, value, least)
-
-
-def _at_least(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{key} to be at least {least}", str(value), f"set {key}={least} or more")
+            at_least(key, value, least)
 
 
 def _agree(config: Config, derived: str, source: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fedimg.errors import ConfigError
 from fedimg.models import ModelConfig
 from fedimg.sources import DataConfig
@@ -38,4 +40,14 @@ def check_labels(data: DataConfig, model: ModelConfig) -> None:
     if data.several and task == "classification":
         raise ConfigError(
             "one class an image with model.task=classification", found, "set model.task=multilabel"
+        )
+
+
+def check_groups(data: DataConfig, subgroups: Sequence[str]) -> None:
+    """Raises ConfigError where groups are asked for of data that say nothing of patients: the noise would buy nothing."""
+    if subgroups and data.name in ("medmnist", "tabular"):
+        raise ConfigError(
+            "data with headers or a table of patients' groups for evaluation.subgroups",
+            f"data={data.name}, which has neither",
+            "leave evaluation.subgroups out",
         )

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from fedimg import aggregation, server_clients, server_round, training
+from fedimg import aggregation, server_clients, server_groups, server_round, training
 from fedimg.aggregation import AggregationConfig, ServerOptimizer
+from fedimg.breakdown import Breakdown
 from fedimg.classical import LearnerServer, learner_of
 from fedimg.client_round import Terms
 from fedimg.config import Config
@@ -53,12 +54,13 @@ class Carrier:
 class History:
     """What happened: per round loss and headline on the public set, and who was missing.
 
-    `at_sites` is the last evaluation that sites answered.
+    `at_sites` is the last evaluation that sites answered, `public_groups` the final one by group.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     final: EvaluationReport | None = None
     at_sites: SiteScores | None = None
+    public_groups: tuple[Breakdown, ...] = ()
     released: Vector | None = None
 
 
@@ -192,6 +194,9 @@ def run_rounds(
         if progress is not None:
             progress("rounds", number, terms.rounds)
     history.final = server_round.evaluate_public(
+        server, bootstrap=config.evaluation.bootstrap, seed=config.seed
+    )
+    history.public_groups = server_groups.breakdowns_public(
         server, bootstrap=config.evaluation.bootstrap, seed=config.seed
     )
     history.released = server.optimizer.released

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedimg import report
 from fedimg.audit.empirical import EmpiricalEpsilon
-from fedimg.coordination import measured, recording, settings
+from fedimg.coordination import groups, measured, recording, settings
 from fedimg.coordination.claims import privacy_summary
 from fedimg.coordination.finished import Finished
 from fedimg.coordination.folder import RunFolder
@@ -80,6 +80,7 @@ def _content(run: Finished, privacy: PrivacySummary, audited: dict[str, Empirica
         },
         "site_evaluation": _values(at_sites),
         "site_evaluation_round": history.at_sites.round if history.at_sites is not None else None,
+        "subgroups": groups.content(history, terms.measure, private=terms.privacy.mode != "none"),
         "comparison": [
             {
                 "arrangement": row.arrangement,
@@ -131,6 +132,8 @@ def _report_data(
         evaluation=history.final,
         site_evaluation=history.at_sites.report(run.terms.measure) if history.at_sites is not None else None,
         test_absent=_test_absent(run),
+        breakdowns=groups.breakdowns(history, run.terms.measure),
+        noise_factors=groups.noise_factors(run.terms.measure, private=run.terms.privacy.mode != "none"),
         comparison=(own, *(row for row, _ in run.comparison))
         if own.auroc and (run.comparison or run.note)
         else (),

@@ -25,6 +25,7 @@ def terms_of(config: Config, run_id: str) -> Terms:
         seed=config.seed,
         insecure_seed=config.seed if config.insecure_test_mode else None,
         secagg=config.secagg,
+        subgroups=config.evaluation.grouping,
     )
 
 

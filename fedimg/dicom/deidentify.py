@@ -28,7 +28,9 @@ from fedimg.dicom.pseudonyms import Pseudonyms, is_patient_key
 from fedimg.dicom.reader import transfer_syntax
 from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.dicom.steps import Steps
+from fedimg.dicom.subgroup_codes import codes_of
 from fedimg.dicom.walk import Walk
+from fedimg.subgroups import UNKNOWN, Codes
 from fedimg.values import Quarantine
 
 __all__ = ["DeidConfig", "Deidentified", "Deidentifier", "Hints"]
@@ -74,6 +76,7 @@ class Deidentified:
             constants and closed vocabularies. needles: identifiers of the input, for the gate; PHI.
         pixel_digest: keyed, equal for copies of one image of one patient.
         ledger_key: by which the site's ledger knows the patient; never handed on. "" for the site's own output.
+        groups: coarse codes of the header as it came, for the site's home; no part of the release.
     """
 
     parts: tuple[bytes | bytearray, ...]
@@ -88,6 +91,7 @@ class Deidentified:
     pixel_digest: str
     evidence: Evidence
     ledger_key: str = field(default="", repr=False)
+    groups: Codes = field(default=UNKNOWN, repr=False)
 
     @property
     def data(self) -> bytes:
@@ -118,7 +122,8 @@ class Deidentifier:
         """
         with contained():
             own = self._own_output(dataset)
-            return own if own is not None else self._released(dataset, hints or Hints())
+            made = own if own is not None else self._released(dataset, hints or Hints())
+            return replace(made, groups=codes_of(dataset))
 
     def _released(self, dataset: Dataset, hints: Hints) -> Deidentified:
         route = routing.route(dataset, self.profile, digitised=hints.digitised)

@@ -6,12 +6,15 @@ from fedimg.evaluation.cells import histogram_bins
 from fedimg.evaluation.histograms import report_from_histograms, score_histograms
 from fedimg.evaluation.measure import Measure, measure_of
 from fedimg.evaluation.scores import evaluate_scores
+from fedimg.evaluation.subgroups import Subgroups, patient_rows
 
 __all__ = [
     "Measure",
+    "Subgroups",
     "evaluate_scores",
     "histogram_bins",
     "measure_of",
+    "patient_rows",
     "report_from_histograms",
     "score_histograms",
 ]

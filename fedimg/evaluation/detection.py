@@ -88,7 +88,7 @@ class Detection:
         rows[~found.usable] = 0.0
         sums = rows.sum(axis=2, keepdims=True)  # sums of fractions can pass 1 in the last bit
         rows /= np.where(sums > 1, sums * (1 + 1e-15), 1.0)
-        return np.asarray(rows.reshape(len(rows), -1) / _SCALE, dtype=np.float64)
+        return np.asarray(rows.reshape(len(rows), 2 * self.bins) / _SCALE, dtype=np.float64)
 
     def _cell(self, scores: Floats) -> npt.NDArray[np.int64]:
         """1 … bins − 1, equal steps of the score's logit; 0 is for what was not found."""

@@ -13,6 +13,7 @@ from fedimg.crypto.keys import keyed_digest
 from fedimg.errors import DataError
 from fedimg.imaging import intensity
 from fedimg.imaging.config import ImagingConfig
+from fedimg.subgroups import UNKNOWN
 from fedimg.values import SiteDataset, Volume
 
 LabelKind = Literal["class", "findings", "voxels", "places", "number"]
@@ -64,7 +65,8 @@ def build_dataset(
                 raise DataError("a class for every voxel", "an image without", "draw masks for all images")
             labels[place] = drawn[0] if flat else drawn
     keys, first = _group([volumes[i].patient_key for i in order])
-    return SiteDataset(torch.from_numpy(images), torch.from_numpy(labels), keys, first)
+    groups = np.array([volumes[i].groups for i in order], dtype=np.int64).reshape(-1, len(UNKNOWN))
+    return SiteDataset(torch.from_numpy(images), torch.from_numpy(labels), keys, first, groups)
 
 
 def dataset_from_arrays(

@@ -44,7 +44,13 @@ def to_volumes(prepared: Sequence[Prepared], record: DeidentifiedRecord) -> list
     """Labels and patients come from the record each time: a corrected label needs no new cache."""
     return [
         Volume(
-            p.image_CDHW, p.spacing_mm, record.patient_key, record.label, p.labels_DHW, record.value or 0.0
+            p.image_CDHW,
+            p.spacing_mm,
+            record.patient_key,
+            record.label,
+            p.labels_DHW,
+            record.value or 0.0,
+            record.groups,
         )
         for p in prepared
     ]

@@ -42,6 +42,7 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
         masked=areas_of(receipt.evidence) if isinstance(receipt, Receipt) else (),
         target=label.target,
         value=label.value,
+        groups=label.groups,
     )
 
 

@@ -6,11 +6,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedimg.intake.keyed_lines import KeyedLines, read_lines
+from fedimg.subgroups import UNKNOWN, Codes, checked_codes
 from fedimg.values import Split
 
 _TOO_LARGE = 1 << 62
@@ -20,7 +21,7 @@ _HEX = re.compile(r"([0-9a-f]{64})?")
 @dataclass(frozen=True, slots=True)
 class Label:
     """Class index and split; of what is drawn over the image the target's name and the drawing's digest, or "";
-    the number to be learnt, if any.
+    the number to be learnt, if any; which groups the patient is of (`fedimg.subgroups`).
     """
 
     index: int
@@ -28,6 +29,7 @@ class Label:
     target: str = ""
     drawn: str = ""
     value: float | None = None
+    groups: Codes = field(default=UNKNOWN, repr=False)
 
 
 def label_key(keys: Mapping[str, str]) -> str:
@@ -65,7 +67,8 @@ def _parsed(line: bytes) -> tuple[str, Label] | None:
         return None
     if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
         return None
-    return instance, Label(label, split, target, drawn, None if value is None else float(value))
+    groups = checked_codes(body["groups"]) if "groups" in body else UNKNOWN
+    return instance, Label(label, split, target, drawn, None if value is None else float(value), groups)
 
 
 class LabelFile(KeyedLines[Label]):
@@ -78,8 +81,9 @@ class LabelFile(KeyedLines[Label]):
         """Note a label, unless it is known already. Raises OSError."""
         drawn = {"target": label.target, "drawn": label.drawn} if label.target else {}
         number = {} if label.value is None else {"value": label.value}
+        groups = {} if label.groups == UNKNOWN else {"groups": list(label.groups)}
         stated = {"instance": instance, "label": label.index, "split": label.split}
-        self._append(instance, label, stated | drawn | number)
+        self._append(instance, label, stated | drawn | number | groups)
 
     @property
     def targets(self) -> frozenset[str]:

@@ -176,6 +176,7 @@ class Releaser:
             evidence=release.evidence.to_mapping(),
             gate=result,
             ledger_key=release.ledger_key,
+            groups=release.groups,
         )
 
     def _picture(self, task: Task) -> bytes:

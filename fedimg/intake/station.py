@@ -28,6 +28,7 @@ from fedimg.intake.release import FULL_DISK, Releaser
 from fedimg.intake.report import report_text
 from fedimg.intake.survey import survey
 from fedimg.intake.task import Outcome, Task, tasks_of
+from fedimg.subgroups import UNKNOWN, merged
 from fedimg.values import DeidentifiedRecord, Quarantine, SourceItem
 
 Inputs = Sequence[SourceItem] | FolderInputs
@@ -204,11 +205,13 @@ class _Run:
                 yield task
                 continue
             if labels is not None and item.label is not None:
-                kept = self._kept_target(item, labels.get(label_key(earlier.keys)))
+                known = labels.get(label_key(earlier.keys))
+                kept = self._kept_target(item, known)
                 if kept is None:
                     yield task
                     continue
-                self._note(labels, earlier, Label(item.label, item.split, *kept, item.value))
+                groups = merged(item.groups, known.groups if known is not None else UNKNOWN)
+                self._note(labels, earlier, Label(item.label, item.split, *kept, item.value, groups))
             size = _size_of(item.path)
             self._bytes_in += size
             self._bytes_taken += size
@@ -267,7 +270,8 @@ class _Run:
             kept = ("", "")
             if outcome.voxels is not None:
                 kept = targets.store(self._home.root, outcome.voxels), outcome.voxels.drawn
-            self._note(labels, made, Label(item.label, item.split, *kept, item.value))
+            groups = merged(item.groups, outcome.groups)
+            self._note(labels, made, Label(item.label, item.split, *kept, item.value, groups))
         self._bytes_taken += outcome.size_in
         self._bytes_out += outcome.size
         self._released += 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from fedimg.dicom.layers import DeidConfig
 from fedimg.intake.targets import Target
+from fedimg.subgroups import UNKNOWN, Codes
 from fedimg.values import Quarantine, SourceItem
 
 
@@ -65,7 +66,7 @@ class Outcome:
     """What became of one input. `temporary` names a file in quarantine that may be released.
 
     `reason` None means: it passed. `ledger_key` names the patient to the site's own ledger and stands in
-    no receipt, `voxels`, a class for each of them, goes to the home; all other fields may.
+    no receipt, `voxels`, a class for each of them, and `groups` go to the home; all other fields may.
     """
 
     position: int
@@ -84,3 +85,4 @@ class Outcome:
     gate: Mapping[str, Any] = field(default_factory=dict)
     ledger_key: str = field(default="", repr=False)
     voxels: Target | None = field(default=None, repr=False)
+    groups: Codes = field(default=UNKNOWN, repr=False)

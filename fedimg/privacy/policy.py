@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +41,7 @@ class SitePolicy:
             add the noise (`privacy=client_level`).
         allowed_models: names of networks; "*" alone allows all built-in ones.
         deid_profiles: de-identification profiles that may feed a training.
+        allowed_subgroups: attributes of patients by which an evaluation may be broken down; "*" alone allows all.
         allowed_extensions: digests ("sha256:…") of entry points that may run here.
         min_sites_in_sum: the least number of sites whose updates a secure sum must add up.
         allow_sparse_sum: whether more than 50 sites may exchange keys with some others each only, which holds
@@ -65,6 +66,7 @@ class SitePolicy:
     allow_client_level: bool = False
     allowed_models: tuple[str, ...] = ("*",)
     deid_profiles: tuple[str, ...] = ("train",)
+    allowed_subgroups: tuple[str, ...] = ("*",)
     allowed_extensions: tuple[str, ...] = ()
     min_sites_in_sum: int = 3
     allow_sparse_sum: bool = False
@@ -136,6 +138,7 @@ class SitePolicy:
         *,
         deid_profile: str | None = None,
         extensions: Mapping[str, str] | None = None,
+        subgroups: Sequence[str] = (),
     ) -> None:
         """Judge what is asked, before any data is touched. `extensions` maps names to their digests.
 
@@ -148,6 +151,9 @@ class SitePolicy:
             _refuse("allowed_models", f"one of {', '.join(self.allowed_models)}", model)
         if deid_profile is not None and deid_profile not in self.deid_profiles:
             _refuse("deid_profiles", f"one of {', '.join(self.deid_profiles)}", deid_profile)
+        for name in subgroups if "*" not in self.allowed_subgroups else ():
+            if name not in self.allowed_subgroups:
+                _refuse("allowed_subgroups", f"one of {', '.join(self.allowed_subgroups) or 'none'}", name)
         for name, digest in (extensions or {}).items():
             if digest not in self.allowed_extensions:
                 _refuse("allowed_extensions", f"the digest of extension {name}", digest)

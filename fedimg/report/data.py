@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fedimg.breakdown import Breakdown
 from fedimg.errors import DataError
 from fedimg.values import EvaluationReport, Interval
 
@@ -219,6 +220,8 @@ class ReportData:
             patients, the command that shows the counts there).
         compression: rows of (what, ratio ≥ 0), original ÷ stored size.
         test_absent: why there is no `evaluation`; "" where there is one.
+        breakdowns: the same figures by group. noise_factors: what telling groups apart costs: times the noise of an
+            evaluation without groups, of the overall figures and of a group's; None where there is no noise.
         data_card: what the data source is and how it was admitted.
         data_generated: the images show no person; only then may `images` be given.
         exposure: what a patient is exposed to at most; empty where nothing is promised.
@@ -246,6 +249,8 @@ class ReportData:
     kept_intake: tuple[tuple[str, int, str], ...] = ()
     compression: tuple[tuple[str, float], ...] = ()
     test_absent: str = ""
+    breakdowns: tuple[Breakdown, ...] = ()
+    noise_factors: tuple[float, float] | None = None
     data_card: str = ""
     data_generated: bool = False
     images: tuple[ImagePair, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fedimg.report import exposure, guarantees, ledger, origins, results
+from fedimg.report import exposure, groups, guarantees, ledger, origins, results
 from fedimg.report.data import ReportData
 from fedimg.report.markup import Markup, element
 from fedimg.report.style import CSS, content_security_policy
@@ -18,6 +18,7 @@ SECTIONS: Final[tuple[Callable[[ReportData], Markup], ...]] = (
     results.comparison,
     results.training,
     results.performance_of_model,
+    groups.by_group,
     guarantees.privacy_table,
     ledger.ledgers,
     guarantees.measured,

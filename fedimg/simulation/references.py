@@ -234,7 +234,7 @@ def pooled(parts: Sequence[Loaded]) -> Loaded:
             torch.cat([d.labels for d in datasets]),
             tuple(f"{number}/{key}" for number, d in enumerate(datasets) for key in d.patient_keys),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
-        )
+        )  # of nobody's groups: a reference is evaluated at no site
 
     held = parts[0].held_back.copy()
     for part in parts[1:]:

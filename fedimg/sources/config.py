@@ -10,6 +10,7 @@ from typing import Literal
 
 from fedimg.cohort import CohortConfig
 from fedimg.errors import ConfigError
+from fedimg.subgroups import ATTRIBUTES
 
 # Keys that only some sources read: setting one for another source would silently do nothing.
 _READ_BY: dict[str, tuple[str, ...]] = {
@@ -20,6 +21,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "declared_patients": ("dicom", "nifti", "images", "tabular"),
     "declared_public": ("dicom", "nifti", "images", "tabular"),
     "columns": ("tabular",),
+    "subgroups": ("dicom", "nifti", "images"),
     "voxels": ("cohort", "dicom", "nifti", "images"),
     "several": ("cohort", "dicom", "nifti", "images", "tabular"),
     "value": ("cohort", "dicom", "nifti", "images", "tabular"),
@@ -46,6 +48,7 @@ class DataConfig:
         several: a label cell names any of the classes, with ; between, or none (model.task=multilabel).
         value: name of the column with a number to be learnt (model.task=regression).
         columns: tabular: each column of numbers with its public (least, greatest).
+        subgroups: sex, age_band or scanner → the table's column that says it; it counts more than a header.
         classes: names by class index; a label cell holds a name or an index.
         partition: "manifest" (the table's site column; the cohort's hospitals), "iid" or "dirichlet".
         alpha: of the Dirichlet division; small is strongly skewed.
@@ -66,6 +69,7 @@ class DataConfig:
     several: bool = False
     value: str | None = None
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    subgroups: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ("negative", "positive")
     partition: Literal["manifest", "iid", "dirichlet"] = "manifest"
     alpha: float = 0.5
@@ -85,6 +89,7 @@ class DataConfig:
             if not (re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) and -math.inf < low < high < math.inf):
                 expected = "data.columns: names of small letters, digits and _, each with two numbers, the second larger"
                 raise ConfigError(expected, "another entry", "correct data.columns")
+        _check_subgroups(self.subgroups)
         most = MOST_FINDINGS if self.several else MOST_DRAWN if self.voxels != "none" else len(self.classes)
         if len(self.classes) > most:
             raise ConfigError(
@@ -106,9 +111,21 @@ class DataConfig:
             "cohort": CohortConfig(),
             "options": {},
             "columns": {},
+            "subgroups": {},
         }
         for key, readers in _READ_BY.items():
             if self.name in BUILT_IN and self.name not in readers and getattr(self, key) != defaults[key]:
                 where = " or ".join(readers) or "a source that an entry point brings"
                 found = f"data={self.name}, which does not read it"
                 raise ConfigError(f"data.{key} for {where}", found, "leave this key out")
+
+
+_TAKEN = ("path", "patient_id", "site", "split", "label", "mask", "boxes")
+
+
+def _check_subgroups(subgroups: Mapping[str, str]) -> None:
+    for name, column in subgroups.items():
+        named = re.fullmatch(r"[a-z][a-z0-9_]{0,63}", column) and column not in _TAKEN
+        if name not in ATTRIBUTES or not named:
+            expected = f"data.subgroups: {', '.join(ATTRIBUTES)}, each with a column of its own"
+            raise ConfigError(expected, "another entry", "correct data.subgroups")

@@ -24,8 +24,9 @@ from fedimg.sources.labelled_files import (
 )
 from fedimg.sources.manifest import SourceManifest
 from fedimg.sources.paths import data_folder, inside, regular_files
-from fedimg.sources.said import Said, columns, needed, said_of
+from fedimg.sources.said import Said, columns, groups_of, needed, said_of
 from fedimg.sources.tabular import Table, read_table
+from fedimg.subgroups import UNKNOWN, Codes
 from fedimg.values import Drawn, SourceItem, Split
 
 CARD = "DICOM files of the operator's own, with labels from "
@@ -51,6 +52,7 @@ class _Row:
     site: str | None
     split: Split
     patient: str | None
+    groups: Codes
 
 
 def load(config: DataConfig, sites: int, seed: int) -> Mapping[str, SourceManifest]:
@@ -142,7 +144,7 @@ def _rows(table: Table, key: str, folder: Path, config: DataConfig) -> tuple[dic
         said = said_of(folder, cells, number, config)
         site, split = site_and_split(cells, number)
         patient = None if key == "patient_id" else cells.get("patient_id") or None
-        repeated += add_once(rows, name, _Row(said, site, split, patient), number)
+        repeated += add_once(rows, name, _Row(said, site, split, patient, groups_of(cells, config)), number)
     return rows, repeated
 
 
@@ -172,7 +174,8 @@ def _item(path: Path, header: Header, row: _Row | None, masks: Mapping[str, bool
     if masks is not None:
         label = int(masks[header.instance]) if header.instance in masks else None
     site, split = (row.site, row.split) if row is not None else (None, "train")
-    return SourceItem(path, "dicom", patient, label, site, split, said.drawn, said.value)
+    groups = row.groups if row is not None else UNKNOWN
+    return SourceItem(path, "dicom", patient, label, site, split, said.drawn, said.value, groups)
 
 
 def _outlines(headers: Mapping[Path, Header], config: DataConfig) -> dict[str, Drawn]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from fedimg.errors import DataError
 from fedimg.sources.config import DataConfig
 from fedimg.sources.paths import inside
+from fedimg.subgroups import ATTRIBUTES, Codes, age_code, maker_code, sex_code
 from fedimg.values import Box, Drawn
 
 _NUMBERS = re.compile(r"\d{1,6}( \d{1,6}){3}")
@@ -46,8 +47,15 @@ class Said:
 
 
 def columns(config: DataConfig) -> tuple[str, ...]:
-    """What may stand in a table about what is to be learnt."""
-    return ("label", "mask", "boxes", *((config.value,) if config.value else ()))
+    """What may stand in a table about what is to be learnt, and about the patient's groups."""
+    own = (*((config.value,) if config.value else ()), *config.subgroups.values())
+    return tuple(dict.fromkeys(("label", "mask", "boxes", *own)))
+
+
+def groups_of(row: Mapping[str, str], config: DataConfig) -> Codes:
+    """By `data.subgroups`; a cell that is none of the closed lists' words is unknown, and goes no further."""
+    sex, age, maker = (row.get(config.subgroups.get(name, ""), "") for name in ATTRIBUTES)
+    return sex_code(sex), age_code(age), maker_code(maker)
 
 
 def needed(config: DataConfig) -> tuple[str, ...]:

@@ -146,6 +146,10 @@ def test_terms_that_travel_are_the_same_terms(overrides):
         lambda v: v.update(model=[]),
         lambda v: v["imaging"].update(image_size=[64.0, 64]),
         lambda v: v["privacy"].update(noise={"_target_": "x"}),
+        lambda v: v["subgroups"].update(attributes=["race"]),
+        lambda v: v["subgroups"].update(age_edges=[0, 37]),
+        lambda v: v["subgroups"].update(scanners="ge"),
+        lambda v: v.update(subgroups=["sex"]),
     ],
 )
 def test_terms_that_are_none_are_refused_without_a_word_of_them(change):

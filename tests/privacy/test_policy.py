@@ -55,6 +55,18 @@ def test_strict_is_stricter_than_default():
             "privacy.noise strict or discrete_gaussian (this site's policy, allowed_noise); found gaussian;",
         ),
         (
+            {"allowed_subgroups": ("sex",)},
+            {},
+            {"subgroups": ("sex", "age_band")},
+            "one of sex (this site's policy, allowed_subgroups); found age_band;",
+        ),
+        (
+            {"allowed_subgroups": ()},
+            {},
+            {"subgroups": ("sex",)},
+            "one of none (this site's policy, allowed_subgroups); found sex;",
+        ),
+        (
             {"allowed_models": ("cnn",)},
             {},
             {"model": "vit"},

@@ -90,6 +90,7 @@ def approve(arguments: Any) -> int:
             "rounds": terms.rounds,
             "steps": terms.privacy.local_steps,
             "evaluations": terms.privacy.evaluations,
+            "by_group": list(terms.subgroups.attributes),
             "extensions": extensions,
             "code": program["digest"],
         }
@@ -117,6 +118,8 @@ def approve(arguments: Any) -> int:
     ]
     print_table([{**one, "plan": one["plan"][:12]} for one in rows], columns)
     for one in rows:
+        if one["by_group"]:
+            sys.stdout.write(f"{one['run']}: is evaluated by {', '.join(one['by_group'])} too\n")
         for name, digest in one["extensions"].items():
             sys.stdout.write(f"{one['run']}: runs the extension {name}, {digest}\n")
     _print_budget(home, program)
