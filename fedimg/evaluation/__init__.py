@@ -6,9 +6,12 @@ from fedimg.evaluation.cells import histogram_bins
 from fedimg.evaluation.histograms import report_from_histograms, score_histograms
 from fedimg.evaluation.measure import Measure, measure_of
 from fedimg.evaluation.scores import evaluate_scores
+from fedimg.evaluation.several import HeadMeasure, Several
 
 __all__ = [
+    "HeadMeasure",
     "Measure",
+    "Several",
     "evaluate_scores",
     "histogram_bins",
     "measure_of",
