@@ -71,7 +71,9 @@ class Segmentation:
             rows[has, k, self._bin(found.dice[has, k - 1])] = 1.0
         without = np.flatnonzero(found.usable & np.isfinite(found.false))
         rows[without, 0, self._bin(found.false[without])] = 1.0
-        return np.asarray(rows.reshape(len(rows), -1) / np.sqrt(self.classes - 1), dtype=np.float64)
+        return np.asarray(
+            rows.reshape(len(rows), self.classes * self.bins) / np.sqrt(self.classes - 1), dtype=np.float64
+        )
 
     def _bin(self, shares: Floats) -> npt.NDArray[np.int64]:
         """0 for nothing at all, then equal parts of (0, 1]."""

@@ -125,7 +125,8 @@ class Several:
         """All metrics under their heads' names; curves and confusion are of the head of classes, if there is one."""
         names = [head.name for head in self.heads]
         drawn = next(
-            (one for one, head in zip(each, self.heads, strict=True) if head.name == "classification"), each[0]
+            (one for one, head in zip(each, self.heads, strict=True) if head.name == "classification"),
+            each[0],
         )
         metrics = {
             f"{name}/{metric}": found

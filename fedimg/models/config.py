@@ -55,7 +55,7 @@ class ModelConfig:
     task: Literal["classification", "multilabel", "regression", "segmentation", "detection", "several"] = (
         "classification"
     )
-    heads: tuple[str, ...] = ()
+    heads: tuple[Literal["classification", "multilabel", "regression", "segmentation"], ...] = ()
     target_range: tuple[float, float] = (0.0, 1.0)
     image_size: tuple[int, ...] = (64, 64)
     width: int = 16
@@ -160,7 +160,9 @@ def _check_heads(config: ModelConfig) -> None:
         expected = f"model.heads: two or more of {', '.join(HEADS)}, each once"
         raise ConfigError(expected, str(list(heads)), "name the tasks that are learnt at once")
     if "multilabel" in heads and {"classification", "segmentation"} & set(heads):
-        expected = "findings in model.heads beside a number only, since a class says otherwise what an image shows"
+        expected = (
+            "findings in model.heads beside a number only, since a class says otherwise what an image shows"
+        )
         raise ConfigError(expected, str(list(heads)), "leave multilabel out, or classes")
     if "multilabel" in heads and config.classes > _MOST_BESIDE:
         found = f"model.classes={config.classes}"

@@ -18,7 +18,6 @@ from itertools import accumulate, pairwise
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fedimg.models.config import ModelConfig
 from fedimg.models.losses import Loss, build_loss
@@ -103,8 +102,9 @@ def build_several(
 class VoxelsAndImages(nn.Module):
     """(B, …) → (B, outputs of all): a network of voxels with `hidden` further channels, which heads of images read.
 
-    Of every further channel, behind a SiLU, mean and maximum over space: how much there is of something, and whether
-    there is any. One linear layer makes of them the outputs of all heads of images.
+    Of every further channel's sigmoid, mean and maximum over space: how much there is of something, and whether there
+    is any. One linear layer makes of them the outputs of all heads of images; shares between 0 and 1 keep its steps
+    bounded, whatever the network's scale.
     """
 
     def __init__(self, backbone: nn.Module, config: ModelConfig, hidden: int) -> None:
@@ -118,7 +118,7 @@ class VoxelsAndImages(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.backbone(images)
-        more = F.silu(maps[:, self._voxels :]).flatten(2)
+        more = torch.sigmoid(maps[:, self._voxels :]).flatten(2)
         of_image = self.of_image(torch.cat([more.mean(dim=2), more.amax(dim=2)], dim=1)).split(self._sizes, 1)
         voxels = maps[:, : self._voxels].flatten(1)
         parts = [one if size else voxels for one, size in zip(of_image, self._sizes, strict=True)]
