@@ -199,6 +199,9 @@ def check_task(asked: Asked) -> None:
             f"training.class_weights={training.class_weights}": training.class_weights is not None,
             f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
         }
+    if task == SEVERAL:
+        name = asked.model.name
+        against[f"model={name}, which follows from sums of statistics of classes"] = name in CLASSICAL
     if asked.model.of_voxels or task == SEVERAL:
         against["imaging=augmented"] = asked.imaging.augmentation.active
     for found, there in against.items():

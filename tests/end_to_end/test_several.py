@@ -41,7 +41,7 @@ def learnt(tmp_path, *overrides):
 
 def test_a_class_a_number_and_an_outline_are_learnt_at_once(tmp_path, capsys):
     config, run, summary, page = learnt(
-        tmp_path, "data.cohort.patients_per_hospital=24", "secagg=none", "rounds=25"
+        tmp_path, "data.cohort.patients_per_hospital=24", "secagg=none", "rounds=30"
     )
     assert (summary["task"], summary["headline"]) == ("several", "classification/auroc")
     test = summary["test"]

@@ -20,7 +20,10 @@ from fedimg.models.outputs import activated
 from fedimg.privacy.batches import PatientBatch
 from fedimg.privacy.clipping import clipped_sum
 from fedimg.privacy.engines import PatientGradients
+from fedimg.privacy.noise import InsecureSeededEntropy
 from fedimg.privacy.patient_loss import PatientLoss
+from fedimg.training import LocalTraining, train_open, train_open_fused
+from fedimg.values import SiteDataset
 
 HEADS = ("classification", "regression", "segmentation")
 NONE = {
@@ -279,3 +282,23 @@ def test_heads_that_do_not_go_together_are_refused(changes, words):
 def test_a_network_that_cannot_have_these_heads_is_refused(name, heads):
     with pytest.raises(ConfigError, match=r"a network for model\.task=several"):
         build_model(config_of(heads, name=name, image_size=(32, 32)), 0)
+
+
+def test_many_clients_in_one_pass_learn_what_each_learns_alone():
+    """Rows of labels are padded as rows, and a missing label stays its own client's."""
+    config = config_of(HEADS[:2], name="cnn")
+    network, flat = network_of(config)
+    generator = torch.Generator().manual_seed(3)
+    parts = []
+    for client, count in enumerate((5, 3, 0)):
+        labels = labels_of(config, count, client)
+        labels[: count // 2, network.heads[1].labels] = math.nan
+        images = torch.randn(count, 1, 8, 8, generator=generator)
+        parts.append(SiteDataset(images, labels, tuple(f"{k}" for k in range(count)), np.arange(count + 1)))
+    training = LocalTraining(loss="several", learning_rate=0.05, batch_size=2)
+    draws = [[InsecureSeededEntropy(0, f"{k}") for k in range(3)] for _ in range(2)]
+    together = train_open_fused(network, flat, parts, training, draws[0], loss_of(config))
+    for k, part in enumerate(parts):
+        alone = train_open(network, flat, part, training, draws[1][k], loss_of(config))
+        assert torch.allclose(together[k], alone, atol=1e-5)
+        assert torch.isfinite(together[k]).all()
