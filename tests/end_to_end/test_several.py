@@ -41,7 +41,11 @@ def learnt(tmp_path, *overrides):
 
 def test_a_class_a_number_and_an_outline_are_learnt_at_once(tmp_path, capsys):
     config, run, summary, page = learnt(
-        tmp_path, "data.cohort.patients_per_hospital=24", "secagg=none", "rounds=30"
+        tmp_path,
+        "data.cohort.patients_per_hospital=24",
+        "secagg=none",
+        "rounds=30",
+        "training.local_epochs=4",
     )
     assert (summary["task"], summary["headline"]) == ("several", "classification/auroc")
     test = summary["test"]
@@ -62,7 +66,7 @@ def test_a_class_a_number_and_an_outline_are_learnt_at_once(tmp_path, capsys):
         weighed = 0.1 if name == "classification/auroc" else close
         assert summary["site_evaluation"][name] == pytest.approx(exact[name].value, abs=weighed)
     assert main(["verify", str(run.path)]) == 0
-    assert main(["runs", "show", str(run.path)]) in (0, 2)
+    assert main(["runs", "show", str(run.path)]) == 0
     capsys.readouterr()
 
 
@@ -105,23 +109,23 @@ def test_all_heads_go_through_the_lane_of_privacy_in_one_release(tmp_path, extra
     assert main(["verify", str(run.path)]) == 0
 
 
-def test_a_site_whose_images_lack_labels_takes_part_with_what_it_has(tmp_path):
-    """Without a site's outlines and numbers the run goes on, and the others' heads are learnt."""
+def test_sites_whose_images_lack_outlines_take_part_with_what_they_have(tmp_path):
+    """Without outlines of lesions the run goes on, and the other heads learn from the same images."""
     config, run, _, _ = learnt(
         tmp_path,
         "data.cohort.patients_per_hospital=8",
         "secagg=none",
         "rounds=1",
-        "data.cohort.modalities=[CT,CR]",
+        "data.cohort.modalities=[CR]",
     )
     terms = replace(terms_of(config, run.path.name), validation_fraction=0.0)
     network = own_network(terms)
-    data = load(SiteHome.open(run.path / "sites" / "hospital-1"), terms, network).train
-    of_class, number, outline = (head.labels for head in network.heads)
-    lesion = data.labels[:, of_class][:, 0] == 1
-    missing = torch.isnan(data.labels[:, outline])
-    assert (missing.all(dim=1) == missing.any(dim=1)).all()
-    assert missing.any()  # radiographs with a lesion have no outline
-    assert lesion[missing.any(dim=1)].all()
-    assert not torch.isnan(data.labels[:, number]).any()
-    assert ((data.labels[:, number] >= 0) & (data.labels[:, number] <= 1)).all()
+    homes = [SiteHome.open(run.path / "sites" / f"hospital-{k}") for k in (1, 2, 3)]
+    labels = torch.cat([load(home, terms, network).train.labels for home in homes])
+    of_class, number, outline = (labels[:, head.labels] for head in network.heads)
+    missing = torch.isnan(outline)
+    assert (missing.all(dim=1) == (of_class[:, 0] == 1)).all()  # a radiograph's lesion is drawn by nobody
+    assert missing.any()
+    assert not missing.all()
+    assert not outline[~missing].any()
+    assert ((number >= 0) & (number <= 1)).all()
