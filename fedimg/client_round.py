@@ -32,7 +32,6 @@ from fedimg.home import SiteHome
 from fedimg.intake import IntakeConfig, IntakeResult
 from fedimg.joined_site import Site, load
 from fedimg.models import build_model
-from fedimg.models.losses import build_loss
 from fedimg.operator_log import note_held_back, tell_operator
 from fedimg.outbox import Outbox
 from fedimg.privacy import client_level
@@ -92,7 +91,7 @@ def join(
     restored.check_run(home.root, terms.run_id)
     site_terms.check_test_mode(home, terms)
     policy = site_terms.allowing(home, terms)
-    loss = build_loss(terms.training.loss, policy.allowed_extensions)
+    loss = terms.loss(policy.allowed_extensions)
     network = build_model(terms.model, terms.seed, policy.allowed_extensions)
     learner = classical.learner_of(network, terms.model)
     training.kept_parameters(network, terms.training.algorithm)  # a network without any is refused

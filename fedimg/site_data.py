@@ -6,6 +6,7 @@ that a patient without one, or with nothing left, is in no release.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from fedimg.home import SiteHome
 from fedimg.imaging import findings, loading, patients
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import ImagingConfig
+from fedimg.imaging.labels import Kinds, LabelKind
 from fedimg.intake import targets
 from fedimg.intake.ledger_map import read_ledger_keys
 from fedimg.models import Network
@@ -33,7 +35,7 @@ from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Ledger
 from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset
 
-_LABELS: Mapping[str, patients.LabelKind] = {
+_LABELS: Mapping[str, LabelKind] = {
     "classification": "class",
     "multilabel": "findings",
     "regression": "number",
@@ -70,7 +72,7 @@ def load(
 
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
     admitted = intake.admitted(home, profile)
-    found = loading.load_dataset(admitted, decode, cache, imaging, labels=_LABELS[network.task])
+    found = loading.load_dataset(admitted, decode, cache, imaging, labels=_kinds(network))
     dataset, ledger_keys = found.dataset, read_ledger_keys(home.ledger_keys)
     if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
         dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, imaging)
@@ -97,18 +99,23 @@ def _features(dataset: SiteDataset, network: Network) -> torch.Tensor:
     return found
 
 
+def _kinds(network: Network) -> Kinds:
+    return tuple(_LABELS[head.task] for head in network.heads) or _LABELS[network.task]
+
+
 def as_learnt(dataset: SiteDataset, network: Network) -> SiteDataset:
     """Labels as the network's task takes them: findings one by one, a number as a share of the public range, findings
-    drawn over an image as a heat map.
+    drawn over an image as a heat map; of several tasks all of them in one row an image, NaN where one is missing.
 
     Raises DataError for labels of images where those of voxels are needed.
     """
     labels, shape = dataset.labels, (len(dataset.labels), *network.label_shape)
+    if network.heads:
+        labels = _row(labels, network)
     if network.task == "multilabel":
-        labels = ((labels[:, None] >> torch.arange(shape[1])) & 1).float()
+        labels = _findings(labels, shape[1])
     if network.task == "regression":
-        low, high = network.target_range
-        labels = ((labels.float() - low) / (high - low)).clamp(0, 1)
+        labels = _share(labels, network.target_range)
     if network.task == "detection" and labels.dim() == 1 + len(network.image_shape[1:]):
         maps = [findings.heat_map(one) for one in labels.numpy()]
         labels = torch.from_numpy(np.stack(maps)) if maps else torch.zeros(shape)
@@ -118,6 +125,30 @@ def as_learnt(dataset: SiteDataset, network: Network) -> SiteDataset:
             f"labels of shape {shape[1:]} for {network.task}", found, "choose another data source"
         )
     return replace(dataset, labels=labels)
+
+
+def _findings(sums: torch.Tensor, number: int) -> torch.Tensor:
+    return ((sums[:, None] >> torch.arange(number)) & 1).float()
+
+
+def _share(numbers: torch.Tensor, ends: tuple[float, float]) -> torch.Tensor:
+    low, high = ends
+    return ((numbers.float() - low) / (high - low)).clamp(0, 1)
+
+
+def _row(labels: torch.Tensor, network: Network) -> torch.Tensor:
+    """(N, …) of every head's kind, as `imaging.labels.labels_of` lays them → (N, labels of all) float32."""
+    sizes = [math.prod(head.config.label_shape) if head.config.of_voxels else 1 for head in network.heads]
+    if labels.dim() != 2 or labels.shape[1] != sum(sizes):
+        return labels  # of one task: refused by its shape
+    parts = []
+    for head, own in zip(network.heads, labels.split(sizes, dim=1), strict=True):
+        if head.task == "multilabel":
+            each = _findings(own[:, 0].nan_to_num().long(), head.config.classes)
+            parts.append(torch.where(own.isnan(), torch.nan, each))
+        else:
+            parts.append(_share(own, head.config.target_range) if head.task == "regression" else own.float())
+    return torch.cat(parts, dim=1)
 
 
 def roll_of(

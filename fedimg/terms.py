@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from fedimg import classical
 from fedimg.errors import ConfigError
-from fedimg.evaluation import Measure, Subgroups, measure_of
+from fedimg.evaluation import HeadMeasure, Measure, Several, Subgroups, measure_of
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, Network, extension_digests
 from fedimg.models.classical_config import CLASSICAL
-from fedimg.models.config import OF_VOXELS
-from fedimg.models.losses import BUILTIN, OF_TASK, loss_digests
+from fedimg.models.config import SEVERAL
+from fedimg.models.heads import build_several
+from fedimg.models.losses import BUILTIN, OF_HEAD, OF_TASK, Loss, build_loss, loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
 from fedimg.privacy.request import DISTRIBUTED
@@ -63,9 +65,13 @@ class Terms:
     def measure(self) -> Measure:
         """How a site and the coordinator measure the model."""
         model, spacing = self.model, self.imaging.spacing_mm
-        own = measure_of(
-            model.task, model.classes, self.bins, target_range=model.target_range, voxel_mm=spacing
-        )
+        each = [
+            measure_of(one.task, one.classes, self.bins, target_range=one.target_range, voxel_mm=spacing)
+            for one in model.each
+        ]
+        own = each[0]
+        if model.heads:
+            own = Several(tuple(_head_measure(one, of) for one, of in zip(model.each, each, strict=True)))
         return Subgroups(own, self.subgroups) if self.subgroups.attributes else own
 
     @property
@@ -77,7 +83,18 @@ class Terms:
     @property
     def extensions(self) -> dict[str, str]:
         """Name → digest of every extension that these terms would run at a site."""
-        return extension_digests(self.model) | loss_digests(self.training.loss)
+        losses = (self.training.loss, *self.training.head_losses)
+        return extension_digests(self.model) | {
+            name: digest for loss in losses for name, digest in loss_digests(loss).items()
+        }
+
+    def loss(self, allowed_extensions: Collection[str]) -> Loss:
+        """Of an image. Raises as `build_loss`."""
+        if not self.model.heads:
+            return build_loss(self.training.loss, allowed_extensions)
+        names = self.training.head_losses or tuple(OF_HEAD[head] for head in self.model.heads)
+        weights = self.training.head_weights or (1.0,) * len(names)
+        return build_several(self.model, names, weights, allowed_extensions)
 
     def update_size(self, network: Network) -> int:
         """Values of a site's update, (k,): parameters, or what a classical model or an algorithm sends in place of them."""
@@ -91,6 +108,13 @@ class Terms:
     def entropy(self, *labels: str) -> Entropy:
         """The operating system's entropy; a seeded stream only in the insecure test mode."""
         return source_of(self.insecure_seed, *labels)
+
+
+def _head_measure(model: ModelConfig, measure: Measure) -> HeadMeasure:
+    voxels = model.of_voxels
+    outputs = model.label_shape if voxels else model.output_shape
+    of_classes = voxels or model.task == "classification"
+    return HeadMeasure(model.task, measure, outputs, model.label_shape, of_classes, voxels)
 
 
 class Asked(Protocol):
@@ -172,16 +196,33 @@ def check_classical(asked: Asked) -> None:
 def check_task(asked: Asked) -> None:
     """Raises ConfigError for a loss of another task, or what only labels of images can take."""
     task, training = asked.model.task, asked.training
-    fits = training.loss in OF_TASK[task] or training.loss not in BUILTIN
+    fits = training.loss in OF_TASK[task] or training.loss not in (*BUILTIN, SEVERAL)
     against = {f"training.loss={training.loss}": not fits}
     if task != "classification":
         against |= {
             f"training.class_weights={training.class_weights}": training.class_weights is not None,
             f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
         }
-    if task in OF_VOXELS:
+    if task == SEVERAL:
+        name = asked.model.name
+        against[f"model={name}, which follows from sums of statistics of classes"] = name in CLASSICAL
+    if asked.model.of_voxels or task == SEVERAL:
         against["imaging=augmented"] = asked.imaging.augmentation.active
     for found, there in against.items():
         if there:
             expected = f"what model.task={task} can be trained with (losses: {', '.join(OF_TASK[task])})"
             raise ConfigError(expected, found, "change it, or choose another model.task")
+    _check_heads(asked)
+
+
+def _check_heads(asked: Asked) -> None:
+    """Raises ConfigError for losses or weights of other heads than the model's."""
+    heads, own = asked.model.heads, asked.training
+    for key, found in (("head_losses", own.head_losses), ("head_weights", own.head_weights)):
+        if found and len(found) != len(heads):
+            expected = f"training.{key}: one for each of model.heads={list(heads)}, or []"
+            raise ConfigError(expected, str(list(found)), "set both alike")
+    for head, name in zip(heads, own.head_losses, strict=False):
+        if name not in OF_TASK[head] and name in (*BUILTIN, SEVERAL):
+            expected = f"a loss of {head} in training.head_losses ({', '.join(OF_TASK[head])})"
+            raise ConfigError(expected, name, "put it at the place of its head in model.heads")

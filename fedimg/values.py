@@ -30,6 +30,8 @@ Vector = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[Any]  # (P,) unsigned, modulo 2ᵏ: "<u4" or "<u8"
 Split = Literal["train", "public"]
+NO_CLASS = -1
+"""Label of an image whose class nobody knows, and that is there for a number or an outline."""
 
 
 class Quarantine(StrEnum):
@@ -80,7 +82,8 @@ class SourceItem:
 
     Everything here may be PHI (paths and patient numbers are); it never leaves the site. `groups` is of a table.
     `patient_id` is None where the DICOM header is to be asked. `label` is the class index, None where
-    unknown, of several findings a sum of 2^k; `drawn` where voxels, `value` where a number is to be learnt.
+    unknown (`NO_CLASS` where the rest is to be learnt alone), of several findings a sum of 2^k; `drawn` where voxels,
+    `value` where a number is to be learnt.
     """
 
     path: Path
@@ -108,7 +111,7 @@ class DeidentifiedRecord:
         patient_key: keyed pseudonym of the patient; the unit of privacy, splits and ledger.
         study_key, series_key, instance_key: keyed UIDs (or keyed digests for non-DICOM).
         modality: DICOM Modality, or "OT".
-        label: class index. split: "train", or "public" for declared public data.
+        label: class index, or `NO_CLASS`. split: "train", or "public" for declared public data.
         kind: container of the released bytes.
         masked: areas that were filled because they showed text or marks; by its receipt.
         target: SHA-256, hex, of a class for every voxel, which lies in the home; "" without.

@@ -10,7 +10,6 @@ from fedimg.audit.adapters import adapter_of
 from fedimg.checkup import Seen, fail
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, build_model
-from fedimg.models.losses import build_loss
 from fedimg.privacy.request import PrivacyRequest
 from fedimg.terms import Terms
 from fedimg.training import LocalTraining
@@ -40,8 +39,7 @@ def rehearsed(device: str, threads: int) -> Seen[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        loss = build_loss(terms.training.loss, ())
-        site_terms.rehearse(terms, build_model(terms.model, terms.seed, ()), loss, place)
+        site_terms.rehearse(terms, build_model(terms.model, terms.seed, ()), terms.loss(()), place)
     finally:
         torch.set_num_threads(before)
     return Seen(f"a step of training on generated data passes, on {place.type}")

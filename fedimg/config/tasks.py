@@ -9,6 +9,7 @@ from fedimg.models import ModelConfig
 from fedimg.sources import DataConfig
 
 _NEEDS = {
+    "classification": "one class an image, data.several=false,",
     "multilabel": "data.several=true",
     "regression": "data.value=COLUMN",
     "segmentation": "data.voxels=masks",
@@ -23,24 +24,27 @@ def check_labels(data: DataConfig, model: ModelConfig) -> None:
     """
     task = model.task
     there = {
+        "classification": not data.several,
         "multilabel": data.several,
         "regression": data.value is not None,
         "segmentation": data.voxels == "masks",
         "detection": data.voxels != "none",
     }
     found = f"data.voxels={data.voxels}, data.several={data.several}, data.value={data.value}"
-    if not there.get(task, True):
-        raise ConfigError(f"{_NEEDS[task]} with model.task={task}", found, "set them alike")
+    for one in model.each:
+        if not there[one.task]:
+            learnt = f"model.task={task}" + (f", model.heads={list(model.heads)}" if model.heads else "")
+            remedy = "set model.task=multilabel" if task == "classification" else "set them alike"
+            raise ConfigError(f"{_NEEDS[one.task]} with {learnt}", found, remedy)
+    if model.heads and not data.together:
+        expected = "data.together=true with model.task=several (data=cohort, images, nifti or dicom)"
+        raise ConfigError(expected, "false", "set it, or experiment=several, which sets all")
     shape = (1, 2 * len(data.columns))
     if data.name == "tabular" and (
         model.image_size != shape or (data.value is not None) != (task == "regression")
     ):
         expected = f"imaging.image_size={list(shape)} with {len(data.columns)} columns, data.value for regression only"
         raise ConfigError(expected, f"{list(model.image_size)}, model.task={task}", "set them alike")
-    if data.several and task == "classification":
-        raise ConfigError(
-            "one class an image with model.task=classification", found, "set model.task=multilabel"
-        )
 
 
 def check_groups(data: DataConfig, subgroups: Sequence[str]) -> None:

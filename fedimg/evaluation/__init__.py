@@ -6,10 +6,13 @@ from fedimg.evaluation.cells import histogram_bins
 from fedimg.evaluation.histograms import report_from_histograms, score_histograms
 from fedimg.evaluation.measure import Measure, measure_of
 from fedimg.evaluation.scores import evaluate_scores
+from fedimg.evaluation.several import HeadMeasure, Several
 from fedimg.evaluation.subgroups import Subgroups, patient_rows
 
 __all__ = [
+    "HeadMeasure",
     "Measure",
+    "Several",
     "Subgroups",
     "evaluate_scores",
     "histogram_bins",

@@ -6,9 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from itertools import groupby
-from operator import or_
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
 from fedimg.imaging.findings import findings_of
-from fedimg.imaging.patients import LabelKind
+from fedimg.imaging.labels import Kinds, check_any, of_group, of_voxels
 from fedimg.imaging.preprocessing import Prepared
 from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset, Volume
 
@@ -42,7 +41,7 @@ def load_dataset(
     cache: VolumeCache,
     config: ImagingConfig,
     *,
-    labels: LabelKind = "class",
+    labels: Kinds = "class",
 ) -> LoadedImages:
     """Decode, prepare and order all records; one bad file is counted and left out, never fatal.
 
@@ -53,9 +52,10 @@ def load_dataset(
 
     `labels` says what of. "voxels" and "places": an image over which nothing is drawn has class 0 everywhere if that
     is its label, and is held back if it has another. "findings": labels are sums of 2^k, and a series has
-    those of all its slices. "number": an image without one is held back; a series has its slices' largest.
+    those of all its slices. "number": an image without one is held back; a series has its slices' largest. Of several
+    kinds an image that lacks one keeps the others, and is held back where it lacks all.
     """
-    voxels = labels in ("voxels", "places")
+    voxels, several = of_voxels(labels), not isinstance(labels, str)
     ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
     groups = [[record] for record in ordered]
     if config.unit == "series":
@@ -66,8 +66,10 @@ def load_dataset(
     held_back: Counter[Quarantine] = Counter()
     for group in groups:
         try:
-            record = _of_group(group, labels)
-            prepared = _prepared(group, partial(_opened, decode, voxels), cache, config, voxels=voxels)
+            record, opened = of_group(group, labels), partial(_opened, decode, voxels, several)
+            prepared = _prepared(group, opened, cache, config, _drawn_as(voxels, several))
+            if not isinstance(labels, str):
+                check_any(record, labels, drawn=prepared[0].labels_DHW is not None)
             if labels == "places" and any(_too_many(one) for one in prepared):
                 raise Rejected(Quarantine.WRONG_SHAPE, "a mask of more parts than an image has findings")
         except Rejected as refusal:
@@ -89,24 +91,20 @@ def _too_many(prepared: Prepared) -> bool:
     return prepared.labels_DHW is not None and findings_of(prepared.labels_DHW) is None
 
 
-def _of_group(group: Sequence[DeidentifiedRecord], labels: LabelKind) -> DeidentifiedRecord:
-    """One record with what its slices are labelled. Raises Rejected where a number is missing."""
-    values = [r.value for r in group if r.value is not None]
-    if labels == "number" and len(values) < len(group):
-        raise Rejected(Quarantine.NO_LABEL, "an image without its number")
-    label = max(r.label for r in group)
-    if labels == "findings":
-        label = reduce(or_, (r.label for r in group))
-    return replace(group[0], label=label, value=max(values, default=None))
+def _drawn_as(voxels: bool, several: bool) -> str:
+    """Names what a voxel's class follows from, for the cache: among several kinds it may be missing."""
+    return "" if not voxels else "several" if several else "voxels"
 
 
-def _opened(decode: Decode, voxels: bool, record: DeidentifiedRecord) -> DecodedImage:
+def _opened(decode: Decode, voxels: bool, several: bool, record: DeidentifiedRecord) -> DecodedImage:
     image = decode(record)
     if isinstance(image, Quarantine):
         raise Rejected(image, "a released file that does not decode")
     if not voxels:
         return replace(image, labels_DHW=None)
     if image.labels_DHW is None and record.label != 0:
+        if several:
+            return image
         raise Rejected(Quarantine.NO_LABEL, "a finding that nobody has drawn")
     empty = np.zeros(image.pixels_DHW.shape, np.uint8)
     return image if image.labels_DHW is not None else replace(image, labels_DHW=empty)
@@ -117,8 +115,7 @@ def _prepared(
     open_one: Callable[[DeidentifiedRecord], DecodedImage],
     cache: VolumeCache,
     config: ImagingConfig,
-    *,
-    voxels: bool,
+    drawn_as: str,
 ) -> list[Prepared]:
     def make() -> list[Prepared]:
         if config.unit == "series":
@@ -126,7 +123,8 @@ def _prepared(
         return preprocessing.prepare(open_one(group[0]), config)
 
     content = group[0].sha256
-    if len(group) > 1 or voxels:  # what a voxel's class follows from is part of the content then
-        parts = sorted(f"{r.sha256}{r.target}{r.label}" if voxels else r.sha256 for r in group)
+    if len(group) > 1 or drawn_as:  # what a voxel's class follows from is part of the content then
+        more = "" if drawn_as != "several" else drawn_as
+        parts = sorted(f"{r.sha256}{r.target}{r.label}{more}" if drawn_as else r.sha256 for r in group)
         content = hashlib.sha256("".join(parts).encode()).hexdigest()
     return cache.get_or_make(content, config.digest, make)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,26 +12,23 @@ from fedimg.crypto.keys import keyed_digest
 from fedimg.errors import DataError
 from fedimg.imaging import intensity
 from fedimg.imaging.config import ImagingConfig
+from fedimg.imaging.labels import Kinds, labels_of
 from fedimg.subgroups import UNKNOWN
 from fedimg.values import SiteDataset, Volume
-
-LabelKind = Literal["class", "findings", "voxels", "places", "number"]
-"""What a label is: of an image a class, a sum of 2^k over findings, or a number; or a class of every voxel, of
-which "places" takes the findings' boxes."""
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """ITU-R BT.601, as the decoder of colour DICOM uses."""
 
 
 def build_dataset(
-    volumes: Sequence[Volume], config: ImagingConfig | None = None, kind: LabelKind = "class"
+    volumes: Sequence[Volume], config: ImagingConfig | None = None, kind: Kinds = "class"
 ) -> SiteDataset:
     """Tensors ordered by patient key, within a patient as given.
 
     Args:
         volumes: of one shape. D = 1 gives images (N, C, H, W), else (N, C, D, H, W).
         config: gives the shape where there are no volumes: an empty site is a data set of no patient.
-        kind: labels are (N,) int64, of voxels (N, *spatial), of numbers (N,) float32.
+        kind: of the labels, see `labels.labels_of`.
     Raises DataError: volumes of different shapes, or none and no `config`.
     """
     order = sorted(range(len(volumes)), key=lambda i: volumes[i].patient_key)
@@ -54,16 +50,7 @@ def build_dataset(
             found = f"{image.shape} beside {shape}"
             raise DataError("examples of one shape", found, "prepare all images with the same configuration")
         images[place] = image
-    labels: npt.NDArray[Any] = np.array([volumes[i].label for i in order], dtype=np.int64)
-    if kind == "number":
-        labels = np.array([volumes[i].value for i in order], dtype=np.float32)
-    if kind in ("voxels", "places"):
-        labels = np.zeros((len(volumes), *shape[1:]), dtype=np.int64)
-        for place, source in enumerate(order):
-            drawn = volumes[source].labels_DHW
-            if drawn is None:
-                raise DataError("a class for every voxel", "an image without", "draw masks for all images")
-            labels[place] = drawn[0] if flat else drawn
+    labels = labels_of([volumes[i] for i in order], kind, shape[1:])
     keys, first = _group([volumes[i].patient_key for i in order])
     groups = np.array([volumes[i].groups for i in order], dtype=np.int64).reshape(-1, len(UNKNOWN))
     return SiteDataset(torch.from_numpy(images), torch.from_numpy(labels), keys, first, groups)

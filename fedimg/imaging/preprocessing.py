@@ -5,6 +5,7 @@ check → window → orient → spacing or size → enhance → pad → normalis
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,15 +43,10 @@ def preprocess(image: DecodedImage, record: DeidentifiedRecord, config: ImagingC
 
 def to_volumes(prepared: Sequence[Prepared], record: DeidentifiedRecord) -> list[Volume]:
     """Labels and patients come from the record each time: a corrected label needs no new cache."""
+    value = math.nan if record.value is None else record.value
     return [
         Volume(
-            p.image_CDHW,
-            p.spacing_mm,
-            record.patient_key,
-            record.label,
-            p.labels_DHW,
-            record.value or 0.0,
-            record.groups,
+            p.image_CDHW, p.spacing_mm, record.patient_key, record.label, p.labels_DHW, value, record.groups
         )
         for p in prepared
     ]

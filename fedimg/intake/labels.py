@@ -12,7 +12,7 @@ from typing import Any
 
 from fedimg.intake.keyed_lines import KeyedLines, read_lines
 from fedimg.subgroups import UNKNOWN, Codes, checked_codes
-from fedimg.values import Split
+from fedimg.values import NO_CLASS, Split
 
 _TOO_LARGE = 1 << 62
 _HEX = re.compile(r"([0-9a-f]{64})?")
@@ -20,7 +20,7 @@ _HEX = re.compile(r"([0-9a-f]{64})?")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Class index and split; of what is drawn over the image the target's name and the drawing's digest, or "";
+    """Class index, or `NO_CLASS`, and split; of what is drawn over the image the target's name and the drawing's digest, or "";
     the number to be learnt, if any; which groups the patient is of (`fedimg.subgroups`).
     """
 
@@ -59,7 +59,7 @@ def _parsed(line: bytes) -> tuple[str, Label] | None:
     if (
         not isinstance(instance, str)
         or type(label) is not int
-        or not 0 <= label < _TOO_LARGE
+        or not NO_CLASS <= label < _TOO_LARGE
         or split not in ("train", "public")
     ):
         return None

@@ -18,8 +18,9 @@ from fedimg.models import dp_ready
 from fedimg.models.architecture import Architecture, Factory
 from fedimg.models.centring import CentredLinear
 from fedimg.models.classical_config import CLASSICAL
-from fedimg.models.config import OF_VOXELS, ModelConfig
+from fedimg.models.config import ModelConfig
 from fedimg.models.extensions import find
+from fedimg.models.heads import VoxelsAndImages, heads_of
 from fedimg.models.network import Layout, Network, architecture_digest
 from fedimg.models.weights import load_weights
 
@@ -77,8 +78,7 @@ def build_model(config: ModelConfig, seed: int, allowed_extensions: Collection[s
 
 
 def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Network:
-    # A factory knows of outputs only: of a number one, of a heat map and sizes one each.
-    architecture = _made(replace(config, classes=config.outputs), seed, factory)
+    architecture = _asked(config, seed, factory)
     module = dp_ready.make_dp_ready(architecture.module)
     if config.weights is not None:
         load_weights(module, config.weights)
@@ -103,6 +103,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         task=config.task,
         target_range=config.target_range,
         label_shape=config.label_shape,
+        heads=heads_of(config),
         linear=architecture.linear and not config.centring_rounds,
         by_statistics=architecture.by_statistics,
         centring_rounds=config.centring_rounds,
@@ -114,6 +115,23 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
 
 # A simulation asks for the same network once for each site; a Network never changes.
 _remembered = lru_cache(maxsize=2)(_build)
+
+
+def _asked(config: ModelConfig, seed: int, factory: Factory) -> Architecture:
+    """A factory knows of outputs only: of a number one, of a heat map and sizes one each, of several heads all of
+    them; beside a head of voxels a few channels more, which the others read (`VoxelsAndImages`).
+    """
+    if not config.heads:
+        return _made(replace(config, classes=config.outputs), seed, factory)
+    if not config.of_voxels:
+        whole = replace(config, task="classification", heads=(), classes=config.outputs)
+        return _made(whole, seed, factory)
+    hidden = config.width
+    with_more = replace(config, task="segmentation", heads=(), classes=config.classes + hidden)
+    made = _made(with_more, seed, factory)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        return replace(made, module=VoxelsAndImages(made.module, config, hidden), linear=False)
 
 
 def _made(config: ModelConfig, seed: int, factory: Factory) -> Architecture:
@@ -162,7 +180,7 @@ def _check_centred(module: nn.Module, config: ModelConfig) -> None:
 
 def _check_task(config: ModelConfig) -> None:
     """An extension may do either; its logits are checked."""
-    others = SEGMENT if config.task in OF_VOXELS else BUILTIN.keys() - NO_CLASSIFIER
+    others = SEGMENT if config.of_voxels else BUILTIN.keys() - NO_CLASSIFIER
     if config.task != "classification":  # sums of statistics are of classes
         others -= CLASSICAL
     if config.name in others:

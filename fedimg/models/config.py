@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedimg.errors import ConfigError
@@ -11,9 +11,13 @@ from fedimg.models.classical_config import ClassicalConfig
 
 _LARGEST_SIDE = 4096
 _MOST_FINDINGS = 62
-TASKS = ("classification", "multilabel", "regression", "segmentation", "detection")
+_MOST_BESIDE = 52  # whose sum of 2^k is a float64 number, beside other labels in one row
+SEVERAL = "several"
+TASKS = ("classification", "multilabel", "regression", "segmentation", "detection", SEVERAL)
+HEADS = ("classification", "multilabel", "regression", "segmentation")
+"""What one network may learn at once with `model.task=several`, each at most once."""
 OF_VOXELS = frozenset({"segmentation", "detection"})
-OF_NUMBERS = frozenset({"multilabel", "regression", "detection"})
+OF_NUMBERS = frozenset({"multilabel", "regression", "detection", SEVERAL})
 """Tasks whose labels are float32 numbers; the others' are classes, int64."""
 
 
@@ -28,7 +32,9 @@ class ModelConfig:
             "multilabel" the findings, each of which is there or not. Others have no use for it.
         task: what is learnt of an image: "classification", one class; "multilabel", any of several findings;
             "regression", a number; "segmentation", a class for every voxel; "detection", where findings are
-            and how large. The last two take a network of `build.SEGMENT` or an extension.
+            and how large. The last two take a network of `build.SEGMENT` or an extension. "several": all of
+            `heads`, one behind the other in a row an image (`fedimg.models.heads`).
+        heads: of "several", two tasks or more; the first one's headline is the run's. Empty for other tasks.
         target_range: of "regression", the public least and greatest number; what lies beyond counts as the nearer.
         width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`), hidden ones (`filter_bank`).
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
@@ -46,9 +52,10 @@ class ModelConfig:
     dimensions: int = 2
     channels: int = 1
     classes: int = 2
-    task: Literal["classification", "multilabel", "regression", "segmentation", "detection"] = (
+    task: Literal["classification", "multilabel", "regression", "segmentation", "detection", "several"] = (
         "classification"
     )
+    heads: tuple[Literal["classification", "multilabel", "regression", "segmentation"], ...] = ()
     target_range: tuple[float, float] = (0.0, 1.0)
     image_size: tuple[int, ...] = (64, 64)
     width: int = 16
@@ -85,6 +92,7 @@ class ModelConfig:
             )
         if self.task in ("classification", "segmentation") and self.classes < 2:
             raise ConfigError("model.classes ≥ 2", str(self.classes), "name two classes or more")
+        _check_heads(self)
         for key, least, most in (
             ("channels", 1, 64),
             ("classes", 1, 1000),
@@ -106,8 +114,22 @@ class ModelConfig:
         return (self.channels, *self.image_size)
 
     @property
+    def each(self) -> tuple[ModelConfig, ...]:
+        """The tasks that are learnt, each as a configuration of its own; but for "several" this one alone."""
+        return tuple(replace(self, task=head, heads=()) for head in self.heads) or (self,)
+
+    @property
+    def of_voxels(self) -> bool:
+        """Whether every voxel has outputs, perhaps beside the image's own."""
+        return not OF_VOXELS.isdisjoint((self.task, *self.heads))
+
+    @property
     def outputs(self) -> int:
-        """The network's output channels: logits; of detection a heat map and a size along each axis."""
+        """The network's output channels: logits; of detection a heat map and a size along each axis; of several the
+        length of an image's row.
+        """
+        if self.heads:
+            return sum(math.prod(one.output_shape) for one in self.each)
         return {"regression": 1, "detection": 1 + self.dimensions}.get(self.task, self.classes)
 
     @property
@@ -117,7 +139,32 @@ class ModelConfig:
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """Of one image's labels: () a class or a number, (findings,), *spatial, or the outputs of detection."""
+        """Of one image's labels: () a class or a number, (findings,), *spatial, or the outputs of detection; of
+        several one row of all of them.
+        """
+        if self.heads:
+            return (sum(math.prod(one.label_shape) for one in self.each),)
         if self.task == "detection":
             return self.output_shape
         return {"multilabel": (self.classes,), "segmentation": self.image_size}.get(self.task, ())
+
+
+def _check_heads(config: ModelConfig) -> None:
+    """Raises ConfigError for heads that do not go together, or heads of another task."""
+    heads = config.heads
+    if config.task != SEVERAL:
+        if heads:
+            raise ConfigError("model.heads with model.task=several only", str(list(heads)), "set both alike")
+        return
+    if len(heads) < 2 or len(set(heads)) < len(heads) or not set(heads) <= set(HEADS):
+        expected = f"model.heads: two or more of {', '.join(HEADS)}, each once"
+        raise ConfigError(expected, str(list(heads)), "name the tasks that are learnt at once")
+    if "multilabel" in heads and {"classification", "segmentation"} & set(heads):
+        expected = (
+            "findings in model.heads beside a number only, since a class says otherwise what an image shows"
+        )
+        raise ConfigError(expected, str(list(heads)), "leave multilabel out, or classes")
+    if "multilabel" in heads and config.classes > _MOST_BESIDE:
+        found = f"model.classes={config.classes}"
+        raise ConfigError(f"at most {_MOST_BESIDE} findings beside a number", found, "join some")
+    _ = config.each  # each judges itself when it is made

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError, ModelError
+from fedimg.models.config import SEVERAL
 from fedimg.models.extensions import find
 from fedimg.models.heat_map import centre_heat_map
 
@@ -89,15 +90,25 @@ OF_TASK = MappingProxyType(
         "regression": ("squared_error", "huber"),
         "segmentation": ("cross_entropy", "dice_cross_entropy", "focal"),
         "detection": ("centre_heat_map",),
+        SEVERAL: (SEVERAL,),
     }
 )
 """Built-in losses of each task; an extension's is probed with labels of classes."""
+OF_HEAD = MappingProxyType(
+    {
+        "classification": "cross_entropy",
+        "multilabel": "binary_cross_entropy",
+        "regression": "squared_error",
+        "segmentation": "dice_cross_entropy",
+    }
+)
+"""Of each head of several, where `training.head_losses` names none."""
 _SMOOTH = 1e-5  # MONAI's own: a class that neither is nor is predicted counts as found
 
 
 def loss_digests(name: str) -> dict[str, str]:
     """Name → digest of the extension that the name would run; {} if built in. Nothing is imported."""
-    return {} if name in BUILTIN else {name: find(GROUP, name, tuple(BUILTIN)).digest}
+    return {} if name in BUILTIN or name == SEVERAL else {name: find(GROUP, name, tuple(BUILTIN)).digest}
 
 
 def build_loss(

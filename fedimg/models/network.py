@@ -23,6 +23,7 @@ from torch import nn
 
 from fedimg.errors import ModelError
 from fedimg.models.config import OF_NUMBERS
+from fedimg.models.heads import Head, all_activated
 from fedimg.models.out_of_place import OutOfPlace
 from fedimg.models.outputs import activated
 from fedimg.values import Vector
@@ -93,6 +94,7 @@ class Network:
         frozen: a fixed, public, deterministic map applied before training, or None.
         task, target_range: what is learnt, as in `ModelConfig`; `activated` makes its outputs of logits.
         label_shape: of one image's labels, as in `ModelConfig`.
+        heads: of several tasks, where each lies in an image's row of outputs and of labels.
         linear: logits are affine in the features: weight (classes, F), then bias (classes,).
         by_statistics: learnt from sums of statistics (`fedimg.classical`), not along gradients.
         centring_rounds: so many first rounds learn the last parameter, the features' centre, and the others
@@ -115,6 +117,7 @@ class Network:
     digest: str
     _module: nn.Module
     _in_place: bool
+    heads: tuple[Head, ...] = ()
     # A call lends the module its parameters for as long as it lasts.
     _lock: RLock = field(default_factory=RLock)
 
@@ -175,7 +178,8 @@ class Network:
         self, vector: Vector, features: torch.Tensor, device: torch.device | str = "cpu"
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         """(P,) and (N, *feature_shape) → what an evaluation of the task takes, see `outputs.activated`."""
-        return self._in_parts(vector, features, device, partial(activated, self.task))
+        of = partial(all_activated, self.heads) if self.heads else partial(activated, self.task)
+        return self._in_parts(vector, features, device, of)
 
     def _in_parts(
         self, vector: Vector, features: torch.Tensor, device: torch.device | str, of: Features

@@ -13,6 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from fedimg.errors import ConfigError
+from fedimg.models.heads import VoxelsAndImages
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -31,6 +32,8 @@ def load_weights(module: nn.Module, path: str) -> None:
         ConfigError: an unreadable file, other names or shapes, or values that are not finite.
     """
     found = _read(Path(path))
+    if isinstance(module, VoxelsAndImages) and not any(name.startswith("backbone.") for name in found):
+        module = module.backbone  # as its library knows it
     wanted = {name: parameter.data for name, parameter in module.named_parameters()}
     head = _head(module)
     extra = [n for n in found if n not in wanted and not n.endswith(_STATISTICS)]

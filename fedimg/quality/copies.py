@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fedimg.quality.finding import Finding, Kind, Severity
 from fedimg.quality.measuring import Measured
 from fedimg.quality.near import NearConfig, near_pairs
+from fedimg.values import NO_CLASS
 
 _EXPLAINED: dict[Kind, tuple[Severity, str]] = {
     Kind.COPY_ACROSS_PATIENTS: (
@@ -130,7 +131,7 @@ def _kinds(measured: Measured, i: int, j: int, *, exact: bool) -> Iterator[Kind]
         yield Kind.COPY_ACROSS_PARTS if exact else Kind.NEAR_COPY_ACROSS_PARTS
     elif one.site != other.site:
         yield Kind.COPY_ACROSS_SITES if exact else Kind.NEAR_COPY_ACROSS_SITES
-    if exact and None not in (one.label, other.label) and one.label != other.label:
+    if exact and {None, NO_CLASS}.isdisjoint((one.label, other.label)) and one.label != other.label:
         yield Kind.COPY_WITH_ANOTHER_LABEL
 
 

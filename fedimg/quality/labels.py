@@ -98,7 +98,9 @@ def find_gaps(measured: Measured) -> Iterator[Finding]:
             yield Finding(Kind.UNLABELLED, Severity.WARNING, len(without), text, _one_by_one(without))
         yield from _imbalance(measured)
     masked = {measured.taken[i].kind for i in usable if measured.samples[i].has_mask}
-    positive = [i for i in usable if measured.samples[i].label and measured.taken[i].kind in masked]
+    positive = [
+        i for i in usable if (measured.samples[i].label or 0) > 0 and measured.taken[i].kind in masked
+    ]
     bare = [i for i in positive if not measured.samples[i].has_mask]
     if bare:
         text = "positive images without a mask, where others of their modality have one"

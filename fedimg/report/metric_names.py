@@ -37,7 +37,10 @@ _PLACES = {name: place for place, name in enumerate(NAMES)}
 
 
 def metric_name(metric: str, classes: Sequence[str] = ()) -> str:
-    """`dice_2` is Dice of class 2, by its name."""
+    """`dice_2` is Dice of class 2, by its name; `segmentation/dice` that of one task of several."""
+    head, several, own = metric.rpartition("/")
+    if several:
+        return f"{metric_name(own, classes)} ({head})"
     of, _, number = metric.rpartition("_")
     if metric not in NAMES and of in NAMES and number.isdigit():
         own = classes[int(number)] if int(number) < len(classes) else f"class {number}"
@@ -51,5 +54,10 @@ def followed(row: Collection[str]) -> str:
 
 
 def in_order(metrics: Collection[str]) -> list[str]:
-    """By `NAMES`, each followed by those of its classes."""
-    return sorted(metrics, key=lambda m: (_PLACES.get(m, _PLACES.get(m.rpartition("_")[0], len(NAMES))), m))
+    """By `NAMES`, each followed by those of its classes; of several tasks one task after the other."""
+
+    def place(metric: str) -> tuple[str, int, str]:
+        head, _, own = metric.rpartition("/")
+        return head, _PLACES.get(own, _PLACES.get(own.rpartition("_")[0], len(NAMES))), metric
+
+    return sorted(metrics, key=place)

@@ -34,8 +34,8 @@ def roc(reports: Sequence[EvaluationReport], key: str = "roc") -> Chart | None:
     series, said = [], []
     for k, report in curves:
         name = SOURCES[report.source]
-        if "auroc" in report.metrics:
-            area = report.metrics["auroc"]
+        area = report.metrics.get("auroc", report.metrics.get("classification/auroc"))
+        if area is not None:
             name = f"{name}: AUROC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
         said.append(name)
         points = thinned(report.roc)

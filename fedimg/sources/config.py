@@ -25,6 +25,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "voxels": ("cohort", "dicom", "nifti", "images"),
     "several": ("cohort", "dicom", "nifti", "images", "tabular"),
     "value": ("cohort", "dicom", "nifti", "images", "tabular"),
+    "together": ("cohort", "dicom", "nifti", "images"),
     "dataset": ("medmnist",),
     "use_validation": ("medmnist",),
     "options": (),
@@ -47,6 +48,8 @@ class DataConfig:
             of `label_from: seg`; of the cohort's CT and MR) or "boxes" (column `boxes`).
         several: a label cell names any of the classes, with ; between, or none (model.task=multilabel).
         value: name of the column with a number to be learnt (model.task=regression).
+        together: label, number and mask of an image go together (model.task=several): a cell may be empty, and an image
+            is held back where all that are asked for are.
         columns: tabular: each column of numbers with its public (least, greatest).
         subgroups: sex, age_band or scanner → the table's column that says it; it counts more than a header.
         classes: names by class index; a label cell holds a name or an index.
@@ -68,6 +71,7 @@ class DataConfig:
     voxels: Literal["none", "masks", "boxes"] = "none"
     several: bool = False
     value: str | None = None
+    together: bool = False
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     subgroups: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ("negative", "positive")

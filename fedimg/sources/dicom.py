@@ -24,7 +24,7 @@ from fedimg.sources.labelled_files import (
 )
 from fedimg.sources.manifest import SourceManifest
 from fedimg.sources.paths import data_folder, inside, regular_files
-from fedimg.sources.said import Said, columns, groups_of, needed, said_of
+from fedimg.sources.said import Said, columns, groups_of, needed, or_no_class, said_of
 from fedimg.sources.tabular import Table, read_table
 from fedimg.subgroups import UNKNOWN, Codes
 from fedimg.values import Drawn, SourceItem, Split
@@ -87,7 +87,7 @@ def load(config: DataConfig, sites: int, seed: int) -> Mapping[str, SourceManife
         )
         _same_patient(row, header)
         stated[path] = row.patient if row is not None and not header.patient else None
-        item = _item(path, header, row, masks)
+        item = _item(path, header, row, masks, together=config.together)
         items.append(replace(item, drawn=outlines.get(header.instance, item.drawn)))
     if key == "path" and rows:
         raise DataError("a file for every row", f"{len(rows)} rows whose file is absent", "correct the table")
@@ -166,13 +166,16 @@ def _same_patient(row: _Row | None, header: Header) -> None:
         )
 
 
-def _item(path: Path, header: Header, row: _Row | None, masks: Mapping[str, bool] | None) -> SourceItem:
+def _item(
+    path: Path, header: Header, row: _Row | None, masks: Mapping[str, bool] | None, *, together: bool
+) -> SourceItem:
     """The patient number here only keeps a patient's files together; numbers are unique per issuer."""
     patient = f"{header.issuer}\x1f{header.patient}" if header.patient else (row.patient if row else None)
     said = row.said if row is not None else Said(None)
     label = said.label
     if masks is not None:
         label = int(masks[header.instance]) if header.instance in masks else None
+        label = or_no_class(replace(said, label=label)).label if together else label
     site, split = (row.site, row.split) if row is not None else (None, "train")
     groups = row.groups if row is not None else UNKNOWN
     return SourceItem(path, "dicom", patient, label, site, split, said.drawn, said.value, groups)

@@ -12,7 +12,7 @@ from fedimg.errors import DataError
 from fedimg.sources.config import DataConfig
 from fedimg.sources.paths import inside
 from fedimg.subgroups import ATTRIBUTES, Codes, age_code, maker_code, sex_code
-from fedimg.values import Box, Drawn
+from fedimg.values import NO_CLASS, Box, Drawn
 
 _NUMBERS = re.compile(r"\d{1,6}( \d{1,6}){3}")
 
@@ -59,7 +59,10 @@ def groups_of(row: Mapping[str, str], config: DataConfig) -> Codes:
 
 
 def needed(config: DataConfig) -> tuple[str, ...]:
-    """Of those what must: a label, unless something else says what an image shows."""
+    """Of those what must: a label, unless something else says what an image shows; together all that is asked for."""
+    if config.together:
+        drawn = {"masks": ("mask",), "boxes": ("boxes",)}.get(config.voxels, ())
+        return ("label", *drawn, *((config.value,) if config.value else ()))
     if config.value is not None:
         return (config.value,)
     return () if config.voxels != "none" else ("label",)
@@ -67,11 +70,13 @@ def needed(config: DataConfig) -> tuple[str, ...]:
 
 def said_of(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Said:
     """Without a column of labels an image's class is whether anything is drawn over it. Beside a number it is 0, and
-    a column of labels is not read.
+    a column of labels is not read, but for `data.together`.
 
     Raises DataError, which gives the row, and no cell of it.
     """
     drawn = drawn_in_row(folder, row, number, config)
+    if config.together:
+        return _together(row, number, config, drawn)
     if config.value is not None:
         return Said(0, drawn, number_of(row[config.value], number))
     if "label" not in row:
@@ -80,6 +85,24 @@ def said_of(folder: Path, row: Mapping[str, str], number: int, config: DataConfi
         return Said(_several(row["label"], config.classes, number), drawn)
     label = class_index(row["label"], config.classes, number)
     return Said(label, drawn if drawn is None else replace(drawn, label=label))
+
+
+def or_no_class(said: Said) -> Said:
+    """What is said of an image whose class is not: without anything else it is unknown, and the intake holds it back."""
+    if said.label is not None or (said.drawn is None and said.value is None):
+        return said
+    return replace(said, label=NO_CLASS)
+
+
+def _together(row: Mapping[str, str], number: int, config: DataConfig, drawn: Drawn | None) -> Said:
+    """Each cell by itself. An empty one of findings says that there are none."""
+    value = number_of(row.get(config.value, ""), number) if config.value is not None else None
+    cell = row.get("label", "")
+    if config.several:
+        return Said(_several(cell, config.classes, number), drawn, value)
+    label = class_index(cell, config.classes, number)
+    outlined = drawn if drawn is None else replace(drawn, label=label)
+    return or_no_class(Said(label, outlined, value))
 
 
 def class_index(cell: str, classes: Sequence[str], row: int) -> int | None:

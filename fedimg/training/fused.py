@@ -124,7 +124,9 @@ def _joined(
     images = torch.cat(
         [d.images for d in filled] + [filled[0].images.new_zeros((1, *filled[0].images.shape[1:]))]
     )
-    labels = torch.cat([d.labels for d in filled] + [filled[0].labels.new_zeros(1)])
+    labels = torch.cat(
+        [d.labels for d in filled] + [filled[0].labels.new_zeros((1, *filled[0].labels.shape[1:]))]
+    )
     return images.to(device), labels.to(device), first
 
 

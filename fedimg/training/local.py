@@ -48,7 +48,9 @@ class LocalTraining:
 
     Attributes:
         optimizer: "sgd" is the only one: an adaptive method would carry state across rounds.
-        loss: name of the loss of one example; see `fedimg.models.losses`.
+        loss: name of the loss of one example; see `fedimg.models.losses`. "several" with `model.task=several`:
+        head_losses, head_weights: then each head's, in the order of `model.heads`, and its public factor; ()
+            takes each task's own, and ones.
         learning_rate, momentum: as `torch.optim.SGD`; the velocity starts at zero each round.
         private_learning_rate: of private training, whose steps are clipped; None takes `learning_rate`.
         local_epochs, batch_size: open training (no privacy); batch size in images.
@@ -64,6 +66,8 @@ class LocalTraining:
 
     optimizer: str = "sgd"
     loss: str = "cross_entropy"
+    head_losses: tuple[str, ...] = ()
+    head_weights: tuple[float, ...] = ()
     learning_rate: float = 0.1
     private_learning_rate: float | None = None
     momentum: float = 0.0
@@ -89,6 +93,8 @@ class LocalTraining:
         )
         for name in ("local_epochs", "batch_size", "local_steps", "chunk"):
             _require(getattr(self, name) >= 1, name, "an integer ≥ 1", getattr(self, name))
+        positive = all(0 < weight < float("inf") for weight in self.head_weights)
+        _require(positive, "head_weights", "a positive number for each head", self.head_weights)
         if self.class_weights is not None:
             positive = len(self.class_weights) > 1 and all(0 < w < float("inf") for w in self.class_weights)
             _require(positive, "class_weights", "a positive number for each class", self.class_weights)

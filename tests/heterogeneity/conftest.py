@@ -21,6 +21,7 @@ from fedimg.models.centring import half_square
 from fedimg.run_sums import sums_of
 from fedimg.simulation import engines, provisioning, virtual
 from fedimg.site_data import Loaded
+from fedimg.terms import Terms
 from fedimg.values import SiteDataset
 
 BASE = (
@@ -104,7 +105,7 @@ def federation(tmp_path, monkeypatch):
         if network is not None:
             monkeypatch.setattr(client_round, "build_model", lambda *_: network)
         if loss is not None:
-            monkeypatch.setattr(client_round, "build_loss", lambda *_: loss)
+            monkeypatch.setattr(Terms, "loss", lambda *_: loss)
         network = network or build_model(terms.model, terms.seed)
         root = tmp_path / folder
         declared = declared or {name: len(part.labels) for name, part in parts.items()}

@@ -16,6 +16,7 @@ from fedimg.imaging import loading
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import CleaningConfig, ImagingConfig
 from fedimg.imaging.findings import heat_map
+from fedimg.imaging.labels import of_group
 from fedimg.imaging.patients import build_dataset
 from fedimg.imaging.preprocessing import prepare
 from fedimg.sources.config import DataConfig
@@ -121,7 +122,7 @@ def test_numbers_and_findings_of_a_series(tmp_path, noise):
     found = dataset(tmp_path, records, decoded, "number")
     assert found.dataset.labels.tolist() == [2.5]
     assert found.held_back == {Quarantine.NO_LABEL: 1}
-    group = loading._of_group(records, "findings")
+    group = of_group(records, "findings")
     assert group.label == 5
 
 
