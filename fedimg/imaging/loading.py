@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import groupby
@@ -12,7 +12,7 @@ from operator import or_
 
 import numpy as np
 
-from fedimg.imaging import cleaning, patients, preprocessing
+from fedimg.imaging import cleaning, features, patients, preprocessing, studies
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
@@ -49,24 +49,19 @@ def load_dataset(
     Guarantee: the result does not depend on the order of `records`; what one patient contributes
     does not depend on any other patient's files. With `unit="series"` each series becomes one
     example; it has the highest class index among its slices (a series with one positive
-    slice is positive).
+    slice is positive). So with `together` a study or a patient, of the named modalities' files; whoever has
+    none of them is no example, and one that cannot be used counts as missing.
 
     `labels` says what of. "voxels" and "places": an image over which nothing is drawn has class 0 everywhere if that
     is its label, and is held back if it has another. "findings": labels are sums of 2^k, and a series has
     those of all its slices. "number": an image without one is held back; a series has its slices' largest.
     """
     voxels = labels in ("voxels", "places")
-    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
-    groups = [[record] for record in ordered]
-    if config.unit == "series":
-        groups = [
-            list(members) for _, members in groupby(ordered, key=lambda r: (r.patient_key, r.series_key))
-        ]
     volumes: list[Volume] = []
     held_back: Counter[Quarantine] = Counter()
-    for group in groups:
+    for group in _groups(records, config):
         try:
-            record = _of_group(group, labels)
+            record = _of_group(group, labels, one_is_enough=bool(config.together))
             prepared = _prepared(group, partial(_opened, decode, voxels), cache, config, voxels=voxels)
             if labels == "places" and any(_too_many(one) for one in prepared):
                 raise Rejected(Quarantine.WRONG_SHAPE, "a mask of more parts than an image has findings")
@@ -78,21 +73,41 @@ def load_dataset(
         except Exception:  # noqa: BLE001
             held_back[Quarantine.UNSAFE_STRUCTURE] += 1
             continue
-        volumes += preprocessing.to_volumes(prepared, record)
+        if lost := studies.lost(group, prepared, config):
+            held_back[Quarantine.WRONG_SHAPE] += lost
+        beside = features.of_records(group)
+        volumes += features.with_planes(preprocessing.to_volumes(prepared, record), beside, config)
     if config.cleaning.drop_duplicates:
         volumes, dropped = cleaning.drop_duplicates(volumes)
         held_back.update({Quarantine.DUPLICATE: dropped} if dropped else {})
     return LoadedImages(patients.build_dataset(volumes, config, labels), held_back)
 
 
+def _groups(
+    records: Sequence[DeidentifiedRecord], config: ImagingConfig
+) -> Iterator[list[DeidentifiedRecord]]:
+    """The files of each example, in an order that is theirs alone."""
+    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
+    if config.unit == "image":
+        return ([record] for record in ordered)
+    if not config.together:
+        members = groupby(ordered, key=lambda r: (r.patient_key, r.series_key))
+        return (list(own) for _, own in members)
+    return studies.groups(ordered, config)
+
+
 def _too_many(prepared: Prepared) -> bool:
     return prepared.labels_DHW is not None and findings_of(prepared.labels_DHW) is None
 
 
-def _of_group(group: Sequence[DeidentifiedRecord], labels: LabelKind) -> DeidentifiedRecord:
-    """One record with what its slices are labelled. Raises Rejected where a number is missing."""
+def _of_group(
+    group: Sequence[DeidentifiedRecord], labels: LabelKind, *, one_is_enough: bool = False
+) -> DeidentifiedRecord:
+    """One record with what its slices are labelled. Raises Rejected where a number is missing; of several modalities one
+    file has to have it.
+    """
     values = [r.value for r in group if r.value is not None]
-    if labels == "number" and len(values) < len(group):
+    if labels == "number" and (not values or (len(values) < len(group) and not one_is_enough)):
         raise Rejected(Quarantine.NO_LABEL, "an image without its number")
     label = max(r.label for r in group)
     if labels == "findings":
@@ -120,6 +135,9 @@ def _prepared(
     *,
     voxels: bool,
 ) -> list[Prepared]:
+    if config.together:
+        return studies.prepared(group, open_one, cache, config, voxels=voxels)
+
     def make() -> list[Prepared]:
         if config.unit == "series":
             return preprocessing.prepare_series([open_one(r) for r in group], config)

@@ -8,19 +8,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fedimg.intake.keyed_lines import KeyedLines, read_lines
-from fedimg.values import Split
+from fedimg.values import SourceItem, Split
 
 _TOO_LARGE = 1 << 62
 _HEX = re.compile(r"([0-9a-f]{64})?")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MODALITY = re.compile(r"([A-Z][A-Z0-9_]{0,15})?")
+_MOST_FEATURES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
     """Class index and split; of what is drawn over the image the target's name and the drawing's digest, or "";
-    the number to be learnt, if any.
+    the number to be learnt, if any; numbers beside the image by name; what the table calls its modality, or "".
     """
 
     index: int
@@ -28,6 +31,14 @@ class Label:
     target: str = ""
     drawn: str = ""
     value: float | None = None
+    features: tuple[tuple[str, float], ...] = ()
+    modality: str = ""
+
+    @classmethod
+    def of(cls, item: SourceItem, target: str, drawn: str) -> Self:
+        """Of an item that has a label."""
+        beside = (item.value, item.features, item.modality)
+        return cls(item.label or 0, item.split, target, drawn, *beside)
 
 
 def label_key(keys: Mapping[str, str]) -> str:
@@ -65,7 +76,20 @@ def _parsed(line: bytes) -> tuple[str, Label] | None:
         return None
     if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
         return None
-    return instance, Label(label, split, target, drawn, None if value is None else float(value))
+    features, modality = _features(body.get("features", {})), body.get("modality", "")
+    if features is None or not (isinstance(modality, str) and _MODALITY.fullmatch(modality)):
+        return None
+    number = None if value is None else float(value)
+    return instance, Label(label, split, target, drawn, number, features, modality)
+
+
+def _features(body: Any) -> tuple[tuple[str, float], ...] | None:
+    """Names and finite numbers, and nothing else."""
+    if not isinstance(body, dict) or len(body) > _MOST_FEATURES or not all(map(_NAME.fullmatch, body)):
+        return None
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in body.values()):
+        return None
+    return tuple(sorted((name, float(value)) for name, value in body.items()))
 
 
 class LabelFile(KeyedLines[Label]):
@@ -79,7 +103,9 @@ class LabelFile(KeyedLines[Label]):
         drawn = {"target": label.target, "drawn": label.drawn} if label.target else {}
         number = {} if label.value is None else {"value": label.value}
         stated = {"instance": instance, "label": label.index, "split": label.split}
-        self._append(instance, label, stated | drawn | number)
+        beside: dict[str, Any] = {"features": dict(label.features)} if label.features else {}
+        beside |= {"modality": label.modality} if label.modality else {}
+        self._append(instance, label, stated | drawn | number | beside)
 
     @property
     def targets(self) -> frozenset[str]:

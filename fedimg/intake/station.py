@@ -208,7 +208,7 @@ class _Run:
                 if kept is None:
                     yield task
                     continue
-                self._note(labels, earlier, Label(item.label, item.split, *kept, item.value))
+                self._note(labels, earlier, Label.of(item, *kept))
             size = _size_of(item.path)
             self._bytes_in += size
             self._bytes_taken += size
@@ -267,7 +267,7 @@ class _Run:
             kept = ("", "")
             if outcome.voxels is not None:
                 kept = targets.store(self._home.root, outcome.voxels), outcome.voxels.drawn
-            self._note(labels, made, Label(item.label, item.split, *kept, item.value))
+            self._note(labels, made, Label.of(item, *kept))
         self._bytes_taken += outcome.size_in
         self._bytes_out += outcome.size
         self._released += 1

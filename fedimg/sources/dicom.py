@@ -172,7 +172,8 @@ def _item(path: Path, header: Header, row: _Row | None, masks: Mapping[str, bool
     if masks is not None:
         label = int(masks[header.instance]) if header.instance in masks else None
     site, split = (row.site, row.split) if row is not None else (None, "train")
-    return SourceItem(path, "dicom", patient, label, site, split, said.drawn, said.value)
+    beside = (said.drawn, said.value, said.features, said.modality)
+    return SourceItem(path, "dicom", patient, label, site, split, *beside)
 
 
 def _outlines(headers: Mapping[Path, Header], config: DataConfig) -> dict[str, Drawn]:

@@ -59,7 +59,8 @@ def read_listed_files(
         of_row = said.said_of(folder, row, number, config)
         site, split = site_and_split(row, number)
         patient = row["patient_id"] or None
-        item = SourceItem(path, kind, patient, of_row.label, site, split, of_row.drawn, of_row.value)
+        beside = (of_row.drawn, of_row.value, of_row.features, of_row.modality)
+        item = SourceItem(path, kind, patient, of_row.label, site, split, *beside)
         repeated += add_once(rows, path, item, number)
     listed = tuple(rows.values())
     unlisted = [p for p in regular_files(folder, suffixes) if p not in rows and p not in other]
