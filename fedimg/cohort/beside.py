@@ -29,6 +29,7 @@ class Beside:
         sign: what alone shows the finding; None: every image does, and the marker.
         marker: N(3.5, ½) of a sick patient whose finding shows in the table, else N(1.5, ½), within 0 … 5.
         empty: of `FEATURES`, whose cells are.
+        other_age: of who has no date of birth.
         left_out: the modality that a paired patient lacks.
     """
 
@@ -42,7 +43,8 @@ class Beside:
     @classmethod
     def draw(cls, stream: Sequence[int], config: CohortConfig, *, sick: bool) -> Self:
         rng = np.random.default_rng([*stream, _STREAM])
-        sign = str(rng.choice(config.signs)) if config.signs else None
+        # in turn, over every scanner of the public set: a small cohort has all of them alike
+        sign = config.signs[stream[-1] // config.hospitals % len(config.signs)] if config.signs else None
         mean = _RAISED if sick and sign in (None, TABLE) else _NORMAL
         marker = float(np.clip(rng.normal(mean, _SPREAD), 0, _HIGHEST))
         age, empty = int(rng.integers(1, 89)), tuple(bool(u < config.missing) for u in rng.uniform(size=2))

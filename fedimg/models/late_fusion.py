@@ -73,11 +73,17 @@ def fused(architecture: Architecture, config: ModelConfig) -> Architecture:
     name, last = found[-1] if found else ("", None)
     if last is None or last.out_features != config.classes:
         raise _no_head(config)
-    pooled = torch.Size((2, last.in_features))
-    module.set_submodule(name, nn.Identity())
-    with torch.no_grad():
-        if module.eval()(torch.zeros(2, config.channels, *config.image_size)).shape != pooled:
-            raise _no_head(config)
+    shape = (2, config.channels, *config.image_size)
+    probes = torch.sin(torch.arange(math.prod(shape), dtype=torch.float32)).reshape(shape)
+    try:
+        with torch.no_grad():
+            before = module.eval()(probes)
+            module.set_submodule(name, nn.Identity())
+            after = last(module(probes))
+    except (RuntimeError, ValueError) as failure:
+        raise _no_head(config) from failure
+    if after.shape != before.shape or not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+        raise _no_head(config)  # something follows the layer, or it is used twice
     return replace(architecture, module=LateFusion(module, name, last, config.features), linear=False)
 
 
