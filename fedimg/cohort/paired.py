@@ -25,7 +25,7 @@ from fedimg.cohort.anatomy import (
 from fedimg.values import FloatArray
 
 HALF_STACK = 0.10  # greatest |z| of a series' slices, in units of half the field of view
-_MOST_ZOOM, _MOST_SHIFT = 0.15, 0.08  # of the field of view, and of half of it
+_ZOOM, _MOST_SHIFT = (1.1, 1.3), 0.15  # of the field of view, and of half of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Body:
         cls, rng: Generator, diameter: tuple[float, float], half_stack: float, *, sick: bool, sign: str | None
     ) -> Self:
         axes = (float(rng.uniform(0.66, 0.76)), float(rng.uniform(0.80, 0.86)))
-        ventricle, zoom = float(rng.uniform(0.05, 0.11)), 1 + float(rng.uniform(0, _MOST_ZOOM))
+        ventricle, zoom = float(rng.uniform(0.05, 0.11)), float(rng.uniform(*_ZOOM))
         shift = (float(rng.uniform(-_MOST_SHIFT, _MOST_SHIFT)), float(rng.uniform(-_MOST_SHIFT, _MOST_SHIFT)))
         lesion = place(rng, "MR", diameter, half_stack) if sick else None
         return cls(axes, ventricle, lesion, sign, zoom, shift)

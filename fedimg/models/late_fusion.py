@@ -92,12 +92,12 @@ def joined(
 ) -> tuple[Features, int]:
     """Frozen features of the image, with the table's numbers behind them: (B, size + 2k), and its size.
 
-    `scale`: what the numbers are multiplied with. By default they come to about half the image features' length, of which
-    a coordinate is about 1: else a step along the gradient would hardly see them.
+    `scale`: what the numbers are multiplied with. By default they are together up to as long as the image's, of which a
+    coordinate is about 1: else a step along the gradient would hardly see them.
     """
     if not config.features:
         return frozen, size
-    by = math.sqrt(size / (8 * config.features)) if scale is None else scale
+    by = math.sqrt(size / (2 * config.features)) if scale is None else scale
 
     def both(images: torch.Tensor) -> torch.Tensor:
         image, numbers = split(images, config.features)

@@ -69,10 +69,10 @@ def test_frozen_features_are_the_images_own_with_the_table_behind():
     images = example([0.75, 1, 0, 0])
     found, image = both.features(images)[0], plain.features(images[:, :1])[0]
     torch.testing.assert_close(found[: len(image)], image)
-    scale = (len(image) / 16) ** 0.5
+    scale = (len(image) / 4) ** 0.5
     torch.testing.assert_close(found[len(image) :], scale * torch.tensor([0.5, 0, 1, 0]))
-    # no feature can outweigh the image: at most half its length
-    assert scale * 4**0.5 <= len(image) ** 0.5 / 2 + 1e-6
+    # the table cannot outweigh the image: √4 numbers of at most 1, times the scale
+    assert scale * 4**0.5 <= len(image) ** 0.5 * (1 + 1e-6)
     assert both.linear and both.feature_shape == (len(image) + 4,)
 
 
