@@ -59,6 +59,8 @@ def load_dataset(
     voxels = labels in ("voxels", "places")
     volumes: list[Volume] = []
     held_back: Counter[Quarantine] = Counter()
+    if others := studies.others(records, config):
+        held_back[Quarantine.OBJECT_TYPE] += others
     for group in _groups(records, config):
         try:
             record = _of_group(group, labels, one_is_enough=bool(config.together))

@@ -39,6 +39,11 @@ def groups(ordered: Records, config: ImagingConfig) -> Iterator[list[Deidentifie
     return (list(own) for _, own in groupby(wanted, key=example))
 
 
+def others(records: Records, config: ImagingConfig) -> int:
+    """How many files are of no modality that is asked for: for the site's operator."""
+    return sum(r.modality not in config.together for r in records) if config.together else 0
+
+
 def prepared(
     group: Records, open_one: Open, cache: VolumeCache, config: ImagingConfig, *, voxels: bool
 ) -> list[Prepared]:

@@ -96,7 +96,9 @@ def test_draws_are_a_patients_own_and_signs_are_balanced():
     assert sum(one.sign == "CR" for one in drawn) == 200
     of_table = [one.marker for one in drawn if one.sign == "table"]
     of_image = [one.marker for one in drawn if one.sign == "CR"]
-    assert np.mean(of_table) - np.mean(of_image) == pytest.approx(2.0, abs=0.2)  # ½ ÷ √200 · √2 each, 4 of them
+    assert np.mean(of_table) - np.mean(of_image) == pytest.approx(
+        2.0, abs=0.2
+    )  # ½ ÷ √200 · √2 each, 4 of them
     empty = np.mean([one.empty for one in drawn])
     assert abs(empty - 0.5) < 4.5 * (0.25 / 800) ** 0.5
     assert drawn[0].cells(50)[0] in ("", "50")

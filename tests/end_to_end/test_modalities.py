@@ -9,9 +9,9 @@ from PIL import Image
 
 from fedimg.client_round import load
 from fedimg.cohort.beside import Beside
-from fedimg.config import compose
+from fedimg.config import agreed, compose
 from fedimg.coordination.terms import own_network, terms_of
-from fedimg.errors import ConfigError
+from fedimg.errors import ConfigError, MessageError
 from fedimg.home import SiteHome
 from fedimg.simulation import simulate
 
@@ -69,7 +69,12 @@ def test_two_modalities_know_what_one_cannot_and_some_patients_lack_one(tmp_path
 IMAGE_ONLY = (
     *("model=scattering", "imaging=small", "privacy=none", "aggregation=fedavg"),
     *("data.cohort.modalities=[CR]", "data.cohort.signs=[CR,table]", "data.cohort.max_studies=1"),
-    *("training.learning_rate=0.002", "training.momentum=0.9", "training.local_epochs=3", "training.batch_size=16"),
+    *(
+        "training.learning_rate=0.002",
+        "training.momentum=0.9",
+        "training.local_epochs=3",
+        "training.batch_size=16",
+    ),
 )
 """`experiment=image_and_table`, but for the table."""
 
@@ -100,7 +105,9 @@ def test_they_go_through_the_lane_of_privacy(tmp_path, overrides):
     """Charged, noised and released like any other."""
     few = ("rounds=2", "privacy.delta=1e-3", "privacy.sampling_rate=0.5", "privacy.epsilon=8")
     sizes = ("data.cohort.patients_per_hospital=16", "data.cohort.phantom_public_patients=12")
-    _, run, summary = learnt(tmp_path, *overrides, *few, *sizes, "training.local_steps=1", "training.momentum=0")
+    _, run, summary = learnt(
+        tmp_path, *overrides, *few, *sizes, "training.local_steps=1", "training.momentum=0"
+    )
     assert summary["privacy"]["private"]
     assert all(0 < site["epsilon"] <= 8 for site in summary["sites"].values())
     assert summary["site_evaluation_round"] == 2
@@ -138,7 +145,9 @@ def test_a_folder_of_images_with_a_table_of_features_by_one_file_alone(tmp_path)
             tmp_path / "images" / f"{n}.png"
         )
         marker = bad.get(n, f"{rng.normal(1.5 + 2 * label, 0.4):.2f}")
-        rows.append((f"{n}.png", f"P{n}", label, rng.integers(20, 90), marker, ("north", "south")[n % 4 // 2], split))
+        rows.append(
+            (f"{n}.png", f"P{n}", label, rng.integers(20, 90), marker, ("north", "south")[n % 4 // 2], split)
+        )
     with (tmp_path / "images" / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     settings = tmp_path / "chest.yaml"
@@ -150,7 +159,7 @@ def test_a_folder_of_images_with_a_table_of_features_by_one_file_alone(tmp_path)
     assert '"features":{"age":' in labels and "not done" not in labels and "1e9" not in labels
     # what a site was asked to release is all that the run's folder has of it
     outside = [p for p in run.path.rglob("*") if p.is_file() and "sites" not in p.parts]
-    assert not any(b"marker\":" in p.read_bytes() for p in outside if p.suffix in (".json", ".html", ".cbor"))
+    assert not any(b'marker":' in p.read_bytes() for p in outside if p.suffix in (".json", ".html", ".cbor"))
 
 
 def learnt_by(tmp_path, *overrides):
@@ -167,3 +176,23 @@ def test_several_modalities_of_data_without_files_are_refused():
     with pytest.raises(ConfigError, match=r"model.channels=4 and model.features=1.*found 3 and 1"):
         compose([*together, "data.features={age: [0, 100]}", "model.channels=3"])
     assert compose([*together, "data.features={age: [0, 100]}"]).imaging.shape[0] == 6
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("model", {"channels": 3}),
+        ("model", {"features": 0}),
+        ("imaging", {"together": ["CT"]}),
+        ("imaging", {"features": {"Jane Doe": [0, 1]}}),
+        ("imaging", {"features": {"age": [0, 0]}}),
+        ("imaging", {"unit": "hospital"}),
+    ],
+)
+def test_a_site_takes_terms_of_modalities_that_fit_together_and_no_others(section, change):
+    asked = ("experiment=multimodal", "model=cnn", "data.features={age: [0, 100]}", "secagg=none")
+    terms = terms_of(compose([*asked, "imaging.augmentation.modality_dropout=0.2"]), "run-1")
+    values = agreed.plain(terms)
+    assert agreed.read(values) == terms and agreed.read(values).digest == terms.digest
+    with pytest.raises(MessageError, match="the terms of a run"):
+        agreed.read(values | {section: values[section] | change})

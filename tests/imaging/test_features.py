@@ -38,13 +38,13 @@ def test_of_several_files_a_feature_is_the_mean(found):
         def __init__(self, value):
             self.features = (("marker", value),)
 
-    (name, mean), = features.of_records([Record(value) for value in found])
+    ((name, mean),) = features.of_records([Record(value) for value in found])
     assert (name, mean) == ("marker", pytest.approx(np.mean(found), abs=1e-9))
 
 
 def test_planes_are_constant_and_lie_behind_the_image():
     volume = Volume(np.ones((1, 1, 8, 8), np.float32), (1, 1, 1), "p", 0)
-    made, = features.with_planes([volume], (("marker", 1.5),), CONFIG)
+    (made,) = features.with_planes([volume], (("marker", 1.5),), CONFIG)
     assert made.image_CDHW.shape == (5, 1, 8, 8) and CONFIG.shape == (5, 8, 8)
     assert made.image_CDHW[:, 0, 0, 0].tolist() == [1, 0, 0, 0.5, 1]
     assert not np.ptp(made.image_CDHW.reshape(5, -1), axis=1).any()

@@ -142,7 +142,7 @@ def test_a_missing_modality_is_zeros_and_presence_zero_and_nothing_else_moves(co
     expected[1] = expected[3] = 0
     np.testing.assert_array_equal(alone.image_CDHW, expected)
     assert both.image_CDHW[2:].all() and both.image_CDHW.shape[0] == config.planes.image == 4
-    with pytest.raises(Rejected, match="none of imaging.together"):
+    with pytest.raises(Rejected, match=r"none of imaging\.together"):
         prepare_together([None, None], config)
 
 
@@ -189,8 +189,33 @@ def test_patients_become_examples_of_one_shape_and_who_has_none_is_left_out(site
     assert found.images.shape == (3, 4, 16, 16)
     assert found.images[:, 2:, 0, 0].tolist() == [[1, 1], [1, 0], [1, 0]]
     assert found.labels.tolist() == [1, 1, 0]
-    # p3's MR, and p5 as a whole
-    assert loaded.held_back == {Quarantine.WRONG_SHAPE: 1, Quarantine.PIXELS_UNDECODABLE: 1}
+    # p3's MR, p5 as a whole, and p4's radiograph
+    assert loaded.held_back == {
+        Quarantine.WRONG_SHAPE: 1,
+        Quarantine.PIXELS_UNDECODABLE: 1,
+        Quarantine.OBJECT_TYPE: 1,
+    }
+
+
+def test_an_example_may_be_a_study_instead_of_a_patient(site):
+    records, decode, _, cache = site
+    apart = [replace(r, study_key=f"study-{r.modality}") for r in records]
+    loaded = load_dataset(apart, decode, cache(), replace(SLICES, unit="study")).dataset
+    assert loaded.patient_keys == ("p1", "p2", "p3")
+    assert sorted(loaded.images[:2, 2:, 0, 0].tolist()) == [[0, 1], [1, 0]]  # p1's two studies
+
+
+def test_a_site_without_any_of_them_is_a_data_set_of_nobody(site):
+    records, decode, _, cache = site
+    loaded = load_dataset([r for r in records if r.modality == "CR"], decode, cache(), SLICES)
+    assert loaded.dataset.images.shape == (0, 4, 16, 16) and loaded.dataset.patient_keys == ()
+
+
+def test_one_file_with_the_number_is_enough_for_all_modalities(site):
+    records, decode, _, cache = site
+    numbered = [replace(r, value=7.5 if r.sha256 == "2" else None) for r in records]
+    loaded = load_dataset(numbered, decode, cache(), SLICES, labels="number")
+    assert loaded.dataset.labels.tolist() == [7.5] and loaded.dataset.images[0, 2:, 0, 0].tolist() == [1, 1]
 
 
 @FIXTURES

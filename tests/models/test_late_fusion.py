@@ -65,7 +65,10 @@ def test_the_image_goes_its_own_way_as_without_a_table(name):
 
 
 def test_frozen_features_are_the_images_own_with_the_table_behind():
-    plain, both = build_model(replace(config("scattering"), features=0), 0), build_model(config("scattering"), 0)
+    plain, both = (
+        build_model(replace(config("scattering"), features=0), 0),
+        build_model(config("scattering"), 0),
+    )
     images = example([0.75, 1, 0, 0])
     found, image = both.features(images)[0], plain.features(images[:, :1])[0]
     torch.testing.assert_close(found[: len(image)], image)
@@ -123,7 +126,7 @@ def test_networks_that_cannot_are_refused_with_what_to_do():
         network = torch.nn.Sequential(flat, torch.nn.Linear(1024, 2), behind)
         with pytest.raises(ModelError, match="ends with a linear layer"):
             fused(Architecture(network), config("cnn"))
-    with pytest.raises(ConfigError, match="model.features between 0 and 64"):
+    with pytest.raises(ConfigError, match=r"model\.features between 0 and 64"):
         ModelConfig(features=65)
 
 

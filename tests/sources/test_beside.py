@@ -74,7 +74,9 @@ def test_a_dicom_table_has_features_by_whatever_its_rows_are_about(
     assert sorted(i.features for i in items) == [(), (("age", 40.0),)]
 
 
-def test_a_column_that_is_not_there_is_told_before_anything_is_taken_in(config, write_files, write_table, tmp_path):
+def test_a_column_that_is_not_there_is_told_before_anything_is_taken_in(
+    config, write_files, write_table, tmp_path
+):
     write_files("a.png")
     write_table([row("a.png")])
     with pytest.raises(DataError, match="no column age"):
