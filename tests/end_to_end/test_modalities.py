@@ -105,7 +105,7 @@ def test_they_go_through_the_lane_of_privacy(tmp_path, overrides):
     """Charged, noised and released like any other."""
     few = ("rounds=2", "privacy.delta=1e-3", "privacy.sampling_rate=0.5", "privacy.epsilon=8")
     sizes = ("data.cohort.patients_per_hospital=16", "data.cohort.phantom_public_patients=12")
-    _, run, summary = learnt(
+    _, _, summary = learnt(
         tmp_path, *overrides, *few, *sizes, "training.local_steps=1", "training.momentum=0"
     )
     assert summary["privacy"]["private"]
