@@ -123,7 +123,7 @@ def train(site: Site, instructions: RoundInstructions) -> NoisedUpdate | OpenUpd
     if site.plan is None or site.ledger is None:
         entropy = terms.entropy(site.name, f"round-{number}", "train")
         data = remaining(site.data.train, site.roll, TRAIN)
-        varied = varied_once(data, terms.imaging.augmentation, entropy)
+        varied = varied_once(data, terms.imaging.varied, entropy)
         after = training.train_open_part(part, varied, entropy, site.loss, own.correction)
         moved = part.moved(after, own.size)
         return _unnoised(site, number, "update", own.ended(moved, part.steps(varied)))
@@ -282,7 +282,7 @@ def _part(site: Site, own: heterogeneity.RoundAtSite) -> training.Part:
 
 
 def _loss_of(site: Site, part: training.Part) -> PatientLoss:
-    return part.patient_loss(patient_loss(site.terms.training, site.terms.imaging.augmentation, site.loss))
+    return part.patient_loss(patient_loss(site.terms.training, site.terms.imaging.varied, site.loss))
 
 
 def _tell_last(site: Site, where: str, faults: Sequence[Exception]) -> None:

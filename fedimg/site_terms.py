@@ -56,10 +56,10 @@ def rehearse(terms: Terms, network: Network, loss: Loss, device: torch.device) -
     Rehearsal(
         network,
         terms.model.classes,
-        patient_loss(terms.training, terms.imaging.augmentation, loss),
+        patient_loss(terms.training, terms.imaging.varied, loss),
         terms.privacy,
         terms.training,
-        terms.imaging.augmentation,
+        terms.imaging.varied,
         terms.measure,
         device,
         timed=terms.insecure_seed is None,

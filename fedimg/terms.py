@@ -135,6 +135,7 @@ class Asked(Protocol):
 def check(asked: Asked) -> None:
     """What both a coordinator's configuration and a site's terms are judged by. Raises ConfigError."""
     check_task(asked)
+    check_channels(asked)
     if asked.model.name in CLASSICAL:
         check_classical(asked)
     if asked.training.algorithm.name != "none":
@@ -191,6 +192,16 @@ def check_classical(asked: Asked) -> None:
                 found,
                 "change it, or choose a model that is trained along gradients",
             )
+
+
+def check_channels(asked: Asked) -> None:
+    """Raises ConfigError for a network that does not take what imaging makes; the numbers to set are in it."""
+    planes, model = asked.imaging.planes, asked.model
+    if (model.channels, model.features) != (planes.image, planes.features):
+        expected = f"model.channels={planes.image} and model.features={planes.features}, as imaging and data.features say"
+        raise ConfigError(
+            expected, f"{model.channels} and {model.features}", "set them so, or leave them null"
+        )
 
 
 def check_task(asked: Asked) -> None:

@@ -80,10 +80,10 @@ class Drawn:
 class SourceItem:
     """One input as a data source names it, still in front of the identity boundary.
 
-    Everything here may be PHI (paths and patient numbers are); it never leaves the site. `groups` is of a table.
-    `patient_id` is None where the DICOM header is to be asked. `label` is the class index, None where
-    unknown (`NO_CLASS` where the rest is to be learnt alone), of several findings a sum of 2^k; `drawn` where voxels,
-    `value` where a number is to be learnt.
+    Everything here may be PHI (paths and patient numbers are); it never leaves the site. `patient_id` is None where the
+    DICOM header is to be asked. `label` is the class index, None where unknown (`NO_CLASS` where the rest is to be learnt
+    alone), of several findings a sum of 2^k; `drawn` where voxels, `value` where a number is to be learnt; `groups`,
+    `features`, `modality`: by the table.
     """
 
     path: Path
@@ -95,6 +95,8 @@ class SourceItem:
     drawn: Drawn | None = None
     value: float | None = None
     groups: Codes = UNKNOWN
+    features: tuple[tuple[str, float], ...] = ()
+    modality: str = ""
 
 
 Area = tuple[int | None, int, int, int, int]
@@ -116,6 +118,7 @@ class DeidentifiedRecord:
         masked: areas that were filled because they showed text or marks; by its receipt.
         target: SHA-256, hex, of a class for every voxel, which lies in the home; "" without.
         value: the number to be learnt, if any. groups: see `subgroups`; nobody knows them but the site.
+        features: numbers beside the image, by name.
     """
 
     path: PurePosixPath
@@ -132,6 +135,7 @@ class DeidentifiedRecord:
     target: str = ""
     value: float | None = None
     groups: Codes = UNKNOWN
+    features: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class DecodedImage:
         affine_lps_mm: 4×4, voxel index (w, h, d) → patient millimetres (DICOM LPS).
         spacing_mm: (D, H, W).
         units: "HU" for CT, else "arbitrary".
-        window: (centre, width) of the file, if any.
+        window: (centre, width) of the file, if any. frame: of reference: what has one lies in one space; "" unknown.
         mask_DHW: True where pixels were blanked by de-identification, if any.
         labels_DHW: a class for every voxel, if any.
     """
@@ -157,6 +161,7 @@ class DecodedImage:
     window: tuple[float, float] | None = None
     mask_DHW: npt.NDArray[np.bool_] | None = None
     labels_DHW: npt.NDArray[np.uint8] | None = None
+    frame: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = sorted(p for part in ("fedimg", "sites", "server", "scripts") for p in (ROOT / part).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MOST_LINES = 300
-LONGER = {"fedimg/values.py": 430}  # the way of one image, to be read in one place
+LONGER = {"fedimg/values.py": 450}  # the way of one image, to be read in one place
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fedimg.errors import ConfigError
 
 MODALITIES = ("CT", "MR", "CR", "US")
+TABLE = "table"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class CohortConfig:
         lesion_contrast: 1 is the default evidence of a lesion; 0 makes them invisible.
         lesion_diameter: (least, greatest), as a share of the image's side.
         noise: multiplies the noise of every scanner.
+        signs: empty: a sick patient's finding shows in every image. Else out of the modalities and "table" what alone
+            shows it, one of them for each patient; labels are then the patient's, in every row.
+        paired: every patient has one study of each modality, CT and MR, of one head in one frame of reference.
+        missing: share of paired patients who lack one of the two, and of empty cells in the manifest's features.
         broken_files: how many of each kind of broken file a hospital holds (see `broken`).
         workers: processes; 1 stays in this one. The files do not depend on it.
     """
@@ -42,6 +47,9 @@ class CohortConfig:
     lesion_contrast: float = 1.0
     lesion_diameter: tuple[float, float] = (0.11, 0.18)
     noise: float = 1.0
+    signs: tuple[str, ...] = ()
+    paired: bool = False
+    missing: float = 0.1
     broken_files: int = 1
     workers: int = 1
 
@@ -62,6 +70,9 @@ class CohortConfig:
             "lesion_contrast and noise ≥ 0": self.lesion_contrast >= 0 and self.noise >= 0,
             "lesion_diameter with 0.05 ≤ least ≤ greatest ≤ 0.3": 0.05 <= least <= greatest <= 0.3,
             "broken_files ≥ 0": self.broken_files >= 0,
+            "signs out of the modalities and table": set(self.signs) <= {*self.modalities, TABLE},
+            "modalities CT and MR with paired": not self.paired or set(self.modalities) == {"CT", "MR"},
+            "missing in [0, 1)": 0 <= self.missing < 1,
         }
         for rule, holds in checks.items():
             if not holds:

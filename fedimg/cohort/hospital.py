@@ -12,13 +12,14 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from fedimg.cohort import broken
+from fedimg.cohort.beside import FEATURES, Beside
 from fedimg.cohort.config import CohortConfig
 from fedimg.cohort.identities import Person, Planted, person, phantom
 from fedimg.cohort.scanners import scanner_of
@@ -30,6 +31,7 @@ PUBLIC = "public"
 COLUMNS = (
     *("path", "patient_id", "label", "site", "split", "modality", "mask"),
     *("box_x0", "box_y0", "box_x1", "box_y1", "lesion_diameter_mm"),
+    *FEATURES,
 )
 _PUBLIC_STREAM = 1 << 20  # the public set's place among the hospitals' random streams
 
@@ -61,7 +63,7 @@ def generate_hospital(
         split: "public" writes `phantom_public_patients` phantoms of every hospital's scanners and all
             modalities in equal shares, with nothing planted and nothing broken.
 
-    `manifest.csv` has `COLUMNS`; boxes are half-open pixel ranges, empty without a lesion; `mask` is a
+    `manifest.csv` has `COLUMNS`; `age` and `marker` are the patient's, in every row, and may be empty; boxes are half-open pixel ranges, empty without a lesion; `mask` is a
     DICOM segmentation of the series, empty where no image of the series shows a lesion. `planted.json`
     lists every identifying value written, and every broken file with what is wrong with it.
     """
@@ -115,7 +117,8 @@ def _map(work: Callable[[Order], Written], orders: Sequence[Order], workers: int
 
 def _generate_patient(order: Order) -> Written:
     public = order.split == "public"
-    rng = np.random.default_rng([order.seed, _PUBLIC_STREAM if public else order.hospital, order.number])
+    stream = [order.seed, _PUBLIC_STREAM if public else order.hospital, order.number]
+    rng = np.random.default_rng(stream)
     config = order.config
     who = phantom(order.number) if public else person(rng, order.hospital, order.number)
     planted, truths = Planted(), list[Truth]()
@@ -123,14 +126,20 @@ def _generate_patient(order: Order) -> Written:
     home = order.root / _folder_name(who)
     day = date(2019, 1, 7) + timedelta(days=int(rng.integers(0, 1500)))
     scanner = scanner_of(order.number % config.hospitals if public else order.hospital)
-    for number, modality in enumerate(_modalities(config, order.hospital, public, rng), 1):
+    beside = Beside.draw(stream, config, sick=sick)
+    modalities = beside.modalities(config) or _modalities(config, order.hospital, public, rng)
+    for number, modality in enumerate(modalities, 1):
         uid = (str(order.seed), order.split, str(order.hospital), str(order.number), str(number))
         accession = f"ACC{int(rng.integers(10**8, 10**9))}"
         folder = home / f"{day:%Y%m%d}_{number}_{modality}"
-        study = Study(order.root, folder, who, scanner, modality, day, accession, uid, sick)
+        shown = sick and beside.sign in (None, modality)
+        study = Study(order.root, folder, who, scanner, modality, day, accession, uid, shown, beside.body)
         truths += write_study(study, config, planted, rng)
         day += timedelta(days=int(rng.integers(7, 300)))
-    return Written(who.patient_id, truths, [] if public else planted.listing())
+    if config.signs:
+        truths = [replace(truth, label=int(sick)) for truth in truths]
+    age = None if public else day.year - who.birth.year
+    return Written(who.patient_id, truths, [] if public else planted.listing(), beside.cells(age))
 
 
 def _folder_name(who: Person) -> str:
@@ -154,11 +163,14 @@ def _write_manifest(root: Path, written: Iterable[Written], site: str, split: Sp
     with (root / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        for truth in (truth for patient in written for truth in patient.truths):
+        for truth, features in ((truth, own.features) for own in written for truth in own.truths):
             label = "" if truth.label is None else truth.label
             lesion = (*truth.box, f"{truth.diameter_mm:.2f}") if truth.box else ("", "", "", "", "")
             table.writerow(
-                (truth.path, truth.patient_id, label, site, split, truth.modality, truth.mask, *lesion)
+                (
+                    *(truth.path, truth.patient_id, label, site, split, truth.modality, truth.mask),
+                    *(*lesion, *features),
+                )
             )
 
 

@@ -15,11 +15,11 @@ from fedimg.cohort import anatomy
 from fedimg.cohort.anatomy import Generator, Phantom
 from fedimg.cohort.config import CohortConfig
 from fedimg.cohort.identities import Person, Planted, container, header, private_elements
+from fedimg.cohort.paired import HALF_STACK, Body
 from fedimg.cohort.scanners import Scanner, acquire
 from fedimg.dicom.authoring import derived_uid, encode_image, write_segmentation
 from fedimg.dicom.lettering import LINE_HEIGHT_PX, draw, fitting
 
-HALF_STACK = 0.10  # greatest |z| of a series' slices, in units of half the field of view
 _BANNER_ROWS = LINE_HEIGHT_PX + 5
 _US_WIDTH_MM = 80.0
 _EXAMS: Mapping[str, tuple[str, str]] = {
@@ -45,11 +45,12 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One patient's rows, and what was planted."""
+    """One patient's rows, what was planted, and the cells of the patient's features."""
 
     patient_id: str
     truths: list[Truth] = field(default_factory=list)
     planted: list[dict[str, Any]] = field(default_factory=list)
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Study:
 
     Attributes:
         root: the hospital's folder. folder: the study's, below it.
-        uid: parts that make the study's UIDs. lesion: whether the patient has one.
+        uid: parts that make the study's UIDs. lesion: whether the patient has one. body: of paired studies.
     """
 
     root: Path
@@ -70,6 +71,7 @@ class Study:
     accession: str
     uid: tuple[str, ...]
     lesion: bool
+    body: Body | None = None
 
 
 def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Generator) -> list[Truth]:
@@ -86,7 +88,7 @@ def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Gener
         pixels, extra = _stored(seen, study)
         path = study.folder / f"{study.modality}{number:04d}.dcm"
         _write(path, study, pixels, attributes | own | extra, planted)
-        truths.append(_truth(study, path, phantom, study.scanner.field_of_view_mm))
+        truths.append(_truth(study, path, phantom, study.scanner.field_of_view_mm * _zoom(study)))
     if study.modality in ("CT", "MR") and any(t.label for t in truths):
         mask = study.folder / "mask.seg.dcm"
         images = [study.root / truth.path for truth in truths]
@@ -104,6 +106,8 @@ def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[
     if not stacked or config.slices == 1:
         zs = [0.0]
     half = max(zs)
+    if study.body is not None:
+        return study.body.slices(rng, study.modality, size, zs, contrast), zs
     lesion = anatomy.place(rng, study.modality, config.lesion_diameter, half) if study.lesion else None
     if study.modality == "CT":
         return anatomy.chest_ct(rng, size, zs, lesion, contrast), zs
@@ -117,7 +121,7 @@ def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[
 
 def _attributes(study: Study, config: CohortConfig, planted: Planted) -> dict[str, Any]:
     """What all files of the study's series share."""
-    exam, part = _EXAMS[study.modality]
+    exam, part = _EXAMS[study.modality] if study.body is None else (f"{study.modality} HEAD", "HEAD")
     scanner = study.scanner
     station = (
         f"{study.who.institution.split()[-1].upper()[:11]}-{study.modality}1" if not study.who.public else ""
@@ -139,9 +143,10 @@ def _attributes(study: Study, config: CohortConfig, planted: Planted) -> dict[st
 def _technique(study: Study, config: CohortConfig, planted: Planted) -> dict[str, Any]:
     """Acquisition and display attributes of the modality (PS3.3 C.8.2.1, C.8.3.1, C.8.1.3)."""
     scanner = study.scanner
-    spacing = f"{scanner.field_of_view_mm / config.image_size:.6g}"
+    spacing = f"{scanner.field_of_view_mm * _zoom(study) / config.image_size:.6g}"
     if study.modality in ("CT", "MR"):
-        frame = planted.note("uid", derived_uid(*study.uid, "frame of reference"), "FrameOfReferenceUID")
+        of_frame = study.uid if study.body is None else study.uid[:-1]
+        frame = planted.note("uid", derived_uid(*of_frame, "frame of reference"), "FrameOfReferenceUID")
         step = HALF_STACK * scanner.field_of_view_mm / max(1, config.slices - 1)
         plane = {
             "FrameOfReferenceUID": frame,
@@ -186,9 +191,15 @@ def _plane(study: Study, config: CohortConfig, z: float) -> dict[str, Any]:
     if study.modality not in ("CT", "MR"):
         return {}
     field = study.scanner.field_of_view_mm
-    corner = -field / 2 + field / config.image_size / 2
-    position = [f"{corner:.6g}", f"{corner:.6g}", f"{z * field / 2:.6g}"]
+    shift = study.body.shift_of(study.modality) if study.body else (0.0, 0.0)
+    corner = (1 / config.image_size - 1) * field / 2 * _zoom(study)
+    place = [f"{corner + share * field / 2:.6g}" for share in shift]
+    position = [*place, f"{z * field / 2:.6g}"]
     return {"ImagePositionPatient": position, "SliceLocation": position[2]}
+
+
+def _zoom(study: Study) -> float:
+    return study.body.zoom_of(study.modality) if study.body else 1.0
 
 
 def _stored(seen: npt.NDArray[np.float32], study: Study) -> tuple[npt.NDArray[Any], dict[str, Any]]:

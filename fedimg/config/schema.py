@@ -15,7 +15,7 @@ from fedimg.audit.config import AuditConfig
 from fedimg.config.course import check_course
 from fedimg.config.evaluation import EvaluationConfig, at_least
 from fedimg.config.patience import FederationConfig
-from fedimg.config.tasks import check_groups, check_labels
+from fedimg.config.tasks import check_groups, check_labels, check_modalities
 from fedimg.errors import ConfigError
 from fedimg.imaging.preprocessing import ImagingConfig
 from fedimg.intake import IntakeConfig
@@ -37,7 +37,7 @@ SAID_ONCE = {
     "privacy.evaluations": "evaluation.site_evaluations",
     "privacy.max_sites_per_patient": "data.max_sites_per_patient",
     "model.dimensions": "imaging.dimensions",
-    "model.channels": "imaging.channels",
+    "imaging.features": "data.features",
     "model.image_size": "imaging.image_size",
 }
 
@@ -118,6 +118,7 @@ class Config:
         check(self)
         check_labels(self.data, self.model)
         check_groups(self.data, self.evaluation.subgroups)
+        check_modalities(self.data, self.imaging)
         check_course(self.training, self.aggregation, fused=self.engine.fused)
         if self.model.name in CLASSICAL:
             _check_sums_of_statistics(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedimg.errors import ConfigError
+from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig
 from fedimg.sources import DataConfig
 
@@ -15,6 +16,13 @@ _NEEDS = {
     "segmentation": "data.voxels=masks",
     "detection": "data.voxels=boxes, or masks",
 }
+
+
+def check_modalities(data: DataConfig, imaging: ImagingConfig) -> None:
+    """Raises ConfigError for several modalities of data that have no files, and so none."""
+    if imaging.together and data.name in ("medmnist", "tabular"):
+        expected = "data of files, which say what modality they are, with imaging.together"
+        raise ConfigError(expected, f"data={data.name}", "leave imaging.together empty")
 
 
 def check_labels(data: DataConfig, model: ModelConfig) -> None:

@@ -79,8 +79,17 @@ def _at_the_server(config: Config) -> list[tuple[str, str]]:
 
 
 def _both(config: Config) -> list[tuple[str, str]]:
-    t = config.training
+    t, imaging = config.training, config.imaging
     shown = list[tuple[str, str]]()
+    if imaging.together:
+        shown.append((f"one example a {imaging.unit}, of", ", ".join(imaging.together)))
+    if imaging.augmentation.modality_dropout:
+        shown.append(
+            ("modality taken for missing", f"each at a rate of {imaging.augmentation.modality_dropout:g}")
+        )
+    if imaging.features:
+        bounds = (f"{name} ({low:g} to {high:g})" for name, (low, high) in imaging.features.items())
+        shown.append(("numbers beside the image", ", ".join(bounds)))
     if t.algorithm.name != "none":
         shown.append(("algorithm for sites that differ", t.algorithm.name))
     if config.imaging.augmentation.active:

@@ -17,11 +17,15 @@ _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Affine (w, h, d) → patient millimetres (LPS), spacing (D, H, W) in mm, and the frames' spatial order."""
+    """Affine (w, h, d) → patient millimetres (LPS), spacing (D, H, W) in mm, and the frames' spatial order.
+
+    placed: whether the file says where that is; else the origin is 0.
+    """
 
     affine_lps_mm: Vector
     spacing_mm: tuple[float, float, float]
     order: npt.NDArray[np.int64]
+    placed: bool = False
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
@@ -70,7 +74,7 @@ def geometry(dataset: Dataset, frames: int) -> Geometry:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = row * width, column * height, normal * depth
     if origins is not None:
         affine[:3, 3] = origins[order[0]]
-    return Geometry(affine, (depth, height, width), order)
+    return Geometry(affine, (depth, height, width), order, origins is not None)
 
 
 def _orientation(plane: Dataset) -> tuple[Vector, Vector]:

@@ -191,6 +191,7 @@ def _in_units(
         modality=modality,
         units="HU" if modality == "CT" else "arbitrary",
         window=window,
+        frame=str(dataset.get("FrameOfReferenceUID") or "") if place.placed else "",
     )
 
 
@@ -239,7 +240,10 @@ def _window(dataset: Dataset) -> tuple[float, float] | None:
 
 
 def decode_nifti(volume: NiftiVolume) -> DecodedImage:
-    """NIfTI's (i, j, k) in RAS+ → (D, H, W) = (k, j, i) in LPS. Raises Quarantined for a time series."""
+    """NIfTI's (i, j, k) in RAS+ → (D, H, W) = (k, j, i) in LPS. Raises Quarantined for a time series.
+
+    The format names no frame of reference: its world is taken to be one, where the header has any geometry.
+    """
     stored = volume.stored
     while stored.ndim > 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
@@ -256,4 +260,5 @@ def decode_nifti(volume: NiftiVolume) -> DecodedImage:
         spacing_mm=(depth, height, width),
         modality="OT",
         units="arbitrary",
+        frame="" if np.array_equal(volume.affine_ras_mm, np.eye(4)) else "nifti",
     )

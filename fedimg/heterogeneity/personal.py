@@ -68,7 +68,7 @@ def _trained(
     try:
         entropy = site.terms.entropy(site.name, f"round-{number}", "personal")
         data = _with_classes(remaining(site.data.train, site.roll, TRAIN), site)
-        varied = varied_once(data, site.terms.imaging.augmentation, entropy)
+        varied = varied_once(data, site.terms.imaging.varied, entropy)
         network = training.Frozen.within(site.network, start, frozen)
         after = training.train_along(
             network, training.Course(start, anchor), varied, config, entropy, site.loss

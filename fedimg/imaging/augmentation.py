@@ -13,13 +13,13 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import grid_sample
 
-from fedimg.imaging.config import AugmentationConfig
+from fedimg.imaging.config import AugmentationConfig, PlacedAugmentation
 
 
 class AugmentationDraws(NamedTuple):
-    """Random numbers for a batch: uniform (B, 6) in [0, 1), normal (B, C, *spatial) ~ N(0, 1).
+    """Random numbers for a batch: uniform (B, 6 + modalities) in [0, 1), normal (B, C, *spatial) ~ N(0, 1).
 
-    Columns of `uniform`: angle, shift along W, shift along H, flip, gain, bias.
+    Columns of `uniform`: angle, shift along W, shift along H, flip, gain, bias; with `modality_dropout` one each.
     """
 
     uniform: torch.Tensor
@@ -29,7 +29,7 @@ class AugmentationDraws(NamedTuple):
 def draw(images: torch.Tensor, config: AugmentationConfig, generator: torch.Generator) -> AugmentationDraws:
     """Numbers for `config.copies` copies of each of `images` (B, C, *spatial), from the given generator."""
     count = len(images) * config.copies
-    uniform = torch.rand((count, 6), generator=generator, device=generator.device)
+    uniform = torch.rand((count, 6 + _dropped(config)), generator=generator, device=generator.device)
     shape = (count, *images.shape[1:]) if config.noise_std else (count, *[1] * (images.ndim - 1))
     normal = torch.randn(shape, generator=generator, device=generator.device)
     return AugmentationDraws(uniform.to(images), normal.to(images))
@@ -53,8 +53,42 @@ def augment(images: torch.Tensor, config: AugmentationConfig, draws: Augmentatio
         draws: for this B; `normal` is read only if `noise_std` > 0.
     Returns a new tensor of the same shape. Each result depends on its own image and its own draws
     alone, which is what lets augmentation stay inside one patient's unit. With all amplitudes 0 the
-    images come back as they are.
+    images come back as they are. With a `PlacedAugmentation` only pixels change, by modality; planes of
+    presence and features do not, but for a modality that is dropped.
     """
+    if isinstance(config, PlacedAugmentation):
+        pixels, rest = images[:, : config.planes.pixels], images[:, config.planes.pixels :]
+        draws = draws._replace(normal=draws.normal[:, : config.planes.pixels])
+        return torch.cat(_present(_varied(pixels, config, draws), rest, config, draws.uniform), dim=1)
+    return _varied(images, config, draws)
+
+
+def _dropped(config: AugmentationConfig) -> int:
+    return (
+        config.planes.modalities if isinstance(config, PlacedAugmentation) and config.modality_dropout else 0
+    )
+
+
+def _present(
+    pixels: torch.Tensor, rest: torch.Tensor, config: PlacedAugmentation, uniform: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blocks that are missing, or dropped, as zeros, and presence and features behind them."""
+    several = config.planes.modalities
+    if not several:
+        return pixels, rest
+    presence = rest[:, :several]
+    if config.modality_dropout:
+        there = presence.flatten(2)[:, :, 0] > 0
+        kept = there & (uniform[:, 6 : 6 + several] >= config.modality_dropout)
+        kept = torch.where(kept.any(dim=1, keepdim=True), kept, there)  # one always stays
+        presence = presence * kept.to(presence).reshape(*kept.shape, *[1] * (presence.ndim - 2))
+    blocks = presence.repeat_interleave(config.planes.block, dim=1)
+    return torch.where(blocks > 0, pixels, torch.zeros_like(pixels)), torch.cat(
+        [presence, rest[:, several:]], dim=1
+    )
+
+
+def _varied(images: torch.Tensor, config: AugmentationConfig, draws: AugmentationDraws) -> torch.Tensor:
     uniform = draws.uniform
     if config.rotation_degrees or config.shift_fraction or config.flip:
         images = _move(images, config, uniform)

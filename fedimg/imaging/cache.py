@@ -35,7 +35,7 @@ _MAGIC = b"FIC1"
 _PREFIX = struct.Struct("<4s32sQI")
 
 # These follow from pixels and configuration alone. Others (a missing codec, a full disk) may pass.
-_LASTING = frozenset(
+LASTING = frozenset(
     {Quarantine.PIXELS_BLANK, Quarantine.PIXELS_CLIPPED, Quarantine.PIXELS_NOT_FINITE, Quarantine.WRONG_SHAPE,
      Quarantine.DUPLICATE}
 )  # fmt: skip
@@ -99,7 +99,7 @@ class VolumeCache:
         try:
             made = list(make())
         except Rejected as refusal:
-            if refusal.reason not in _LASTING:
+            if refusal.reason not in LASTING:
                 raise
             made = refusal
         self._write(path, self._encode(name, made))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal
@@ -24,6 +27,9 @@ into next to nothing or without end."""
 
 LARGEST_SIDE_PX = 1 << 14
 """More than any detector has."""
+
+MODALITY = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
+MOST_MODALITIES, MOST_FEATURES = 8, 64
 
 # Their interpolation and filters decide the last bits: another version is another cache.
 _NUMERICS = ("numpy", "scipy", "torch", "monai", "scikit-image")
@@ -101,6 +107,7 @@ class AugmentationConfig:
         rotation_degrees: in the H–W plane. shift_fraction: of each side.
         flip: left–right with probability ½; off by default because anatomy has sides.
         gain, bias: x → (1 + gain·u)·x + bias·v, in normalised units. noise_std: Gaussian, normalised units.
+        modality_dropout: rate at which each modality of `imaging.together` is taken for missing; one always stays.
     """
 
     copies: int = 1
@@ -110,6 +117,7 @@ class AugmentationConfig:
     gain: float = 0.0
     bias: float = 0.0
     noise_std: float = 0.0
+    modality_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.copies < 1:
@@ -121,11 +129,47 @@ class AugmentationConfig:
             raise ConfigError(
                 "imaging.augmentation amplitudes ≥ 0", "another number", "an amplitude is a half width"
             )
+        _require("imaging.augmentation.modality_dropout", "a rate in [0, 1)", 0 <= self.modality_dropout < 1)
 
     @property
     def active(self) -> bool:
         moves = self.rotation_degrees or self.shift_fraction or self.gain or self.bias or self.noise_std
-        return bool(moves) or self.flip or self.copies > 1
+        return bool(moves) or self.flip or self.copies > 1 or self.modality_dropout > 0
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Which channels of an example are what: blocks of an image, then their planes of presence, then features.
+
+    Attributes:
+        block: channels of one image. modalities: how many of them, each with a plane that is 1 where it is there and
+            0 where it is missing; 0: one image, and no such plane.
+        features: each has two planes: its value as a share of its public range, and 1 or 0 for there or missing.
+    """
+
+    block: int = 1
+    modalities: int = 0
+    features: int = 0
+
+    @property
+    def pixels(self) -> int:
+        return self.block * max(1, self.modalities)
+
+    @property
+    def image(self) -> int:
+        """Channels of the image as a network counts them (`model.channels`): without features."""
+        return self.pixels + self.modalities
+
+    @property
+    def total(self) -> int:
+        return self.image + 2 * self.features
+
+
+@dataclass(frozen=True)
+class PlacedAugmentation(AugmentationConfig):
+    """The same for examples of several kinds of planes: presence and features are never moved or noised."""
+
+    planes: Planes = field(default_factory=Planes)
 
 
 @dataclass(frozen=True)
@@ -135,7 +179,10 @@ class ImagingConfig:
     Attributes:
         dimensions: 2 (each frame or slice is one example) or 3.
         unit: with 3 dimensions, "series" stacks single-slice files by position, "image" takes each
-            file as one volume. With 2 dimensions always "image".
+            file as one volume. With 2 dimensions always "image", unless `together` is set.
+        together: modalities, each a block of channels of one example (docs/modalities.md); `unit` then says whether
+            an example is a "study" or a "patient". With 2 dimensions the middle slice of the first that is there.
+        features: numbers beside each image, by name, with their public (least, greatest); `data.features` has them.
         image_size: (H, W) or (D, H, W) pixels of the result.
         channels: of the result; grey images are repeated, colour arrays become luminance for 1.
         spacing_mm: resample to (H, W) or (D, H, W) millimetres, then crop or pad about the centre to
@@ -147,7 +194,9 @@ class ImagingConfig:
     """
 
     dimensions: Literal[2, 3] = 2
-    unit: Literal["image", "series"] = "image"
+    unit: Literal["image", "series", "study", "patient"] = "image"
+    together: tuple[str, ...] = ()
+    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     image_size: tuple[int, ...] = (64, 64)
     channels: Literal[1, 3] = 1
     spacing_mm: tuple[float, ...] | None = None
@@ -159,8 +208,8 @@ class ImagingConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:
-        fits = self.dimensions == 3 or self.unit == "image"
-        _require("imaging.unit", "image, because each frame is one example in 2 dimensions", fits)
+        _check_together(self)
+        check_features("imaging.features", self.features)
         _sizes("imaging.image_size", self.image_size, self.dimensions, LARGEST_SIDE_PX, 1)
         if self.spacing_mm is not None:
             _sizes(
@@ -174,21 +223,62 @@ class ImagingConfig:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, *spatial) of one example."""
-        return (self.channels, *self.image_size)
+        """(C, *spatial) of one example, all its planes together."""
+        return (self.planes.total, *self.image_size)
+
+    @property
+    def planes(self) -> Planes:
+        return Planes(self.channels, len(self.together), len(self.features))
+
+    @property
+    def varied(self) -> AugmentationConfig:
+        """`augmentation`, which knows which channels are pixels."""
+        if not (self.together or self.features):
+            return self.augmentation
+        own = {one.name: getattr(self.augmentation, one.name) for one in fields(AugmentationConfig)}
+        return PlacedAugmentation(**own, planes=self.planes)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, hex, of everything that decides a preprocessed image's floats; names the cache's entries.
 
-        Augmentation is left out: it comes after the cache.
+        Augmentation and features are left out: they come after the cache.
         """
         content: dict[str, Any] = asdict(self)
-        del content["augmentation"]
+        del content["augmentation"], content["features"]
         content["pipeline"] = PIPELINE_VERSION
         content["versions"] = {name: version(name) for name in _NUMERICS}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=list)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_features(key: str, features: Mapping[str, tuple[float, float]]) -> None:
+    """Raises ConfigError for names or bounds that are none."""
+    rule = f"up to {MOST_FEATURES} names of small letters, digits and _, each with two numbers, the second larger"
+    named = all(re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) for name in features)
+    bounded = all(
+        -math.inf < low < high < math.inf and high - low < math.inf for low, high in features.values()
+    )
+    _require(key, rule, named and bounded and len(features) <= MOST_FEATURES)
+
+
+def _check_together(config: ImagingConfig) -> None:
+    if not config.together:
+        fits = config.unit == "image" or (config.dimensions == 3 and config.unit == "series")
+        rule = "image, because each frame is one example in 2 dimensions; study and patient with imaging.together"
+        _require("imaging.unit", rule, fits)
+        _require(
+            "imaging.augmentation.modality_dropout",
+            "0 without imaging.together",
+            not config.augmentation.modality_dropout,
+        )
+        return
+    names = all(MODALITY.fullmatch(name) for name in config.together)
+    several = len(set(config.together)) == len(config.together) <= MOST_MODALITIES
+    rule = f"up to {MOST_MODALITIES} different names of capitals, digits and _, as DICOM writes a modality"
+    _require("imaging.together", rule, names and several)
+    _require("imaging.unit", "study or patient, with imaging.together", config.unit in ("study", "patient"))
+    _require("imaging.frames_per_file", "null with imaging.together", config.frames_per_file is None)
 
 
 def _require(key: str, rule: str, holds: bool) -> None:

@@ -27,14 +27,16 @@ def of_voxels(kinds: Kinds) -> bool:
     return not {"voxels", "places"}.isdisjoint((kinds,) if isinstance(kinds, str) else kinds)
 
 
-def of_group(group: Sequence[DeidentifiedRecord], kinds: Kinds) -> DeidentifiedRecord:
+def of_group(
+    group: Sequence[DeidentifiedRecord], kinds: Kinds, *, one_is_enough: bool = False
+) -> DeidentifiedRecord:
     """One record with what its slices are labelled: the highest class, all findings, the largest number.
 
     Of several kinds what a slice lacks its series lacks, but for a class that another slice shows. Raises Rejected
-    where one kind is asked for and missing.
+    where one kind is asked for and missing. `one_is_enough`: of several modalities one file has to have it.
     """
     values = [r.value for r in group if r.value is not None]
-    number = max(values, default=None) if len(values) == len(group) else None
+    number = max(values, default=None) if one_is_enough or len(values) == len(group) else None
     known = [r.label for r in group if r.label >= 0]
     label = max(known, default=NO_CLASS)
     if kinds == "findings" or (not isinstance(kinds, str) and "findings" in kinds):
@@ -43,9 +45,9 @@ def of_group(group: Sequence[DeidentifiedRecord], kinds: Kinds) -> DeidentifiedR
     if isinstance(kinds, str):
         if kinds == "number" and number is None:
             raise Rejected(Quarantine.NO_LABEL, "an image without its number")
-        if kinds in _CLASSES and len(known) < len(group):
+        if kinds in _CLASSES and (not known or (len(known) < len(group) and not one_is_enough)):
             raise Rejected(Quarantine.NO_LABEL, "an image without its class")
-    elif len(known) < len(group) and (label == 0 or "findings" in kinds):
+    elif not one_is_enough and len(known) < len(group) and (label == 0 or "findings" in kinds):
         label = NO_CLASS  # another slice may show more
     return replace(group[0], label=label, value=number)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
 import numpy as np
 
-from fedimg.imaging import cleaning, patients, preprocessing
+from fedimg.imaging import cleaning, features, patients, preprocessing, studies
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
@@ -48,7 +48,8 @@ def load_dataset(
     Guarantee: the result does not depend on the order of `records`; what one patient contributes
     does not depend on any other patient's files. With `unit="series"` each series becomes one
     example; it has the highest class index among its slices (a series with one positive
-    slice is positive).
+    slice is positive). So with `together` a study or a patient, of the named modalities' files; whoever has
+    none of them is no example, and one that cannot be used counts as missing.
 
     `labels` says what of. "voxels" and "places": an image over which nothing is drawn has class 0 everywhere if that
     is its label, and is held back if it has another. "findings": labels are sums of 2^k, and a series has
@@ -56,17 +57,14 @@ def load_dataset(
     kinds an image that lacks one keeps the others, and is held back where it lacks all.
     """
     voxels, several = of_voxels(labels), not isinstance(labels, str)
-    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
-    groups = [[record] for record in ordered]
-    if config.unit == "series":
-        groups = [
-            list(members) for _, members in groupby(ordered, key=lambda r: (r.patient_key, r.series_key))
-        ]
     volumes: list[Volume] = []
     held_back: Counter[Quarantine] = Counter()
-    for group in groups:
+    if others := studies.others(records, config):
+        held_back[Quarantine.OBJECT_TYPE] += others
+    for group in _groups(records, config):
         try:
-            record, opened = of_group(group, labels), partial(_opened, decode, voxels, several)
+            record = of_group(group, labels, one_is_enough=bool(config.together))
+            opened = partial(_opened, decode, voxels, several)
             prepared = _prepared(group, opened, cache, config, _drawn_as(voxels, several))
             if not isinstance(labels, str):
                 check_any(record, labels, drawn=prepared[0].labels_DHW is not None)
@@ -80,11 +78,27 @@ def load_dataset(
         except Exception:  # noqa: BLE001
             held_back[Quarantine.UNSAFE_STRUCTURE] += 1
             continue
-        volumes += preprocessing.to_volumes(prepared, record)
+        if lost := studies.lost(group, prepared, config):
+            held_back[Quarantine.WRONG_SHAPE] += lost
+        beside = features.of_records(group)
+        volumes += features.with_planes(preprocessing.to_volumes(prepared, record), beside, config)
     if config.cleaning.drop_duplicates:
         volumes, dropped = cleaning.drop_duplicates(volumes)
         held_back.update({Quarantine.DUPLICATE: dropped} if dropped else {})
     return LoadedImages(patients.build_dataset(volumes, config, labels), held_back)
+
+
+def _groups(
+    records: Sequence[DeidentifiedRecord], config: ImagingConfig
+) -> Iterator[list[DeidentifiedRecord]]:
+    """The files of each example, in an order that is theirs alone."""
+    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
+    if config.unit == "image":
+        return ([record] for record in ordered)
+    if not config.together:
+        members = groupby(ordered, key=lambda r: (r.patient_key, r.series_key))
+        return (list(own) for _, own in members)
+    return studies.groups(ordered, config)
 
 
 def _too_many(prepared: Prepared) -> bool:
@@ -117,6 +131,9 @@ def _prepared(
     config: ImagingConfig,
     drawn_as: str,
 ) -> list[Prepared]:
+    if config.together:
+        return studies.prepared(group, open_one, cache, config, voxels=bool(drawn_as))
+
     def make() -> list[Prepared]:
         if config.unit == "series":
             return preprocessing.prepare_series([open_one(r) for r in group], config)

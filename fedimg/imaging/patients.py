@@ -10,7 +10,7 @@ import torch
 
 from fedimg.crypto.keys import keyed_digest
 from fedimg.errors import DataError
-from fedimg.imaging import intensity
+from fedimg.imaging import features, intensity
 from fedimg.imaging.config import ImagingConfig
 from fedimg.imaging.labels import Kinds, labels_of
 from fedimg.subgroups import UNKNOWN
@@ -72,6 +72,10 @@ def dataset_from_arrays(
     Raises DataError: lengths, channels or dimensions that do not fit, values that are not finite.
     """
     spatial = len(config.image_size)
+    if config.together:
+        raise DataError(
+            "files, which say what modality they are, for imaging.together", "arrays", "leave it empty"
+        )
     if (
         images.ndim != 2 + spatial
         or images.shape[1] not in (1, 3)
@@ -89,6 +93,7 @@ def dataset_from_arrays(
         grey = np.tensordot(values, _LUMINANCE, axes=(1, 0))[:, None] if images.shape[1] == 3 else values
         values = np.repeat(grey, config.channels, axis=1)
     values = intensity.normalise(_resized(values, tuple(config.image_size)), config.intensity)
+    values = features.without_any(values, config)
     order = np.argsort(np.asarray(patient_keys), kind="stable")
     keys, first = _group([patient_keys[i] for i in order])
     return SiteDataset(

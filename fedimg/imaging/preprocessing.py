@@ -27,7 +27,7 @@ __all__ = ["ImagingConfig", "Prepared", "Rejected", "prepare", "prepare_series",
 class Prepared:
     """What depends on pixels and configuration alone, and is therefore cached: no label, no patient.
 
-    image_CDHW float32, finite, of `ImagingConfig.shape` (D is 1 in 2 dimensions); spacing_mm (D, H, W).
+    image_CDHW float32, finite, of `ImagingConfig.shape` without features (D is 1 in 2 dimensions); spacing_mm (D, H, W).
     labels_DHW: the class of every voxel, where the file came with one for each.
     """
 
@@ -67,12 +67,8 @@ def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
         if reason is not None:
             raise Rejected(reason)
     window = Grid(intensity.to_unit_range(image, config.intensity), image.spacing_mm)
-    grid = resampling.orient(window, image.affine_lps_mm, config.dimensions)
-    grid = resampling.resample(grid, config)
-    grid = replace(grid, values_DHW=enhancement.enhance(grid.values_DHW, config.enhancement))
-    grid = resampling.crop_or_pad(grid, config.image_size)
-    values = intensity.normalise(grid.values_DHW, config.intensity)
-    examples = values[:, None] if config.dimensions == 2 else values[None]
+    grid = placed(window, image.affine_lps_mm, config)
+    examples = grid.values_DHW[:, None] if config.dimensions == 2 else grid.values_DHW[None]
     labels = _labels(image, config) or [None] * len(examples)
     return [
         Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm, own)
@@ -80,15 +76,31 @@ def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
     ]
 
 
+def placed(window: Grid, affine_lps_mm: npt.NDArray[np.float64], config: ImagingConfig) -> Grid:
+    """Windowed values in [0, 1] → as all sites show them, of `image_size`, enhanced, padded and normalised."""
+    grid = resampling.orient(window, affine_lps_mm, config.dimensions)
+    grid = resampling.resample(grid, config)
+    grid = replace(grid, values_DHW=enhancement.enhance(grid.values_DHW, config.enhancement))
+    grid = resampling.crop_or_pad(grid, config.image_size)
+    return replace(grid, values_DHW=intensity.normalise(grid.values_DHW, config.intensity))
+
+
 def _labels(image: DecodedImage, config: ImagingConfig) -> list[npt.NDArray[np.uint8] | None] | None:
     """The same way for a class of every voxel, without anything between two classes: one array an example."""
     if image.labels_DHW is None:
         return None
-    grid = Grid(image.labels_DHW.astype(np.float32), image.spacing_mm)
+    labels = placed_labels(image.labels_DHW, image, config)
+    return [frame[None] for frame in labels] if config.dimensions == 2 else [labels]
+
+
+def placed_labels(
+    labels_DHW: npt.NDArray[np.uint8], image: DecodedImage, config: ImagingConfig
+) -> npt.NDArray[np.uint8]:
+    """`placed` for classes, which lie on the grid of `image`: none is made up between two."""
+    grid = Grid(labels_DHW.astype(np.float32), image.spacing_mm)
     grid = resampling.orient(grid, image.affine_lps_mm, config.dimensions)
     grid = resampling.crop_or_pad(resampling.resample_labels(grid, config), config.image_size)
-    labels = grid.values_DHW.astype(np.uint8)
-    return [frame[None] for frame in labels] if config.dimensions == 2 else [labels]
+    return grid.values_DHW.astype(np.uint8)
 
 
 def prepare_series(images: Sequence[DecodedImage], config: ImagingConfig) -> list[Prepared]:

@@ -166,7 +166,7 @@ def _to_spacing(grid: Grid, target_mm: tuple[float, ...], config: ImagingConfig)
     channels_first = _channels_first(grid, len(target_mm))
     blur = [max(0.0, (f - 1) / 2) for f in factors]
     if any(blur):
-        channels_first = _smoothed(channels_first, blur)
+        channels_first = smoothed(channels_first, blur)
     affine = torch.diag(torch.tensor([*here, *[1.0] * (4 - len(here))], dtype=torch.float64))
     spaced = Spacing(target_mm, mode="bilinear", padding_mode="border")(
         MetaTensor(channels_first, affine=affine)
@@ -181,7 +181,7 @@ def _channels_first(grid: Grid, axes: int) -> torch.Tensor:
     return torch.from_numpy(grid.values_DHW if axes == 2 else grid.values_DHW[None])
 
 
-def _smoothed(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
+def smoothed(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
     """(C, *spatial) smoothed by Gaussians of these many voxels an axis, edges repeated.
 
     MONAI's own transform pads with zeros, which darkens borders and, worst, a stack of few slices.

@@ -35,7 +35,7 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
         study_key=receipt.keys["study"],
         series_key=receipt.keys["series"],
         instance_key=receipt.keys["instance"],
-        modality=receipt.modality or "OT",
+        modality=label.modality or receipt.modality or "OT",
         label=label.index,
         split=label.split,
         kind="nifti" if receipt.kind == "nifti" else "dicom",
@@ -43,6 +43,7 @@ def record_of(receipt: Receipt | Decision, label: Label) -> DeidentifiedRecord:
         target=label.target,
         value=label.value,
         groups=label.groups,
+        features=label.features,
     )
 
 

@@ -8,20 +8,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fedimg.intake.keyed_lines import KeyedLines, read_lines
 from fedimg.subgroups import UNKNOWN, Codes, checked_codes
-from fedimg.values import NO_CLASS, Split
+from fedimg.values import NO_CLASS, SourceItem, Split
 
 _TOO_LARGE = 1 << 62
 _HEX = re.compile(r"([0-9a-f]{64})?")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MODALITY = re.compile(r"([A-Z][A-Z0-9_]{0,15})?")
+_MOST_FEATURES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
     """Class index, or `NO_CLASS`, and split; of what is drawn over the image the target's name and the drawing's digest, or "";
-    the number to be learnt, if any; which groups the patient is of (`fedimg.subgroups`).
+    the number to be learnt, if any; which groups the patient is of (`fedimg.subgroups`); numbers beside the image by
+    name; what the table calls its modality, or "".
     """
 
     index: int
@@ -30,6 +34,14 @@ class Label:
     drawn: str = ""
     value: float | None = None
     groups: Codes = field(default=UNKNOWN, repr=False)
+    features: tuple[tuple[str, float], ...] = ()
+    modality: str = ""
+
+    @classmethod
+    def of(cls, item: SourceItem, target: str, drawn: str, groups: Codes) -> Self:
+        """Of an item that has a label."""
+        beside = (item.value, groups, item.features, item.modality)
+        return cls(item.label or 0, item.split, target, drawn, *beside)
 
 
 def label_key(keys: Mapping[str, str]) -> str:
@@ -68,7 +80,20 @@ def _parsed(line: bytes) -> tuple[str, Label] | None:
     if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
         return None
     groups = checked_codes(body["groups"]) if "groups" in body else UNKNOWN
-    return instance, Label(label, split, target, drawn, None if value is None else float(value), groups)
+    features, modality = _features(body.get("features", {})), body.get("modality", "")
+    if features is None or not (isinstance(modality, str) and _MODALITY.fullmatch(modality)):
+        return None
+    number = None if value is None else float(value)
+    return instance, Label(label, split, target, drawn, number, groups, features, modality)
+
+
+def _features(body: Any) -> tuple[tuple[str, float], ...] | None:
+    """Names and finite numbers, and nothing else."""
+    if not isinstance(body, dict) or len(body) > _MOST_FEATURES or not all(map(_NAME.fullmatch, body)):
+        return None
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in body.values()):
+        return None
+    return tuple(sorted((name, float(value)) for name, value in body.items()))
 
 
 class LabelFile(KeyedLines[Label]):
@@ -83,7 +108,9 @@ class LabelFile(KeyedLines[Label]):
         number = {} if label.value is None else {"value": label.value}
         groups = {} if label.groups == UNKNOWN else {"groups": list(label.groups)}
         stated = {"instance": instance, "label": label.index, "split": label.split}
-        self._append(instance, label, stated | drawn | number | groups)
+        beside: dict[str, Any] = {"features": dict(label.features)} if label.features else {}
+        beside |= {"modality": label.modality} if label.modality else {}
+        self._append(instance, label, stated | drawn | number | groups | beside)
 
     @property
     def targets(self) -> frozenset[str]:

@@ -211,7 +211,7 @@ class _Run:
                     yield task
                     continue
                 groups = merged(item.groups, known.groups if known is not None else UNKNOWN)
-                self._note(labels, earlier, Label(item.label, item.split, *kept, item.value, groups))
+                self._note(labels, earlier, Label.of(item, *kept, groups))
             size = _size_of(item.path)
             self._bytes_in += size
             self._bytes_taken += size
@@ -271,7 +271,7 @@ class _Run:
             if outcome.voxels is not None:
                 kept = targets.store(self._home.root, outcome.voxels), outcome.voxels.drawn
             groups = merged(item.groups, outcome.groups)
-            self._note(labels, made, Label(item.label, item.split, *kept, item.value, groups))
+            self._note(labels, made, Label.of(item, *kept, groups))
         self._bytes_taken += outcome.size_in
         self._bytes_out += outcome.size
         self._released += 1

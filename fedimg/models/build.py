@@ -21,6 +21,7 @@ from fedimg.models.classical_config import CLASSICAL
 from fedimg.models.config import ModelConfig
 from fedimg.models.extensions import find
 from fedimg.models.heads import VoxelsAndImages, heads_of
+from fedimg.models.late_fusion import LateFusion, check_frozen, fused
 from fedimg.models.network import Layout, Network, architecture_digest
 from fedimg.models.weights import load_weights
 
@@ -79,9 +80,12 @@ def build_model(config: ModelConfig, seed: int, allowed_extensions: Collection[s
 
 def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Network:
     architecture = _asked(config, seed, factory)
+    if architecture.frozen is not None:
+        check_frozen(config, built_in=config.name in BUILTIN)
     module = dp_ready.make_dp_ready(architecture.module)
     if config.weights is not None:
-        load_weights(module, config.weights)
+        image, without = (module.image, module.replaced) if isinstance(module, LateFusion) else (module, "")
+        load_weights(image, config.weights, without)
     shape = architecture.feature_shape or config.image_shape
     check = dp_ready.check_scores if architecture.by_statistics else dp_ready.check
     in_place = check(module, shape, config.output_shape)
@@ -147,7 +151,9 @@ def _made(config: ModelConfig, seed: int, factory: Factory) -> Architecture:
             type(made).__name__,
             "see docs/extend-model.md",
         )
-    return made
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        return fused(made, config)
 
 
 def _factory(config: ModelConfig, allowed: Collection[str]) -> tuple[Factory, str]:

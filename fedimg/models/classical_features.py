@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from fedimg.errors import ConfigError
 from fedimg.models.config import ModelConfig
+from fedimg.models.late_fusion import joined
 from fedimg.models.radiomic_features import RadiomicFeatures
 from fedimg.models.scattering_classifier import normalised
 
 Features = Callable[[torch.Tensor], torch.Tensor]
+_OF_TABLE = 2.0  # numbers of a table lie in ±2: as wide as an image's own, and within what trees' bins span
 
 
 def frozen_features(config: ModelConfig) -> tuple[Features, int]:
@@ -28,27 +30,32 @@ def frozen_features(config: ModelConfig) -> tuple[Features, int]:
             str(wanted),
             "lower it, or set 0",
         )
-    steps = [base]
+    steps: list[Features] = [base]
     if wanted:
         # orthonormal columns: lengths are never stretched, and on average scaled by √(d/F), coordinates not at all
         rotation = torch.linalg.qr(torch.randn(size, wanted, dtype=torch.float64))[0].float()
         steps.append(lambda x: x @ rotation)
         size = wanted
+    before, size = joined(_in_turn(tuple(steps)), size, config, _OF_TABLE)
+    steps = [before]
     if config.classical.kernel == "rbf":
         steps.append(_fourier(size, config.classical.kernel_features, config.classical.gamma))
         size = config.classical.kernel_features
+    return _in_turn(tuple(steps)), size
 
+
+def _in_turn(steps: Sequence[Features]) -> Features:
     def features(images: torch.Tensor) -> torch.Tensor:
         for step in steps:
             images = step(images)
         return images
 
-    return features, size
+    return features
 
 
 def _base(config: ModelConfig) -> tuple[Features, int]:
     if config.classical.features == "pixels":
-        return lambda images: images.flatten(1), math.prod(config.image_shape)
+        return lambda images: images.flatten(1), config.channels * math.prod(config.image_size)
     if config.classical.features == "radiomics":
         measured = RadiomicFeatures(config)
         return measured, measured.size

@@ -28,7 +28,8 @@ class ModelConfig:
     Attributes:
         name: a built-in network or an installed extension (entry point group `fedimg.models`).
         dimensions: 2 or 3; `image_size` has as many entries, in pixels, (H, W) or (D, H, W).
-        channels: of the image. classes: of an image or of every voxel (the background is one of them); of
+        channels: of the image, with its planes of presence (`imaging.together`). features: numbers beside it, each in two
+            planes behind the image's (`fedimg.models.late_fusion`). classes: of an image or of every voxel (the background is one of them); of
             "multilabel" the findings, each of which is there or not. Others have no use for it.
         task: what is learnt of an image: "classification", one class; "multilabel", any of several findings;
             "regression", a number; "segmentation", a class for every voxel; "detection", where findings are
@@ -52,6 +53,7 @@ class ModelConfig:
     dimensions: int = 2
     channels: int = 1
     classes: int = 2
+    features: int = 0
     task: Literal["classification", "multilabel", "regression", "segmentation", "detection", "several"] = (
         "classification"
     )
@@ -90,11 +92,15 @@ class ModelConfig:
             raise ConfigError(
                 "model.target_range: two numbers, the second larger", str(list(self.target_range)), "set both"
             )
+        if self.features and self.of_voxels:
+            expected = f"model.features=0 with model.task={self.task}: a table says nothing of single voxels"
+            raise ConfigError(expected, str(self.features), "leave data.features empty")
         if self.task in ("classification", "segmentation") and self.classes < 2:
             raise ConfigError("model.classes ≥ 2", str(self.classes), "name two classes or more")
         _check_heads(self)
         for key, least, most in (
             ("channels", 1, 64),
+            ("features", 0, 64),
             ("classes", 1, 1000),
             ("width", 1, 1024),
             ("scales", 1, 6),
@@ -110,8 +116,8 @@ class ModelConfig:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(C, *spatial)."""
-        return (self.channels, *self.image_size)
+        """(C, *spatial): the image's channels, then two planes of each feature."""
+        return (self.channels + 2 * self.features, *self.image_size)
 
     @property
     def each(self) -> tuple[ModelConfig, ...]:

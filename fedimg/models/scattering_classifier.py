@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fedimg.models.architecture import Architecture
 from fedimg.models.centring import CentredLinear
 from fedimg.models.config import ModelConfig
+from fedimg.models.late_fusion import joined
 from fedimg.models.scattering import Scattering
 from fedimg.models.solid_harmonics import SolidHarmonics
 
@@ -109,8 +110,9 @@ def normalised(config: ModelConfig) -> Features:
 
 def scattering(config: ModelConfig) -> Architecture:
     """Raises ConfigError for an image too small for `scales`."""
-    frozen = normalised(config)
-    head = (CentredLinear if config.centring_rounds else nn.Linear)(frozen.size, config.classes)
+    image = normalised(config)
+    frozen, size = joined(image, image.size, config)
+    head = (CentredLinear if config.centring_rounds else nn.Linear)(size, config.classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    return Architecture(head, frozen, (frozen.size,), linear=True)
+    return Architecture(head, frozen, (size,), linear=True)

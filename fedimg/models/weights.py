@@ -19,14 +19,14 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def load_weights(module: nn.Module, path: str) -> None:
+def load_weights(module: nn.Module, path: str, without: str = "") -> None:
     """Put the weights of a file into `module`.
 
     `.safetensors` is read as such, anything else as a torch state dict with `weights_only=True`
     (possibly below a key `state_dict`). Names and shapes must be the network's own. Two things may
     differ: running statistics of batch normalisation, which the network no longer has, are left
     out, and a last layer (linear, or a convolution where there is none) with another number of
-    classes is trained anew.
+    classes is trained anew. `without`: name of a last layer that was replaced, and is not looked for.
 
     Raises:
         ConfigError: an unreadable file, other names or shapes, or values that are not finite.
@@ -35,8 +35,11 @@ def load_weights(module: nn.Module, path: str) -> None:
     if isinstance(module, VoxelsAndImages) and not any(name.startswith("backbone.") for name in found):
         module = module.backbone  # as its library knows it
     wanted = {name: parameter.data for name, parameter in module.named_parameters()}
-    head = _head(module)
-    extra = [n for n in found if n not in wanted and not n.endswith(_STATISTICS)]
+    head = set() if without else _head(module)
+    replaced = f"{without}." if without else "\0"
+    extra = [
+        n for n in found if n not in wanted and not n.endswith(_STATISTICS) and not n.startswith(replaced)
+    ]
     if extra:
         raise _refuse(f"a value named {extra[0]!r}, which this network has not")
     taken = {}

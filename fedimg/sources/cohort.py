@@ -15,13 +15,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from fedimg.cohort import CohortConfig
+from fedimg.cohort.beside import FEATURES
 from fedimg.cohort.hospital import generate_cohort
 from fedimg.errors import ConfigError, DataError
 from fedimg.sources.config import DataConfig
 from fedimg.sources.labelled_files import FoundItems, divide
 from fedimg.sources.manifest import PUBLIC, SourceManifest, declared
 from fedimg.sources.paths import inside
-from fedimg.sources.said import class_index, drawn_in_row
+from fedimg.sources.said import class_index, drawn_in_row, features_of
 from fedimg.sources.tabular import read_table
 from fedimg.values import SourceItem, Split
 
@@ -45,6 +46,9 @@ def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[st
     """
     if config.value not in (None, _DIAMETER):
         raise ConfigError(f"data.value={_DIAMETER} with data=cohort", str(config.value), "choose this one")
+    if unknown := config.features.keys() - set(FEATURES):
+        expected = f"data.features out of {', '.join(FEATURES)} with data=cohort"
+        raise ConfigError(expected, ", ".join(sorted(unknown)), "choose these")
     settings = replace(config.cohort, hospitals=sites)
     root = workdir / f"cohort-{_digest(settings, seed)}"
     if not root.is_dir():
@@ -62,7 +66,18 @@ def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[st
 
 def _hospital(folder: Path, config: DataConfig) -> tuple[list[SourceItem], int]:
     """Items of one hospital's manifest, and how many columns it has beyond ours."""
-    allowed = ("path", "patient_id", "label", "site", "split", "mask", *_BOX, _DIAMETER, "modality")
+    allowed = (
+        "path",
+        "patient_id",
+        "label",
+        "site",
+        "split",
+        "mask",
+        *_BOX,
+        _DIAMETER,
+        "modality",
+        *FEATURES,
+    )
     table = read_table(folder / "manifest.csv", allowed, allowed)
     items = []
     for number, row in enumerate(table.rows, start=2):
@@ -79,6 +94,7 @@ def _hospital(folder: Path, config: DataConfig) -> tuple[list[SourceItem], int]:
                 split=split,
                 drawn=drawn_in_row(folder, {**row, "boxes": _box(row)}, number, config),
                 value=float(row[config.value] or 0) if config.value else None,
+                features=features_of(row, config.features),
             )
         )
     return items, table.dropped_columns

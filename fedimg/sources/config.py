@@ -10,6 +10,7 @@ from typing import Literal
 
 from fedimg.cohort import CohortConfig
 from fedimg.errors import ConfigError
+from fedimg.imaging.config import check_features
 from fedimg.subgroups import ATTRIBUTES
 
 # Keys that only some sources read: setting one for another source would silently do nothing.
@@ -26,12 +27,27 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "several": ("cohort", "dicom", "nifti", "images", "tabular"),
     "value": ("cohort", "dicom", "nifti", "images", "tabular"),
     "together": ("cohort", "dicom", "nifti", "images"),
+    "features": ("cohort", "dicom", "nifti", "images"),
+    "modality": ("dicom", "nifti", "images"),
     "dataset": ("medmnist",),
     "use_validation": ("medmnist",),
     "options": (),
 }
 MOST_FINDINGS, MOST_DRAWN = 62, 128
 """A sum of 2^k fits 63 bits; a byte a voxel has classes below this, and numbers of boxes above."""
+_OTHERWISE_READ = frozenset(
+    {
+        "path",
+        "patient_id",
+        "site",
+        "split",
+        "label",
+        "mask",
+        "boxes",
+        "sop_instance_uid",
+        "study_instance_uid",
+    }
+)
 BUILT_IN = ("cohort", "dicom", "medmnist", "nifti", "images", "tabular")
 
 
@@ -52,6 +68,8 @@ class DataConfig:
             is held back where all that are asked for are.
         columns: tabular: each column of numbers with its public (least, greatest).
         subgroups: sex, age_band or scanner → the table's column that says it; it counts more than a header.
+        features: columns of numbers beside the images, each with its public (least, greatest) (docs/modalities.md).
+        modality: name of the column that says which of `imaging.together` an image is; null: the file's header.
         classes: names by class index; a label cell holds a name or an index.
         partition: "manifest" (the table's site column; the cohort's hospitals), "iid" or "dirichlet".
         alpha: of the Dirichlet division; small is strongly skewed.
@@ -74,6 +92,8 @@ class DataConfig:
     together: bool = False
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     subgroups: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    modality: str | None = None
     classes: tuple[str, ...] = ("negative", "positive")
     partition: Literal["manifest", "iid", "dirichlet"] = "manifest"
     alpha: float = 0.5
@@ -86,9 +106,16 @@ class DataConfig:
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.value is not None and not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", self.value):
-            expected = "data.value: the name of a column, small letters, digits and _"
-            raise ConfigError(expected, "another name", "rename the column")
+        for key in ("value", "modality"):
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", getattr(self, key) or "none"):
+                expected = f"data.{key}: the name of a column, small letters, digits and _"
+                raise ConfigError(expected, "another name", "rename the column")
+        check_features("data.features", self.features)
+        if taken := {*self.features, self.modality} & _OTHERWISE_READ:
+            expected = "data.features and data.modality: columns that nothing else is read from"
+            raise ConfigError(expected, ", ".join(sorted(map(str, taken))), "rename the column")
+        if self.features and self.label_from == "seg" and self.labels is None:
+            raise ConfigError("data.labels, a table with data.features", "none", "name the table")
         for name, (low, high) in self.columns.items():
             if not (re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) and -math.inf < low < high < math.inf):
                 expected = "data.columns: names of small letters, digits and _, each with two numbers, the second larger"
@@ -116,6 +143,7 @@ class DataConfig:
             "options": {},
             "columns": {},
             "subgroups": {},
+            "features": {},
         }
         for key, readers in _READ_BY.items():
             if self.name in BUILT_IN and self.name not in readers and getattr(self, key) != defaults[key]:

@@ -178,7 +178,8 @@ def _item(
         label = or_no_class(replace(said, label=label)).label if together else label
     site, split = (row.site, row.split) if row is not None else (None, "train")
     groups = row.groups if row is not None else UNKNOWN
-    return SourceItem(path, "dicom", patient, label, site, split, said.drawn, said.value, groups)
+    beside = (said.drawn, said.value, groups, said.features, said.modality)
+    return SourceItem(path, "dicom", patient, label, site, split, *beside)
 
 
 def _outlines(headers: Mapping[Path, Header], config: DataConfig) -> dict[str, Drawn]:

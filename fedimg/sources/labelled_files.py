@@ -60,7 +60,8 @@ def read_listed_files(
         site, split = site_and_split(row, number)
         patient = row["patient_id"] or None
         groups = said.groups_of(row, config)
-        item = SourceItem(path, kind, patient, of_row.label, site, split, of_row.drawn, of_row.value, groups)
+        beside = (of_row.drawn, of_row.value, groups, of_row.features, of_row.modality)
+        item = SourceItem(path, kind, patient, of_row.label, site, split, *beside)
         repeated += add_once(rows, path, item, number)
     listed = tuple(rows.values())
     unlisted = [p for p in regular_files(folder, suffixes) if p not in rows and p not in other]

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedimg.errors import DataError
+from fedimg.imaging.config import MODALITY
 from fedimg.sources.config import DataConfig
 from fedimg.sources.paths import inside
 from fedimg.subgroups import ATTRIBUTES, Codes, age_code, maker_code, sex_code
 from fedimg.values import NO_CLASS, Box, Drawn
 
 _NUMBERS = re.compile(r"\d{1,6}( \d{1,6}){3}")
+_LONGEST = 64  # characters of a number
+_DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 
 
 def masks_of(folder: Path, row: Mapping[str, str], number: int) -> list[Path]:
@@ -44,11 +47,13 @@ class Said:
     label: int | None
     drawn: Drawn | None = None
     value: float | None = None
+    features: tuple[tuple[str, float], ...] = ()
+    modality: str = ""
 
 
 def columns(config: DataConfig) -> tuple[str, ...]:
-    """What may stand in a table about what is to be learnt, and about the patient's groups."""
-    own = (*((config.value,) if config.value else ()), *config.subgroups.values())
+    """What may stand in a table about what is to be learnt, beside it, and about the patient's groups."""
+    own = (*((config.value,) if config.value else ()), *_beside(config), *config.subgroups.values())
     return tuple(dict.fromkeys(("label", "mask", "boxes", *own)))
 
 
@@ -64,8 +69,13 @@ def needed(config: DataConfig) -> tuple[str, ...]:
         drawn = {"masks": ("mask",), "boxes": ("boxes",)}.get(config.voxels, ())
         return ("label", *drawn, *((config.value,) if config.value else ()))
     if config.value is not None:
-        return (config.value,)
-    return () if config.voxels != "none" else ("label",)
+        return (config.value, *_beside(config))
+    return _beside(config) if config.voxels != "none" else ("label", *_beside(config))
+
+
+def _beside(config: DataConfig) -> tuple[str, ...]:
+    """Columns that stand beside an image whatever is learnt of it."""
+    return (*config.features, *((config.modality,) if config.modality else ()))
 
 
 def said_of(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Said:
@@ -74,6 +84,29 @@ def said_of(folder: Path, row: Mapping[str, str], number: int, config: DataConfi
 
     Raises DataError, which gives the row, and no cell of it.
     """
+    learnt = _learnt(folder, row, number, config)
+    called = row.get(config.modality or "", "").upper()
+    return replace(
+        learnt,
+        features=features_of(row, config.features),
+        modality=called if MODALITY.fullmatch(called) else "",
+    )
+
+
+def features_of(
+    row: Mapping[str, str], bounds: Mapping[str, tuple[float, float]]
+) -> tuple[tuple[str, float], ...]:
+    """Each feature that its cell has, by name, within its public bounds; a cell with anything else is a missing one."""
+    found = []
+    for name, (low, high) in sorted(bounds.items()):
+        cell = row.get(name, "")
+        value = float(cell) if len(cell) <= _LONGEST and _DECIMAL.fullmatch(cell) else math.nan
+        if math.isfinite(value):
+            found.append((name, min(max(value, low), high)))
+    return tuple(found)
+
+
+def _learnt(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Said:
     drawn = drawn_in_row(folder, row, number, config)
     if config.together:
         return _together(row, number, config, drawn)

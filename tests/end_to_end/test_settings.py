@@ -72,6 +72,20 @@ def test_how_the_recipe_came_to_be_is_told():
     )
 
 
+def test_modalities_and_features_are_told_with_their_public_bounds():
+    asked = (
+        "imaging.unit=patient",
+        "imaging.together=[CT,MR]",
+        "imaging.augmentation.modality_dropout=0.25",
+        "model=cnn",
+        "data.features={marker: [0, 5]}",
+    )
+    shown = dict(settings.rows(compose(list(asked))))
+    assert shown["one example a patient, of"] == "CT, MR"
+    assert shown["numbers beside the image"] == "marker (0 to 5)"
+    assert shown["modality taken for missing"] == "each at a rate of 0.25"
+
+
 def test_robust_aggregation_runs_and_is_refused_where_updates_are_not_seen_one_by_one(small_run, config):
     run = small_run("sites=3", "rounds=2", "aggregation.robust=median")
     assert run.summary["test"]["auroc"] >= 0

@@ -143,7 +143,7 @@ def test_an_image_whose_mask_does_not_fit_is_held_back_and_the_others_go_on(home
 def test_labels_come_back_as_they_were_put_and_old_lines_still_count(tmp_path):
     path = tmp_path / "labels.jsonl"
     path.write_text('{"instance":"old","label":1,"split":"train"}\n')
-    full = Label(3, "public", "ab" * 32, "cd" * 32, 2.5)
+    full = Label(3, "public", "ab" * 32, "cd" * 32, 2.5, (("age", 63.0), ("marker", 0.5)), "FLAIR")
     with LabelFile(path) as labels:
         labels.put("new", full)
         labels.put("plain", Label(0, "train"))
@@ -163,6 +163,14 @@ def test_labels_come_back_as_they_were_put_and_old_lines_still_count(tmp_path):
         {"label": 1 << 62},
         {"label": -1},
         {"value": 10**400},
+        {"features": [1]},
+        {"features": {"Jane Doe": 1}},
+        {"features": {"age": "63"}},
+        {"features": {"age": True}},
+        {"features": {"age": float("nan")}},
+        {"features": {f"f{k}": 1 for k in range(65)}},
+        {"modality": "ct of Jane Doe"},
+        {"modality": 3},
     ],
 )
 def test_a_line_that_is_no_label_is_skipped(tmp_path, change):

@@ -163,6 +163,6 @@ def _of_run(arguments: Namespace) -> tuple[dict[str, Recipe], SiteDataset, bool]
             terms.training,
             terms.rounds,
             plan,
-            patient_loss=patient_loss(terms.training, terms.imaging.augmentation, loss),
+            patient_loss=patient_loss(terms.training, terms.imaging.varied, loss),
         )
     return recipes, dataset, not past.public_data
