@@ -13,8 +13,7 @@ from fedimg.evaluation import Measure, measure_of
 from fedimg.imaging.config import ImagingConfig
 from fedimg.models import ModelConfig, Network, extension_digests
 from fedimg.models.classical_config import CLASSICAL
-from fedimg.models.config import OF_VOXELS
-from fedimg.models.losses import BUILTIN, OF_TASK, loss_digests
+from fedimg.models.losses import BUILTIN, OF_TASK, WEIGHTED, loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
 from fedimg.privacy.request import DISTRIBUTED
@@ -169,14 +168,18 @@ def check_task(asked: Asked) -> None:
     """Raises ConfigError for a loss of another task, or what only labels of images can take."""
     task, training = asked.model.task, asked.training
     fits = training.loss in OF_TASK[task] or training.loss not in BUILTIN
-    against = {f"training.loss={training.loss}": not fits}
-    if task != "classification":
-        against |= {
-            f"training.class_weights={training.class_weights}": training.class_weights is not None,
-            f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
-        }
-    if task in OF_VOXELS:
-        against["imaging=augmented"] = asked.imaging.augmentation.active
+    weighted = training.class_weights is not None
+    found = f"training.class_weights={training.class_weights}"
+    against = {
+        f"training.loss={training.loss}": not fits,
+        f"{found}, and no classes to weigh": weighted and task not in WEIGHTED,
+        f"{found} inside the loss of an extension": (
+            weighted and task in WEIGHTED and task != "classification" and training.loss not in BUILTIN
+        ),
+        f"model.centring_rounds={asked.model.centring_rounds}": (
+            task != "classification" and asked.model.centring_rounds > 0
+        ),
+    }
     for found, there in against.items():
         if there:
             expected = f"what model.task={task} can be trained with (losses: {', '.join(OF_TASK[task])})"

@@ -123,9 +123,13 @@ class AugmentationConfig:
             )
 
     @property
+    def moves(self) -> bool:
+        """Whether voxels go elsewhere, and their labels with them."""
+        return bool(self.rotation_degrees or self.shift_fraction) or self.flip
+
+    @property
     def active(self) -> bool:
-        moves = self.rotation_degrees or self.shift_fraction or self.gain or self.bias or self.noise_std
-        return bool(moves) or self.flip or self.copies > 1
+        return self.moves or bool(self.gain or self.bias or self.noise_std) or self.copies > 1
 
 
 @dataclass(frozen=True)
