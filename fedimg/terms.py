@@ -51,8 +51,13 @@ class Terms:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, hex: every instruction names it."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
+        """SHA-256 of the canonical JSON, hex: every instruction names it.
+
+        A file of weights is the coordinator's: its name is no part of what sites agree to.
+        """
+        agreed = asdict(self)
+        agreed["model"]["weights"] = None
+        text = json.dumps(agreed, sort_keys=True, separators=(",", ":"), default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

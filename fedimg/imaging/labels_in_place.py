@@ -9,6 +9,7 @@ taken for an ellipse that fills its box, since a box of turned corners is too la
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 
@@ -114,7 +115,7 @@ def _drawn(
         lines.append(apart.unflatten(2, [length if other == axis else 1 for other in range(len(spatial))]))
     lines[0] = lines[0] + torch.where(there, 0.0, torch.inf).reshape(*there.shape, *(1,) * len(spatial))
     for k in range(there.shape[1]):  # one after the other: all at once would be as many maps
-        nearest = torch.minimum(nearest, sum(line[:, k] for line in lines))
+        nearest = torch.minimum(nearest, reduce(torch.add, [line[:, k] for line in lines]))
     flat = centre[..., 0]
     for axis, length in enumerate(spatial[1:], start=1):
         flat = flat * length + centre[..., axis]
@@ -131,4 +132,4 @@ def _at_centres(
     last = none.scatter_reduce(1, place, order, "amax")
     padded = torch.cat([torch.zeros_like(size[:, :1]), size], dim=1).transpose(1, 2)
     sizes = torch.gather(padded, 2, last[:, None].expand(-1, size.shape[2], -1))
-    return sizes.unflatten(2, spatial)
+    return sizes.reshape(*sizes.shape[:2], *spatial)

@@ -80,8 +80,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
     # A factory knows of outputs only: of a number one, of a heat map and sizes one each.
     architecture = _made(replace(config, classes=config.outputs), seed, factory)
     module = dp_ready.make_dp_ready(architecture.module)
-    if config.weights is not None:
-        load_weights(module, config.weights)
+    origin = load_weights(module, config.weights) if config.weights is not None else None
     shape = architecture.feature_shape or config.image_shape
     check = dp_ready.check_scores if architecture.by_statistics else dp_ready.check
     in_place = check(module, shape, config.output_shape)
@@ -109,6 +108,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         digest=architecture_digest(config.name, settings, layout, code),
         _module=module,
         _in_place=in_place,
+        origin=origin,
     )
 
 

@@ -6,7 +6,7 @@ clipping and the fixed public divisor all rest on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import cast
 
@@ -89,7 +89,7 @@ def huber(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.huber_loss(outputs[:, 0], labels, reduction="none", delta=0.1)
 
 
-BUILTIN = MappingProxyType(
+BUILTIN: Mapping[str, Loss] = MappingProxyType(
     {
         "binary_cross_entropy": binary_cross_entropy,
         "centre_heat_map": centre_heat_map,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from fedimg.imaging import augmentation, labels_in_place
 from fedimg.imaging.config import AugmentationConfig
-from fedimg.privacy.batches import Augment
 from fedimg.privacy.engines import PatientLoss
 from fedimg.training.local import Entropy, LocalTraining, Loss
 from fedimg.values import SiteDataset
 
+Copies = Callable[[torch.Tensor, torch.Tensor, Entropy], tuple[torch.Tensor, torch.Tensor]]
+"""(N, C, *spatial) images and (N, …) labels → (N, copies, C, *spatial) and (N, copies, …)."""
 
-def copies_of(config: AugmentationConfig) -> Augment | None:
-    """Copies of each image inside its patient's own unit, and their labels, moved with them (`Augment`).
+
+def copies_of(config: AugmentationConfig) -> Copies | None:
+    """Copies of each image inside its patient's own unit, and their labels, moved with them.
 
     None where no augmentation is asked for.
     """
