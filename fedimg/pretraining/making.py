@@ -14,7 +14,7 @@ from safetensors.torch import save
 from fedimg.config import Config
 from fedimg.durable import fresh_folder, write_durably
 from fedimg.errors import ConfigError
-from fedimg.models import Network, build_model
+from fedimg.models import Network, build_model, extension_digests
 from fedimg.models.origin import GENERATED, MOST_SEED, Origin, read
 from fedimg.pretraining import pictures
 from fedimg.pretraining.fitting import Fitted, Fitting, fit
@@ -70,7 +70,8 @@ def make(plan: Plan, folder: Path, progress: Progress = lambda _stage, _done, _t
     """
     config = plan.config
     pictures.check_allowed(config, plan.method)
-    asked = build_model(replace(config.model, weights=None), config.seed)
+    own = tuple(extension_digests(config.model).values())  # this machine's own user asks for them
+    asked = build_model(config.model, config.seed, own)
     if asked.by_statistics or set(asked.layout.names) == asked.head:
         raise ConfigError(
             "a network that learns more than its last layer",
@@ -78,14 +79,14 @@ def make(plan: Plan, folder: Path, progress: Progress = lambda _stage, _done, _t
             "its features are fixed, and need no weights to begin with; choose model=cnn or a U-Net",
         )
     task = task_of(config, plan.method)
-    network = build_model(task.model, config.seed)
+    network = build_model(task.model, config.seed, own)
     with fresh_folder(folder) as growing:
         with TemporaryDirectory(prefix="fedimg-pretrain-") as scratch:
             found = _pictures(plan, network, Path(scratch), progress)
         fitted = fit(network, task, found.train, found.held_out, plan.fitting, config.seed, progress)
         made = _written(plan, task, network, found, fitted, growing)
         # what a run would say of the file is said now
-        build_model(replace(config.model, weights=str(growing / WEIGHTS)), config.seed)
+        build_model(replace(config.model, weights=str(growing / WEIGHTS)), config.seed, own)
     return made
 
 

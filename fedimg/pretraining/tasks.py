@@ -21,7 +21,7 @@ from fedimg.errors import ConfigError
 from fedimg.imaging import augmentation, labels_in_place
 from fedimg.models import ModelConfig
 from fedimg.models.config import OF_VOXELS
-from fedimg.models.losses import build_loss, cross_entropy
+from fedimg.models.losses import build_loss, cross_entropy, loss_digests
 
 TURNS = 4
 MASKED, _PATCHES_A_SIDE = 0.6, 8
@@ -49,8 +49,12 @@ def task_of(config: Config, method: str) -> Task:
     """Raises ConfigError for images that a method cannot take."""
     model = replace(config.model, weights=None, centring_rounds=0)
     if method == "generated":
+        loss = config.training.loss
         return Task(
-            "supervised", replace(model, classes=2), _augmented(config), build_loss(config.training.loss)
+            "supervised",
+            replace(model, classes=2),
+            _augmented(config),
+            build_loss(loss, tuple(loss_digests(loss).values())),
         )
     if model.task in OF_VOXELS:
         return _inpainting(model)

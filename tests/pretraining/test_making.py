@@ -132,6 +132,22 @@ def test_a_network_of_voxels(tmp_path, method):
     assert made.about["held_out_loss"]["after"] < made.about["held_out_loss"]["before"]
 
 
+@pytest.mark.parametrize(
+    "model",
+    [["model=cnn"], ["model=segresnet", "model.task=segmentation", "data.voxels=masks"]],
+    ids=" ".join,
+)
+def test_volumes(tmp_path, model):
+    np.savez(
+        tmp_path / "v.npz",
+        images=np.stack([bars(8, side=16, seed=k) for k in range(12)]).astype(np.float32) / 255,
+    )
+    size = ["imaging.dimensions=3", "imaging.image_size=[8,16,16]", "model.width=8"]
+    data = ["data=images", f"data.path={tmp_path / 'v.npz'}", "data.declared_public=true"]
+    made = make(Plan(compose([*model, *size, *data]), "self_supervised", QUICK), tmp_path / "w")
+    assert made.origin.method == ("rotations" if model == ["model=cnn"] else "inpainting")
+
+
 def test_images_that_nobody_declares_public_are_refused_before_they_are_read(tmp_path):
     for source in ("images", "nifti", "dicom"):
         config = compose([*CNN, f"data={source}", f"data.path={tmp_path / 'none'}"])
