@@ -17,6 +17,7 @@ from fedimg.imaging.augmentation import move
 from fedimg.imaging.config import AugmentationConfig
 from fedimg.imaging.findings import LEAST_SIGMA, MOST
 
+_VOXELS_AT_ONCE = 1 << 16  # which stay in a processor's cache
 _ROUNDING = 1e-3  # voxels: a centre that float32 puts a hair before its voxel is in it
 
 
@@ -45,6 +46,12 @@ def move_findings(target: torch.Tensor, config: AugmentationConfig, uniform: tor
     cut at the edge, as a mask would be. Of two that would share a centre one is left. Nothing here depends on how
     many findings there are: shapes and time are those of `MOST`. NaN, which holds a patient back, stays.
     """
+    together = max(1, _VOXELS_AT_ONCE // math.prod(target.shape[2:]))
+    parts = zip(target.split(together), uniform.split(together), strict=True)
+    return torch.cat([_findings_of(some, config, draws) for some, draws in parts])
+
+
+def _findings_of(target: torch.Tensor, config: AugmentationConfig, uniform: torch.Tensor) -> torch.Tensor:
     spatial, known = target.shape[2:], target.nan_to_num(0.0, 0.0, 0.0)
     heats, sizes = known[:, : -len(spatial)], known[:, -len(spatial) :]
     drawn = [_drawn(heat, *_boxes(heat, sizes, config, uniform), spatial) for heat in heats.split(1, dim=1)]

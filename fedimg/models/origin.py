@@ -23,6 +23,7 @@ _IN_WORDS = {
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 MOST_SEED, _MOST_TEXT = 10**9, 4096
+_MOST_HEADER = 1 << 24
 _KEY = "fedimg"
 
 
@@ -80,7 +81,8 @@ def read(data: bytes, *, safetensors: bool) -> Origin:
 def _said(data: bytes) -> Any:
     """The entry in `__metadata__` of a safetensors file: eight bytes of length, little-endian, and JSON."""
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length]) if length <= _MOST_HEADER else {}
         text = header["__metadata__"][_KEY]
         return json.loads(text) if isinstance(text, str) and len(text) <= _MOST_TEXT else None
     except (ValueError, RecursionError, KeyError, TypeError, IndexError):
