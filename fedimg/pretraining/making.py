@@ -21,6 +21,7 @@ from fedimg.pretraining.fitting import Fitted, Fitting, fit
 from fedimg.pretraining.pictures import Pictures, Progress
 from fedimg.pretraining.tasks import Task, task_of
 from fedimg.record import code
+from fedimg.sources import medmnist
 from fedimg.values import Vector
 
 WEIGHTS, ABOUT = "weights.safetensors", "weights.json"
@@ -102,7 +103,7 @@ def _written(plan: Plan, task: Task, network: Network, found: Pictures, fitted: 
         file="",
         data=found.data,
         method=task.method,
-        source=plan.source or ("generated hospitals" if found.data == GENERATED else "not named"),
+        source=plan.source or _known_name(config, found.data),
         source_digest=found.digest,
         fedimg=code.installed()["fedimg"],
         architecture=network.digest,
@@ -124,6 +125,13 @@ def _written(plan: Plan, task: Task, network: Network, found: Pictures, fitted: 
     write_durably(folder / WEIGHTS, data, mode=0o644)
     write_durably(folder / ABOUT, json.dumps(about, indent=1, allow_nan=False) + "\n", mode=0o644)
     return Made(origin, about)
+
+
+def _known_name(config: Config, data: str) -> str:
+    """Of data that nobody has named."""
+    if data == GENERATED:
+        return "generated hospitals"
+    return medmnist.set_name(config.data) if config.data.name == "medmnist" else "not named"
 
 
 def _kept(network: Network, vector: Vector) -> dict[str, Any]:

@@ -222,3 +222,23 @@ def test_a_file_of_another_network_is_named_before_training(tmp_path, npz):
     save_file({"other": torch.zeros(1)}, tmp_path / "o.safetensors")
     with pytest.raises(ConfigError, match=r"model\.weights"):
         Plan(public(npz, f"model.weights={tmp_path / 'o.safetensors'}"), "self_supervised", QUICK)
+
+
+def test_a_published_set_needs_no_declaration_and_has_its_name(tmp_path):
+    """Its training images alone: others in the two other splits change nothing."""
+    digests = []
+    for seed in (0, 1):
+        arrays = {f"{split}_images": bars(12, 28, seed) for split in ("val", "test")} | {
+            "train_images": bars(30, 28)
+        }
+        labels = {
+            f"{split}_labels": np.zeros((len(arrays[f"{split}_images"]), 1), np.uint8)
+            for split in ("train", "val", "test")
+        }
+        path = tmp_path / f"pneumoniamnist-{seed}.npz"
+        np.savez(path, **arrays, **labels)
+        data = ("data=medmnist", f"data.path={path}", "data.partition=iid")
+        made = make(Plan(compose([*CNN, *data]), "self_supervised", QUICK), tmp_path / f"w{seed}")
+        assert made.origin.source == "pneumoniamnist"
+        digests.append(made.origin.source_digest)
+    assert digests[0] == digests[1]
