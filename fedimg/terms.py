@@ -16,7 +16,7 @@ from fedimg.models import ModelConfig, Network, extension_digests
 from fedimg.models.classical_config import CLASSICAL
 from fedimg.models.config import SEVERAL
 from fedimg.models.heads import build_several
-from fedimg.models.losses import BUILTIN, OF_HEAD, OF_TASK, Loss, build_loss, loss_digests
+from fedimg.models.losses import BUILTIN, OF_HEAD, OF_TASK, WEIGHTED, Loss, build_loss, loss_digests
 from fedimg.privacy.entropy import Entropy, source_of
 from fedimg.privacy.plan import PrivacyRequest
 from fedimg.privacy.request import DISTRIBUTED
@@ -57,8 +57,13 @@ class Terms:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, hex: every instruction names it."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=list)
+        """SHA-256 of the canonical JSON, hex: every instruction names it.
+
+        A file of weights is the coordinator's: its name is no part of what sites agree to.
+        """
+        agreed = asdict(self)
+        agreed["model"]["weights"] = None
+        text = json.dumps(agreed, sort_keys=True, separators=(",", ":"), default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -208,17 +213,24 @@ def check_task(asked: Asked) -> None:
     """Raises ConfigError for a loss of another task, or what only labels of images can take."""
     task, training = asked.model.task, asked.training
     fits = training.loss in OF_TASK[task] or training.loss not in (*BUILTIN, SEVERAL)
-    against = {f"training.loss={training.loss}": not fits}
-    if task != "classification":
-        against |= {
-            f"training.class_weights={training.class_weights}": training.class_weights is not None,
-            f"model.centring_rounds={asked.model.centring_rounds}": asked.model.centring_rounds > 0,
-        }
-    if task == SEVERAL:
-        name = asked.model.name
-        against[f"model={name}, which follows from sums of statistics of classes"] = name in CLASSICAL
-    if asked.model.of_voxels or task == SEVERAL:
-        against["imaging=augmented"] = asked.imaging.augmentation.active
+    weighted, name = training.class_weights is not None, asked.model.name
+    found = f"training.class_weights={training.class_weights}"
+    against = {
+        f"training.loss={training.loss}": not fits,
+        f"{found}, and no classes to weigh": weighted and task not in WEIGHTED,
+        f"{found} inside the loss of an extension": (
+            weighted and task in WEIGHTED and task != "classification" and training.loss not in BUILTIN
+        ),
+        f"model.centring_rounds={asked.model.centring_rounds}": (
+            task != "classification" and asked.model.centring_rounds > 0
+        ),
+        f"model={name}, which follows from sums of statistics of classes": (
+            task == SEVERAL and name in CLASSICAL
+        ),
+        "imaging=augmented, which moves one kind of label": (
+            task == SEVERAL and asked.imaging.augmentation.active
+        ),
+    }
     for found, there in against.items():
         if there:
             expected = f"what model.task={task} can be trained with (losses: {', '.join(OF_TASK[task])})"

@@ -73,6 +73,7 @@ class Conductor:
             StopAsked: someone has asked for it. FedimgError: the run cannot go on; it can be resumed.
         """
         run, network = folder.run_id, own_network(terms_of(config, folder.run_id))
+        folder.note_start(network.origin)
         # a file of weights is this machine's: sites get parameters
         terms = terms_of(replace(config, model=replace(config.model, weights=None)), run)
         roster = _kept_roster(folder, roster)

@@ -399,11 +399,28 @@ def test_centring_rounds_are_refused_where_they_could_not_be_kept(overrides: lis
         (["model=cnn", "data.several=true"], "one class an image"),
         (["data.value=Patient Name"], "the name of a column"),
         (["model=unet", "training.loss=huber"], "losses: cross_entropy, dice_cross_entropy, focal"),
-        (["model=unet", "imaging=augmented"], "model.task=segmentation"),
-        (["model=unet", "training.class_weights=[1.0, 2.0]"], "model.task=segmentation"),
+        (["experiment=regression", "training.class_weights=[1.0, 2.0]"], "no classes to weigh"),
+        (["experiment=detection", "training.class_weights=[1.0, 2.0]"], "no classes to weigh"),
+        (
+            ["model=unet", "training.loss=my_loss", "training.class_weights=[1.0, 2.0]"],
+            "inside the loss of an extension",
+        ),
     ],
 )
 def test_a_task_without_its_labels_or_with_another_s_loss_is_refused(overrides, words):
     with pytest.raises(ConfigError) as refusal:
         compose(overrides)
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=unet", "imaging=augmented", "training.class_weights=[1.0, 2.0]"],
+        ["experiment=detection", "imaging.augmentation.rotation_degrees=10"],
+        ["experiment=multilabel", "training.class_weights=[3.0, 9.0]", "imaging.augmentation.flip=true"],
+    ],
+)
+def test_tasks_of_voxels_and_of_several_findings_take_augmentation_and_weights(overrides):
+    config = compose(overrides)
+    assert config.imaging.augmentation.active

@@ -20,6 +20,7 @@ VERBS = {
     "runs": "list, show and export runs, stop and resume those of a server",
     "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
     "privacy-card": "write what a model promises its patients, for people to read",
+    "pretrain": "make weights to begin with, of generated images or of images that are declared public",
     "cohort": "write a generated hospital's image files into a folder",
     "sort": "sort mixed files by modality, body part and view: headers, words, then a look at the image",
     "quality": "say what is wrong with data: duplicates, leaks between splits, blank images, outliers, labels",

@@ -11,6 +11,7 @@ participants.json  every site that has joined, with the plan that its ledger res
 sites/           the virtual sites' homes and the coordinator's key (unless `state` puts them elsewhere)
 audits/          results of audits that may leave a site: NAME.json
 sweep.json       which point of a sweep this is
+start.json       which file the first weights come from, by its digest, and what it says of itself
 model.safetensors, record.json: the model's weights, and the signed record of what is promised about it
 privacy-card.html   the same for people
 summary.json, report.html
@@ -33,8 +34,9 @@ from safetensors.torch import load_file, save
 
 from fedimg.durable import write_durably
 from fedimg.errors import DataError, FedimgError
+from fedimg.models.origin import Origin
 
-_SWEEP = "sweep.json"
+_SWEEP, _START = "sweep.json", "start.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,17 @@ class RunFolder:
     def sweep(self) -> SweepPoint:
         file = self.path / _SWEEP
         return SweepPoint(**json.loads(file.read_text("utf-8"))) if file.exists() else SweepPoint()
+
+    def note_start(self, origin: Origin | None) -> None:
+        """Keep which file the first weights come from: by the end of the run there may be another one under its name."""
+        if origin is not None and not (self.path / _START).exists():
+            self.write_json(_START, origin.as_json())
+
+    @property
+    def start(self) -> Origin | None:
+        """None for weights from a seed."""
+        file = self.path / _START
+        return Origin(**json.loads(file.read_text("utf-8"))) if file.exists() else None
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl; a row of a round that is already there is replaced."""

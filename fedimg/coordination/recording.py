@@ -42,7 +42,11 @@ def write(run: Finished, model: Vector, audits: Sequence[Mapping[str, Any]], fol
         if run.quorums
         else None,
         model=ModelFacts(
-            terms.model.name, network.number_of_parameters, network.digest, record.weights_digest(tensors)
+            terms.model.name,
+            network.number_of_parameters,
+            network.digest,
+            record.weights_digest(tensors),
+            folder.start,
         ),
         point=folder.sweep.point,
         points=folder.sweep.points,

@@ -12,6 +12,7 @@ from fedimg.coordination.claims import privacy_summary
 from fedimg.coordination.finished import Finished
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.traffic import cost_of
+from fedimg.models.origin import Origin
 from fedimg.privacy.client_level import TRUST
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import code
@@ -33,7 +34,7 @@ def write(run: Finished, folder: RunFolder) -> dict[str, Any]:
         scratch_ledger=run.simulated and config.state is None,
     )
     audited = measured.empirical(config, run.plans)
-    content = _content(run, privacy, audited)
+    content = _content(run, privacy, audited, folder.start)
     if run.history.released is not None:
         audits = [{"audit": "empirical", "site": name, **found.as_dict()} for name, found in audited.items()]
         audits += [
@@ -48,7 +49,9 @@ def write(run: Finished, folder: RunFolder) -> dict[str, Any]:
     return content
 
 
-def _content(run: Finished, privacy: PrivacySummary, audited: dict[str, EmpiricalEpsilon]) -> dict[str, Any]:
+def _content(
+    run: Finished, privacy: PrivacySummary, audited: dict[str, EmpiricalEpsilon], origin: Origin | None
+) -> dict[str, Any]:
     terms, history, insecure = run.terms, run.history, run.config.insecure_test_mode
     at_sites = history.at_sites.report(run.terms.measure) if history.at_sites is not None else None
     content: dict[str, Any] = {
@@ -92,6 +95,7 @@ def _content(run: Finished, privacy: PrivacySummary, audited: dict[str, Empirica
             for row, mode in run.comparison
         ],
         "rounds": terms.rounds,
+        "start": origin.as_json() if origin is not None else None,
         "cost": cost_of(history.rows),
         "void_rounds": [r["round"] for r in history.rows if "void" in r],
         "missing": {str(r["round"]): r["missing"] for r in history.rows if r.get("missing")},
@@ -118,7 +122,7 @@ def _report_data(
     run: Finished, privacy: PrivacySummary, audited: dict[str, EmpiricalEpsilon], folder: RunFolder
 ) -> ReportData:
     """The run as plain values for `fedimg.report`."""
-    history, data = run.history, run.data
+    history, data, origin = run.history, run.data, folder.start
     own = ComparisonRow("federation", "federation", run.terms.privacy.mode != "none", _auroc(history.final))
     return ReportData(
         title=f"Federated training on {run.config.data.name}" if run.simulated else "Federated training",
@@ -147,6 +151,7 @@ def _report_data(
         empirical=measured.rows(audited),
         ledgers=tuple(row for name in run.plans if (row := run.participants[name].ledger) is not None),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        start=(origin.sentence(), origin.file) if origin is not None else None,
         battery=measured.battery({name: run.participants[name].battery for name in run.plans}),
     )
 

@@ -40,7 +40,7 @@ def augment_copies(
 ) -> torch.Tensor:
     """(B·K, C, *spatial): K augmented copies of each image, side by side, so a patient's stay together.
 
-    Labels go along by `labels.repeat_interleave(config.copies)`.
+    Labels go along by `labels_in_place.copies`.
     """
     return augment(images.repeat_interleave(config.copies, dim=0), config, draws)
 
@@ -90,8 +90,8 @@ def _present(
 
 def _varied(images: torch.Tensor, config: AugmentationConfig, draws: AugmentationDraws) -> torch.Tensor:
     uniform = draws.uniform
-    if config.rotation_degrees or config.shift_fraction or config.flip:
-        images = _move(images, config, uniform)
+    if config.moves:
+        images = move(images, config, uniform)
     column = (-1, *[1] * (images.ndim - 1))
     signed = 2 * uniform - 1
     if config.gain:
@@ -103,10 +103,13 @@ def _varied(images: torch.Tensor, config: AugmentationConfig, draws: Augmentatio
     return images
 
 
-def _move(images: torch.Tensor, config: AugmentationConfig, uniform: torch.Tensor) -> torch.Tensor:
-    """One linear interpolation for flip, rotation about the centre, and shift; edges are repeated.
+def move(
+    images: torch.Tensor, config: AugmentationConfig, uniform: torch.Tensor, mode: str = "bilinear"
+) -> torch.Tensor:
+    """One interpolation for flip, rotation about the centre, and shift; edges are repeated.
 
-    The grid is built by hand: `affine_grid` has no rule for vmap on all supported versions.
+    `mode` is "bilinear", or "nearest" for what has no values in between. The grid is built by hand:
+    `affine_grid` has no rule for vmap on all supported versions.
     """
     height, width = images.shape[-2:]
     signed = 2 * uniform - 1
@@ -123,7 +126,7 @@ def _move(images: torch.Tensor, config: AugmentationConfig, uniform: torch.Tenso
     grid = torch.stack([source_x.expand(shape), source_y.expand(shape)], dim=-1)
     # Slices of a volume ride along as channels: they all move alike.
     flat = images.reshape(images.shape[0], -1, height, width)
-    moved = grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    moved = grid_sample(flat, grid, mode=mode, padding_mode="border", align_corners=False)
     return moved.reshape(images.shape)
 
 

@@ -132,9 +132,14 @@ class AugmentationConfig:
         _require("imaging.augmentation.modality_dropout", "a rate in [0, 1)", 0 <= self.modality_dropout < 1)
 
     @property
+    def moves(self) -> bool:
+        """Whether voxels go elsewhere, and their labels with them."""
+        return bool(self.rotation_degrees or self.shift_fraction) or self.flip
+
+    @property
     def active(self) -> bool:
-        moves = self.rotation_degrees or self.shift_fraction or self.gain or self.bias or self.noise_std
-        return bool(moves) or self.flip or self.copies > 1 or self.modality_dropout > 0
+        changed = self.moves or bool(self.gain or self.bias or self.noise_std)
+        return changed or self.copies > 1 or self.modality_dropout > 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ FIRST_NUMBER = 128
 """As in `dicom.voxel_labels`: smaller values are classes."""
 MOST = 128
 """Findings of one image; a mask of more parts is noise, and would take hours."""
-_LEAST_SIGMA = 0.8
+LEAST_SIGMA = 0.8
 _REACH = 5.0  # standard deviations; beyond, a Gaussian is below 4·10⁻⁶
 _Box = tuple[slice, ...]
 
@@ -50,7 +50,7 @@ def heat_map(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     for box in found:
         size = [side.stop - side.start for side in box]
         centre = _free(target[0], tuple((side.start + side.stop - 1) // 2 for side in box))
-        sigmas = [max(length / 6, _LEAST_SIGMA) for length in size]
+        sigmas = [max(length / 6, LEAST_SIGMA) for length in size]
         near = tuple(
             slice(max(0, math.floor(at - _REACH * sigma)), math.ceil(at + _REACH * sigma) + 1)
             for at, sigma in zip(centre, sigmas, strict=True)

@@ -83,9 +83,10 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
     if architecture.frozen is not None:
         check_frozen(config, built_in=config.name in BUILTIN)
     module = dp_ready.make_dp_ready(architecture.module)
+    origin = None
     if config.weights is not None:
         image, without = (module.image, module.replaced) if isinstance(module, LateFusion) else (module, "")
-        load_weights(image, config.weights, without)
+        origin = load_weights(image, config.weights, without)
     shape = architecture.feature_shape or config.image_shape
     check = dp_ready.check_scores if architecture.by_statistics else dp_ready.check
     in_place = check(module, shape, config.output_shape)
@@ -114,6 +115,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
         digest=architecture_digest(config.name, settings, layout, code),
         _module=module,
         _in_place=in_place,
+        origin=origin,
     )
 
 

@@ -6,7 +6,7 @@ clipping and the fixed public divisor all rest on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import cast
 
@@ -23,19 +23,28 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(N, classes) logits and (N,) int64 labels → (N,); of voxels (N, classes, *spatial) and (N, *spatial) → (N,)."""
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """−log p of the true class; with labels of voxels the mean over an image's voxels."""
-    return _each_image(F.cross_entropy(logits, labels, reduction="none"))
+Weights = tuple[float, ...]
+"""A public factor for each class. What is weighted is divided by how many voxels, classes or findings there are, never
+by the sum of their factors: that would be a number of the image's own."""
 
 
-def focal(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: Weights | None = None) -> torch.Tensor:
+    """−log p of the true class, times its weight; with labels of voxels the mean over an image's voxels."""
+    return _each_image(F.cross_entropy(logits, labels, _factors(weights, logits), reduction="none"))
+
+
+def focal(logits: torch.Tensor, labels: torch.Tensor, weights: Weights | None = None) -> torch.Tensor:
     """(1 − p)² · −log p of the true class (Lin et al. 2017, γ = 2), likewise: less weight for what is easy."""
     loss = F.cross_entropy(logits, labels, reduction="none")
-    return _each_image((1 - torch.exp(-loss)) ** 2 * loss)
+    factors = _factors(weights, logits)
+    return _each_image((1 - torch.exp(-loss)) ** 2 * loss * (1.0 if factors is None else factors[labels]))
 
 
-def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Soft Dice loss of an image's voxels, its mean over classes, plus their cross-entropy.
+def dice_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: Weights | None = None
+) -> torch.Tensor:
+    """Soft Dice loss of an image's voxels, its mean over classes, plus their cross-entropy; each class's part of both
+    times its weight, as in MONAI's `DiceLoss(weight=…)`.
 
     Dice as in Milletari et al. 2016 (arXiv 1606.04797) without squares, the background among the classes:
     MONAI's `DiceCELoss(to_onehot_y=True, softmax=True)`, image by image.
@@ -54,12 +63,21 @@ def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     scores, truth = scores.flatten(2), truth.flatten(2).to(logits.dtype)
     overlap, sizes = (scores * truth).sum(dim=2), (scores + truth).sum(dim=2)
     dice = 1 - (2 * overlap + _SMOOTH) / (sizes + _SMOOTH)
-    return dice.mean(dim=1) + cross_entropy(logits, labels)
+    factors = _factors(weights, logits)
+    dice = dice if factors is None else dice * factors
+    return dice.mean(dim=1) + cross_entropy(logits, labels, weights)
 
 
-def binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """−log p of each finding being there or not, the mean over findings: (N, findings) twice → (N,)."""
-    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
+def binary_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: Weights | None = None
+) -> torch.Tensor:
+    """−log p of each finding being there or not, the mean over findings: (N, findings) twice → (N,).
+
+    `weights`: of each finding where it is there; not being there counts once.
+    """
+    factors = _factors(weights, logits)
+    losses = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=factors, reduction="none")
+    return losses.mean(dim=1)
 
 
 def squared_error(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -72,7 +90,7 @@ def huber(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.huber_loss(outputs[:, 0], labels, reduction="none", delta=0.1)
 
 
-BUILTIN = MappingProxyType(
+BUILTIN: Mapping[str, Loss] = MappingProxyType(
     {
         "binary_cross_entropy": binary_cross_entropy,
         "centre_heat_map": centre_heat_map,
@@ -103,6 +121,8 @@ OF_HEAD = MappingProxyType(
     }
 )
 """Of each head of several, where `training.head_losses` names none."""
+WEIGHTED = frozenset({"classification", "multilabel", "segmentation"})
+"""Tasks that have classes to weigh."""
 _SMOOTH = 1e-5  # MONAI's own: a class that neither is nor is predicted counts as found
 
 
@@ -138,6 +158,15 @@ def build_loss(
     if not torch.allclose(together, alone, rtol=1e-5, atol=1e-6):
         raise _refuse(name, "an example whose loss depends on the others")
     return loss
+
+
+def _factors(weights: Weights | None, logits: torch.Tensor) -> torch.Tensor | None:
+    """(classes,). Raises ConfigError for another number of them than (N, classes, …) has."""
+    if weights is None:
+        return None
+    if len(weights) != logits.shape[1]:
+        raise ConfigError(f"{logits.shape[1]} class weights", f"{len(weights)}", "set training.class_weights")
+    return torch.tensor(weights, dtype=logits.dtype, device=logits.device)
 
 
 def _each_image(losses: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,10 @@ from torch import nn
 from fedimg.errors import ModelError
 from fedimg.models.config import OF_NUMBERS
 from fedimg.models.heads import Head, all_activated
+from fedimg.models.origin import Origin
 from fedimg.models.out_of_place import OutOfPlace
 from fedimg.models.outputs import activated
+from fedimg.models.weights import head_names
 from fedimg.values import Vector
 
 Features = Callable[[torch.Tensor], torch.Tensor]
@@ -100,6 +102,7 @@ class Network:
         centring_rounds: so many first rounds learn the last parameter, the features' centre, and the others
             the rest (`fedimg.models.centring`); 0: every round learns everything.
         digest: of the architecture (name, configuration, layout, extension code), hex SHA-256.
+        origin: what the file says that `initial` comes from; None for weights from a seed.
     """
 
     name: str
@@ -118,12 +121,18 @@ class Network:
     _module: nn.Module
     _in_place: bool
     heads: tuple[Head, ...] = ()
+    origin: Origin | None = None
     # A call lends the module its parameters for as long as it lasts.
     _lock: RLock = field(default_factory=RLock)
 
     @property
     def number_of_parameters(self) -> int:
         return self.layout.offsets[-1]
+
+    @property
+    def head(self) -> frozenset[str]:
+        """Names of the last layer's parameters, which a file of weights may leave out."""
+        return frozenset(head_names(self._module))
 
     @property
     def learns_numbers(self) -> bool:

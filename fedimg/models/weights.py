@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,14 +14,16 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from fedimg.errors import ConfigError
+from fedimg.models import origin
 from fedimg.models.heads import VoxelsAndImages
+from fedimg.models.origin import Origin
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def load_weights(module: nn.Module, path: str, without: str = "") -> None:
-    """Put the weights of a file into `module`.
+def load_weights(module: nn.Module, path: str, without: str = "") -> Origin:
+    """Put the weights of a file into `module`; returns what the file says of where they come from.
 
     `.safetensors` is read as such, anything else as a torch state dict with `weights_only=True`
     (possibly below a key `state_dict`). Names and shapes must be the network's own. Two things may
@@ -31,11 +34,13 @@ def load_weights(module: nn.Module, path: str, without: str = "") -> None:
     Raises:
         ConfigError: an unreadable file, other names or shapes, or values that are not finite.
     """
-    found = _read(Path(path))
+    data = _bytes_of(Path(path))
+    safe = Path(path).suffix == ".safetensors"
+    found = _read(data, safe=safe)
     if isinstance(module, VoxelsAndImages) and not any(name.startswith("backbone.") for name in found):
         module = module.backbone  # as its library knows it
     wanted = {name: parameter.data for name, parameter in module.named_parameters()}
-    head = set() if without else _head(module)
+    head = set() if without else head_names(module)
     replaced = f"{without}." if without else "\0"
     extra = [
         n for n in found if n not in wanted and not n.endswith(_STATISTICS) and not n.startswith(replaced)
@@ -58,13 +63,22 @@ def load_weights(module: nn.Module, path: str, without: str = "") -> None:
         for name, value in taken.items():
             if whole or name not in head:
                 wanted[name].copy_(value)
+    return origin.read(data, safetensors=safe)
 
 
-def _read(path: Path) -> Mapping[str, torch.Tensor]:
+def _bytes_of(path: Path) -> bytes:
+    """Read once: what is loaded is what the digest is of."""
     try:
-        if path.suffix == ".safetensors":
-            return load_safetensors(path.read_bytes())
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return path.read_bytes()
+    except (OSError, ValueError) as failure:
+        raise _refuse(f"a file that could not be read ({type(failure).__name__})") from failure
+
+
+def _read(data: bytes, *, safe: bool) -> Mapping[str, torch.Tensor]:
+    try:
+        if safe:
+            return load_safetensors(data)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (
         OSError,
         RuntimeError,
@@ -85,7 +99,7 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
     return content
 
 
-def _head(module: nn.Module) -> set[str]:
+def head_names(module: nn.Module) -> set[str]:
     """Names of the parameters of the last linear layer, or else of the last convolution."""
     parts = dict(module.named_modules())
     linear = [name for name, part in parts.items() if isinstance(part, nn.Linear)]

@@ -14,7 +14,8 @@ from fedimg.privacy.entropy import Entropy
 from fedimg.values import SiteDataset
 
 Indices = npt.NDArray[np.int64]
-Augment = Callable[[torch.Tensor, Entropy], torch.Tensor]
+Augment = Callable[[torch.Tensor, torch.Tensor, Entropy], tuple[torch.Tensor, torch.Tensor]]
+"""(N, C, *spatial) images, (N, …) labels and a source of bits → (N, copies, C, *spatial) and (N, copies, …)."""
 
 
 def image_subset(images: Indices, most: int, entropy: Entropy) -> Indices:
@@ -74,20 +75,14 @@ def gather(
         dataset.images[index.to(dataset.images.device)],
         dataset.labels[index.to(dataset.labels.device)],
     )
-    if augment is not None and labels.dim() > 1:
-        raise ConfigError(
-            "no augmentation with labels of voxels, which would not move with their image",
-            "some",
-            "set imaging.augmentation.copies=1 and leave augmentation off",
-        )
     if augment is not None and len(index):
-        copied = augment(images, entropy)
-        if copied.ndim != images.ndim + 1 or copied.shape[0] != images.shape[0]:
+        copied, theirs = augment(images, labels, entropy)
+        of_images = copied.ndim == images.ndim + 1 and copied.shape[0] == images.shape[0]
+        if not of_images or theirs.shape != (*copied.shape[:2], *labels.shape[1:]):
             raise ConfigError(
-                "augmented images (N, copies, C, …)",
-                f"shape {tuple(copied.shape)}",
+                "augmented images (N, copies, C, …) and labels (N, copies, …)",
+                f"shapes {tuple(copied.shape)} and {tuple(theirs.shape)}",
                 "correct the augmentation",
             )
-        copies = copied.shape[1]
-        images, labels, counts = copied.flatten(0, 1), labels.repeat_interleave(copies), counts * copies
+        images, labels, counts = copied.flatten(0, 1), theirs.flatten(0, 1), counts * copied.shape[1]
     return PatientBatch(images, labels, np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]))

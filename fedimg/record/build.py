@@ -10,6 +10,7 @@ from typing import Any
 
 from fedimg import canonical
 from fedimg.crypto.keys import SigningKey
+from fedimg.models.origin import Origin
 from fedimg.privacy.federation import federation_epsilon
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.record import code, schema
@@ -19,12 +20,16 @@ from fedimg.record.schema import RECORD_FORMAT
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The model as the record names it: configured name, number of parameters, architecture, weights (hex)."""
+    """The model as the record names it: configured name, number of parameters, architecture, weights (hex).
+
+    `start`: the file that its first weights came from; None: from a seed.
+    """
 
     name: str
     parameters: int
     architecture: str
     weights: str
+    start: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ def signed_record(facts: RunFacts, parts: Sequence[Mapping[str, Any]], key: Sign
             "parameters": facts.model.parameters,
             "architecture": facts.model.architecture,
             "weights": facts.model.weights,
+            "start": facts.model.start.as_json() if facts.model.start is not None else None,
         },
         "sites": sorted(parts, key=lambda signed: str(signed["part"]["site"])),
         "audits": list(facts.audits),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fedimg.models.origin import Origin
 from fedimg.privacy.plan import PrivacyPlan
 from fedimg.privacy.request import DISTRIBUTED
 from fedimg.record.exposures import exposure_rows
@@ -29,9 +30,15 @@ def card_of(document: Mapping[str, Any]) -> CardData:
         privacy=_privacy(record, plans),
         simulated=record["simulated"],
         exposure=exposure_rows(plans) if claim["private"] else (),
+        start=_start(record["model"]["start"]),
         created=record["created"].replace("T", " ").replace("+00:00", " UTC"),
     )
     return CardData(shared, _tuning(record), tuple(map(_audit, record["audits"])), _facts(document))
+
+
+def _start(stated: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """For a page: what a file of weights says of itself, and its digest."""
+    return (Origin(**stated).sentence(), stated["file"]) if stated is not None else None
 
 
 def site_privacy(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedimg.errors import DataError
+from fedimg.models.origin import DECLARED_PUBLIC, GENERATED, METHODS, UNKNOWN
 
-RECORD_FORMAT, PART_FORMAT = "fedimg-release-record-2", "fedimg-site-part-1"
+RECORD_FORMAT, PART_FORMAT = "fedimg-release-record-3", "fedimg-site-part-1"
 Check = Callable[[Any, str], None]
 
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
@@ -153,6 +154,28 @@ PART = fields(
         "left_after_round": maybe(count),
     }
 )
+_STARTING = fields(
+    {
+        "file": hexes(32),
+        "data": one_of(GENERATED, DECLARED_PUBLIC, UNKNOWN),
+        "method": maybe(one_of(*METHODS)),
+        "source": maybe(name),
+        "source_digest": maybe(hexes(32)),
+        "fedimg": maybe(name),
+        "architecture": maybe(hexes(32)),
+        "seed": maybe(count),
+    }
+)
+
+
+def _start(value: Any, where: str) -> None:
+    """Where the first weights came from: all that a file says of itself, or nothing of it."""
+    _STARTING(value, where)
+    said = {value[name] is not None for name in value.keys() - {"file", "data"}}
+    if said != {value["data"] != UNKNOWN}:
+        raise fault(where, "said as a whole, or unknown")
+
+
 SIGNED_PART = fields({"part": PART, "key": maybe(hexes(32)), "signature": maybe(hexes(64))})
 RECORD = fields(
     {
@@ -184,7 +207,15 @@ RECORD = fields(
         ),
         "tuning": fields({"policy": one_of("every_run_charged"), "point": count, "points": count}),
         "code": _CODE,
-        "model": fields({"name": name, "parameters": count, "architecture": hexes(32), "weights": hexes(32)}),
+        "model": fields(
+            {
+                "name": name,
+                "parameters": count,
+                "architecture": hexes(32),
+                "weights": hexes(32),
+                "start": maybe(_start),
+            }
+        ),
         "sites": each(SIGNED_PART),
         "audits": each(_AUDIT, 1000),
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedimg.report import exposure, guarantees
+from fedimg.report import exposure, guarantees, origins
 from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, section, table
 from fedimg.report.data import ReportData
 from fedimg.report.markup import Markup
@@ -49,6 +49,7 @@ def render_card(data: CardData) -> str:
             guarantees.privacy_table(shared),
             _audits(data),
             section("How settings were chosen", "", bullets(data.tuning)),
+            origins.start(shared),
             _facts(data),
         ],
     )
@@ -100,6 +101,10 @@ def render_card_markdown(data: CardData) -> str:
         _rows(list(_AUDIT_HEADS), [list(row) for row in data.audits]) if data.audits else [_NO_AUDITS, ""]
     )
     lines += _bullets("How settings were chosen", data.tuning)
+    if shared.start is not None:
+        said, digest = shared.start
+        lines += [f"## {origins.START}", "", _plain(origins.NOT_COVERED), "", _plain(said), ""]
+        lines += [f"SHA-256 of the file: {digest}", ""]
     lines += ["## What this card is about", "", *_rows(["", ""], [list(row) for row in data.facts])]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -228,6 +228,7 @@ class ReportData:
         empirical: ε as measured by public canaries, beside the claim.
         ledgers: what is left of each site's budget; empty where no ledger was charged.
         battery: what the sites' installations passed before round 1, in one sentence; "" where none was asked.
+        start: what the file that the first weights came from says of itself, and its SHA-256; None: from a seed.
         created: time of the run as text; "" leaves it out, so that equal runs give equal reports.
 
     Raises:
@@ -259,6 +260,7 @@ class ReportData:
     ledgers: tuple[LedgerRow, ...] = ()
     created: str = ""
     battery: str = ""
+    start: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.images and not self.data_generated:

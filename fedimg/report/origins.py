@@ -1,4 +1,4 @@
-"""The sections on where everything came from: intake, images, settings."""
+"""The sections on where everything came from: first weights, intake, images, settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from fedimg.report.data import ReportData
 from fedimg.report.markup import Markup, element
 from fedimg.values import Quarantine
 
+START: Final = "Where the weights began"
+NOT_COVERED: Final = (
+    "Training began with weights from a file. What is promised here covers the patients of this federation, and nobody "
+    "whose images that file may have been made of."
+)
 REASONS: Final = {
     Quarantine.UNREADABLE: "cannot be read as an image file",
     Quarantine.NOT_AN_IMAGE: "holds no image",
@@ -31,6 +36,16 @@ REASONS: Final = {
     Quarantine.RECEIPT_INVALID: "its receipt is invalid",
     Quarantine.DISK_FULL: "the disk was full",
 }
+
+
+def start(data: ReportData) -> Markup:
+    """Which file the first weights came from, and that no promise covers it."""
+    if data.start is None:
+        return Markup("")
+    said, digest = data.start
+    rows = [["what the file says of itself", said], ["SHA-256 of the file", digest]]
+    columns = [Column("", numeric=False), Column("", numeric=False)]
+    return section(START, NOT_COVERED, table(columns, rows))
 
 
 def intake(data: ReportData) -> Markup:

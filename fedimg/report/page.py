@@ -22,6 +22,7 @@ SECTIONS: Final[tuple[Callable[[ReportData], Markup], ...]] = (
     guarantees.privacy_table,
     ledger.ledgers,
     guarantees.measured,
+    origins.start,
     origins.intake,
     origins.images,
     origins.settings,

@@ -96,6 +96,7 @@ def _simulate(config: Config, folder: RunFolder, progress: Progress) -> Run:
     device = training.select_device(config.device)
     # a model that cannot take these images says so before the intake
     network = own_network(terms_of(configuration.settled(config, config.sites), folder.run_id))
+    folder.note_start(network.origin)
     manifests = virtual.manifests_of(config, folder)
     config = configuration.settled(config, len(virtual.sites_of(manifests)))
     folder.write("config.yaml", configuration.dump(config))

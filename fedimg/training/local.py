@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from fedimg.values import SiteDataset
 
 Indices = npt.NDArray[np.int64]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+WeightedLoss = Callable[[torch.Tensor, torch.Tensor, tuple[float, ...]], torch.Tensor]
+"""The same with one public factor a class: built-in losses that can take them."""
 
 
 class Network(Protocol):
@@ -56,8 +58,8 @@ class LocalTraining:
         local_epochs, batch_size: open training (no privacy); batch size in images.
         local_steps: private training; noised steps a round.
         proximal_mu: FedProx's μ; 0 is FedAvg.
-        class_weights: one public factor a class on the example's loss; None weighs all alike.
-            The loss is divided by the number of images, not by the sum of the factors.
+        class_weights: one public factor a class on the example's loss, on each voxel's, or on each finding's where it
+            is there; None weighs all alike. Nothing is divided by the sum of the factors.
         images_per_patient: open training uses at most so many images of a patient an epoch,
             drawn afresh each time; 0 = all.
         chunk: virtual clients trained together under `vmap`; more memory, not another result.
@@ -96,7 +98,7 @@ class LocalTraining:
         positive = all(0 < weight < float("inf") for weight in self.head_weights)
         _require(positive, "head_weights", "a positive number for each head", self.head_weights)
         if self.class_weights is not None:
-            positive = len(self.class_weights) > 1 and all(0 < w < float("inf") for w in self.class_weights)
+            positive = len(self.class_weights) > 0 and all(0 < w < float("inf") for w in self.class_weights)
             _require(positive, "class_weights", "a positive number for each class", self.class_weights)
 
 
@@ -125,16 +127,16 @@ class Batch(NamedTuple):
 
 
 def class_weighted(loss: Loss, config: LocalTraining) -> Loss:
-    """`loss` with each example's value multiplied by its class's public factor."""
+    """`loss` with public factors: on an example's value its class's, or inside the loss where an image has several."""
     weights = config.class_weights
     if weights is None:
         return loss
 
     def weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if labels.dim() != 1:
-            raise ConfigError(
-                "no class weights with labels of voxels", "some", "leave training.class_weights unset"
-            )
+        if labels.dim() > 1:
+            return cast("WeightedLoss", loss)(logits, labels, weights)
+        if labels.is_floating_point():
+            raise ConfigError("no class weights with labels that are numbers", "some", "leave them unset")
         losses = loss(logits, labels)
         return losses * torch.tensor(weights, dtype=losses.dtype, device=losses.device)[labels]
 

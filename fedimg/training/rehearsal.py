@@ -59,7 +59,7 @@ class Rehearsal:
             raise ConfigError(
                 "no augmentation with a network whose features are computed once, ahead of training",
                 f"augmentation with model={self.network.name}",
-                "choose model=cnn, or leave augmentation off",
+                "choose a network that sees pixels (model=cnn, basic_unet), or leave augmentation off",
             )
         weights = self.training.class_weights
         if weights is not None and len(weights) != self.classes:

@@ -7,28 +7,33 @@ from dataclasses import replace
 
 import torch
 
-from fedimg.imaging import augmentation
+from fedimg.imaging import augmentation, labels_in_place
 from fedimg.imaging.config import AugmentationConfig
 from fedimg.privacy.engines import PatientLoss
 from fedimg.training.local import Entropy, LocalTraining, Loss
 from fedimg.values import SiteDataset
 
-Copies = Callable[[torch.Tensor, Entropy], torch.Tensor]
+Copies = Callable[[torch.Tensor, torch.Tensor, Entropy], tuple[torch.Tensor, torch.Tensor]]
+"""(N, C, *spatial) images and (N, …) labels → (N, copies, C, *spatial) and (N, copies, …)."""
 
 
 def copies_of(config: AugmentationConfig) -> Copies | None:
-    """(N, C, *spatial) → (N, copies, C, *spatial): copies of each image inside its patient's own unit.
+    """Copies of each image inside its patient's own unit, and their labels, moved with them.
 
     None where no augmentation is asked for.
     """
     if not config.active:
         return None
 
-    def copies(images: torch.Tensor, entropy: Entropy) -> torch.Tensor:
+    def copies(
+        images: torch.Tensor, labels: torch.Tensor, entropy: Entropy
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(int.from_bytes(entropy.bytes(7), "big"))
         draws = augmentation.draw(images, config, generator)
         varied = augmentation.augment_copies(images, config, draws)
-        return varied.reshape(len(images), config.copies, *images.shape[1:])
+        moved = labels_in_place.copies(labels, images.dim() - 2, config, draws.uniform)
+        shape = (len(images), config.copies)
+        return varied.reshape(*shape, *images.shape[1:]), moved.reshape(*shape, *labels.shape[1:])
 
     return copies
 
@@ -45,4 +50,5 @@ def varied_once(dataset: SiteDataset, config: AugmentationConfig, entropy: Entro
     copies = copies_of(replace(config, copies=1))
     if copies is None or not len(dataset.images):
         return dataset
-    return replace(dataset, images=copies(dataset.images, entropy)[:, 0])
+    images, labels = copies(dataset.images, dataset.labels, entropy)
+    return replace(dataset, images=images[:, 0], labels=labels[:, 0])

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.losses.dice import DiceCELoss
+from monai.losses.dice import DiceCELoss, DiceLoss
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
 from fedimg.models.config import SEVERAL
-from fedimg.models.losses import BUILTIN, OF_TASK, build_loss, cross_entropy, dice_cross_entropy
+from fedimg.models.losses import (
+    BUILTIN,
+    OF_TASK,
+    WEIGHTED,
+    binary_cross_entropy,
+    build_loss,
+    cross_entropy,
+    dice_cross_entropy,
+    focal,
+)
 
 
 @settings(max_examples=20, deadline=None)
@@ -38,6 +48,59 @@ def test_a_loss_of_voxels_is_one_value_an_image_from_that_image_alone(name):
     assert torch.allclose(together, torch.cat([loss(logits[i, None], labels[i, None]) for i in range(4)]))
     rows = torch.func.vmap(lambda a, b: loss(a[None], b[None])[0])(logits, labels)
     assert torch.allclose(rows, together)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.1, 10), min_size=2, max_size=4), st.integers(0, 99))
+def test_weights_of_voxels_are_the_formula(weights, seed):
+    """Voxel by voxel, class by class; the Dice term as MONAI weighs it. Never divided by the sum of weights."""
+    generator, classes, weights = torch.Generator().manual_seed(seed), len(weights), tuple(weights)
+    logits = torch.randn(2, classes, 3, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, classes, (2, 3, 4), generator=generator)
+    for n in range(2):
+        log_p = torch.log_softmax(logits[n], dim=0)
+        plain, weighed = [], []
+        for y in range(3):
+            for x in range(4):
+                own = int(labels[n, y, x])
+                each = -float(log_p[own, y, x])
+                plain.append(weights[own] * each)
+                weighed.append(weights[own] * (1 - np.exp(-each)) ** 2 * each)
+        one = logits[n : n + 1], labels[n : n + 1]
+        assert float(cross_entropy(*one, weights)) == pytest.approx(sum(plain) / 12)
+        assert float(focal(*one, weights)) == pytest.approx(sum(weighed) / 12)
+        theirs = DiceLoss(to_onehot_y=True, softmax=True, weight=torch.tensor(weights, dtype=torch.float64))
+        dice = float(theirs(one[0], one[1][:, None]))
+        assert float(dice_cross_entropy(*one, weights)) == pytest.approx(dice + sum(plain) / 12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=4), st.integers(0, 99))
+def test_a_finding_s_weight_counts_where_it_is_there(weights, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, len(weights), generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 2, logits.shape, generator=generator).double()
+    found = binary_cross_entropy(logits, labels, tuple(weights))
+    p = torch.sigmoid(logits)
+    for n in range(3):
+        terms = [
+            -(w * np.log(float(p[n, k])) if labels[n, k] else np.log(1 - float(p[n, k])))
+            for k, w in enumerate(weights)
+        ]
+        assert float(found[n]) == pytest.approx(sum(terms) / len(terms))
+
+
+@pytest.mark.parametrize("name", sorted({name for task in WEIGHTED for name in OF_TASK[task]}))
+def test_weights_of_one_change_nothing_and_another_number_of_them_is_refused(name):
+    logits = torch.randn(3, 2, 4, 4)
+    labels = torch.randint(0, 2, (3, 4, 4))
+    if name == "binary_cross_entropy":
+        logits, labels = torch.randn(3, 2), torch.randint(0, 2, (3, 2)).float()
+    loss = BUILTIN[name]
+    assert torch.allclose(loss(logits, labels, (1.0, 1.0)), loss(logits, labels))
+    assert not torch.allclose(loss(logits, labels, (1.0, 5.0)), loss(logits, labels))
+    with pytest.raises(ConfigError, match="2 class weights; found 3"):
+        loss(logits, labels, (1.0, 1.0, 1.0))
 
 
 def test_every_built_in_loss_is_of_some_task():

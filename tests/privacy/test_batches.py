@@ -61,15 +61,27 @@ def test_patients_with_equally_many_images_are_handed_on_without_a_copy(patients
 
 def test_augmented_copies_stay_with_their_patient(patients):
     dataset = patients([2, 1])
-    batch = gather(dataset, np.arange(2), 9, lambda x, _: torch.stack([x, -x, 2 * x], dim=1), OsEntropy())
+
+    def thrice(images, labels, _entropy):
+        return torch.stack([images, -images, 2 * images], dim=1), torch.stack([labels] * 3, dim=1)
+
+    batch = gather(dataset, np.arange(2), 9, thrice, OsEntropy())
     assert np.diff(batch.first_image).tolist() == [6, 3]
     assert torch.equal(batch.images[1], -dataset.images[0])
     assert torch.equal(batch.labels[6:], dataset.labels[2].repeat(3))
 
 
-def test_an_augmentation_of_another_shape_is_refused(patients):
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda x, y, _: (x, y),
+        lambda x, y, _: (torch.stack([x, x], dim=1), y),
+        lambda x, y, _: (torch.stack([x, x], dim=1), torch.stack([y, y, y], dim=1)),
+    ],
+)
+def test_an_augmentation_of_another_shape_is_refused(patients, broken):
     with pytest.raises(ConfigError, match="augmented images"):
-        gather(patients([2]), np.arange(1), 9, lambda x, _: x, OsEntropy())
+        gather(patients([2]), np.arange(1), 9, broken, OsEntropy())
 
 
 def test_the_empty_batch_has_no_groups(patients):

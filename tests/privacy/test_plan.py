@@ -115,10 +115,14 @@ def test_a_histogram_release_has_sensitivity_one_and_its_own_noise(plan_of, ledg
     assert np.abs(noised.vector - expected).max() <= grid_step(7.0)
 
 
+def thrice(images, labels, _entropy):
+    return torch.stack([images * 9, -images, images], dim=1), torch.stack([labels] * 3, dim=1)
+
+
 def test_augmented_copies_stay_inside_the_patients_clip(plan_of, ledger_for, patients, linear):
     """The noise of the known stream taken away again, one patient moves the sum by at most C."""
     plan = plan_of(noise=1.0, sampling_rate=1.0, l2_clip_norm=0.2)
-    loss = PatientLoss(augment=lambda images, entropy: torch.stack([images * 9, -images, images], dim=1))
+    loss = PatientLoss(augment=thrice)
     session = ReleaseSession(plan, ledger_for(plan), InsecureSeededEntropy(2), loss)
     noised = session.gradient_step(FLAT, patients([3], scale=9), linear)
     stream = InsecureSeededEntropy(2)

@@ -11,15 +11,17 @@ import torch
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
+from fedimg.imaging.config import AugmentationConfig
 from fedimg.models import ModelConfig, build_model
-from fedimg.models.losses import dice_cross_entropy
+from fedimg.models.losses import centre_heat_map, cross_entropy, dice_cross_entropy, focal, squared_error
 from fedimg.privacy.batches import gather
 from fedimg.privacy.clipping import clipped_sum
 from fedimg.privacy.engines import PatientGradients, PatientLoss
-from fedimg.privacy.entropy import OsEntropy
+from fedimg.privacy.entropy import InsecureSeededEntropy, OsEntropy
 from fedimg.privacy.integers import integer_grid
 from fedimg.privacy.plan import ReleaseSession
-from fedimg.training import LocalTraining, train_private
+from fedimg.training import LocalTraining, train_open, train_private
+from fedimg.training.variation import copies_of
 from fedimg.values import NoisedSum, SiteDataset
 
 SIDE, CLIP = 16, 0.2
@@ -43,10 +45,10 @@ def discs(counts, seed=0):
     return SiteDataset(images, labels, tuple(f"p{u:03}" for u in range(len(counts))), first)
 
 
-def sum_of(network, dataset, patients, engine, *, integers=False):
+def sum_of(network, dataset, patients, engine, loss=None, *, integers=False):
     batch = gather(dataset, np.asarray(patients, np.int64), 99, None, OsEntropy())
     flat = torch.from_numpy(network.initial.copy()).float()
-    gradients = PatientGradients(network, PatientLoss(), engine)
+    gradients = PatientGradients(network, loss or PatientLoss(), engine)
     return clipped_sum(gradients, flat, batch, CLIP, integers=integers).vector
 
 
@@ -136,12 +138,28 @@ def test_a_step_on_voxels_is_charged_and_noised_like_any_other(network, plan_of,
     assert np.square(noise).mean() == pytest.approx((1.5 * CLIP) ** 2, rel=0.02)
 
 
-def test_what_would_move_images_without_their_labels_is_refused():
-    def copies(images, _entropy):
-        return images.unsqueeze(1).flip(-1)
-
-    with pytest.raises(ConfigError, match="no augmentation with labels of voxels"):
-        gather(discs([1, 2]), np.arange(2), 4, copies, OsEntropy())
+def test_copies_of_a_patient_s_image_move_with_their_labels_and_are_one_clipped_gradient(network):
+    """By hand: the gradient of the mean over all copies of all of a patient's images, clipped once."""
+    dataset, config = discs([2, 1]), AugmentationConfig(copies=3, rotation_degrees=25, shift_fraction=0.1)
+    loss = PatientLoss(example_loss=dice_cross_entropy, augment=copies_of(config))
+    flat = torch.from_numpy(network.initial.copy()).float()
+    batch = gather(dataset, np.arange(2), 2, loss.augment, InsecureSeededEntropy(1))
+    assert np.diff(batch.first_image).tolist() == [6, 3]
+    assert batch.labels.shape == (9, SIDE, SIDE)
+    bright = batch.images[:, 0] - batch.images[:, 0].flatten(1).amin(dim=1)[:, None, None]
+    found = clipped_sum(PatientGradients(network, loss, "vmap"), flat, batch, CLIP).vector
+    expected = np.zeros(len(found))
+    for first, last in ((0, 6), (6, 9)):
+        leaf = flat.clone().requires_grad_()
+        own = dice_cross_entropy(network.apply(leaf, batch.images[first:last]), batch.labels[first:last])
+        row = torch.autograd.grad(own.mean(), leaf)[0].double().numpy()
+        expected += row * min(1.0, CLIP / np.linalg.norm(row))
+    assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
+    # a disc is bright, and so is what is labelled one after the move
+    inside, outside = bright[batch.labels == 1].mean(), bright[batch.labels == 0].mean()
+    assert inside > outside + 0.5
+    plain = gather(dataset, np.arange(2), 2, None, InsecureSeededEntropy(1))
+    assert not torch.equal(batch.labels[:3], plain.labels[:1].expand(3, -1, -1))
 
 
 def test_a_loss_of_voxels_must_be_a_mean_over_them(network):
@@ -153,6 +171,43 @@ def test_a_loss_of_voxels_must_be_a_mean_over_them(network):
     dataset = discs([1] * SIDE)
     with pytest.raises(ConfigError, match="one value an image with labels of voxels; found 3 axes"):
         PatientLoss(example_loss=unreduced).each(torch.zeros(SIDE, 2, SIDE, SIDE), dataset.labels)
-    weighted = replace(PatientLoss(), class_weights=(1.0, 2.0))
-    with pytest.raises(ConfigError, match="no class weights with labels of voxels"):
-        weighted.each(torch.zeros(SIDE, 2, SIDE, SIDE), dataset.labels)
+
+
+@pytest.mark.parametrize("engine", ["vmap", "autograd", "bookkeeping"])
+@pytest.mark.parametrize("example_loss", [cross_entropy, dice_cross_entropy, focal])
+def test_weights_of_voxels_are_inside_a_patient_s_gradient(network, engine, example_loss):
+    """As by hand with the loss's own third argument; other weights give another gradient."""
+    dataset, weights = discs([2, 1]), (0.5, 3.0)
+    loss = PatientLoss(class_weights=weights, example_loss=example_loss)
+    flat = torch.from_numpy(network.initial.copy()).float()
+    found = sum_of(network, dataset, [0, 1], engine, loss)
+    expected = np.zeros(len(found))
+    for u in (0, 1):
+        leaf, own = flat.clone().requires_grad_(), dataset.images_of(u)
+        value = example_loss(network.apply(leaf, dataset.images[own]), dataset.labels[own], weights).mean()
+        row = torch.autograd.grad(value, leaf)[0].double().numpy()
+        expected += row * min(1.0, CLIP / np.linalg.norm(row))
+    assert np.linalg.norm(found - expected) <= 1e-3 * np.linalg.norm(expected)
+    alike = sum_of(network, dataset, [0, 1], engine, replace(loss, class_weights=None))
+    assert np.linalg.norm(found - alike) > 1e-2 * np.linalg.norm(expected)
+
+
+def test_an_open_step_weighs_voxels_by_the_same_factors(network):
+    dataset, config = discs([2, 1]), LocalTraining(batch_size=3, learning_rate=1.0, class_weights=(0.5, 3.0))
+    start = torch.from_numpy(network.initial.copy()).float()
+    leaf = start.clone().requires_grad_()
+    value = dice_cross_entropy(network.apply(leaf, dataset.images), dataset.labels, (0.5, 3.0)).mean()
+    step = torch.autograd.grad(value, leaf)[0]
+    after = train_open(network, start, dataset, config, InsecureSeededEntropy(1), dice_cross_entropy)
+    assert torch.allclose(after - start, -step, atol=1e-5)
+
+
+def test_what_has_no_classes_takes_no_weights():
+    numbers = PatientLoss(class_weights=(1.0, 2.0), example_loss=squared_error)
+    with pytest.raises(ConfigError, match="no class weights with labels that are numbers"):
+        numbers.each(torch.zeros(3, 1), torch.zeros(3))
+    maps = PatientLoss(class_weights=(1.0, 2.0), example_loss=centre_heat_map)
+    with pytest.raises(ConfigError, match="no class weights with labels that are numbers"):
+        maps.each(torch.zeros(3, 3, 4, 4), torch.zeros(3, 3, 4, 4))
+    with pytest.raises(ConfigError, match="2 class weights; found 3"):
+        PatientLoss(class_weights=(1.0, 2.0, 3.0)).each(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long())

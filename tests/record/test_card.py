@@ -9,6 +9,7 @@ import pytest
 
 from fedimg import record
 from fedimg.cli import main
+from fedimg.errors import DataError
 from fedimg.privacy.federation import federation_exposures
 from fedimg.privacy.tradeoff import exposure
 from fedimg.record.card import card_of
@@ -74,6 +75,69 @@ def test_markdown_takes_nothing_from_the_record_for_markup(finished):
     document["record"]["model"]["name"] = "[x](http://x)|<b>"
     text = render_card_markdown(card_of(record.read(finished.sign(document))))
     assert r"\[x\](http://x)\|\<b\>" in text
+
+
+START = {
+    "file": "ef" * 32,
+    "data": "declared_public",
+    "method": "inpainting",
+    "source": "chests|<b>of</b> [all](http://x)",
+    "source_digest": "ab" * 32,
+    "fedimg": "0.1.0",
+    "architecture": "cd" * 32,
+    "seed": 3,
+}
+NOTHING_SAID = dict.fromkeys(START) | {"file": "ef" * 32, "data": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (START, "pre-trained on images that its maker has declared public"),
+        (NOTHING_SAID, "may have been trained on patients"),
+    ],
+)
+def test_a_card_says_which_file_the_weights_began_with_and_shows_none_of_its_markup(finished, start, said):
+    document = finished.document
+    document["record"]["model"]["start"] = start
+    card = card_of(record.read(finished.sign(document)))
+    page, text = render_card(card), render_card_markdown(card)
+    ET.fromstring(page.removeprefix("<!DOCTYPE html>"))
+    for shown in (words(page), text):
+        assert said in shown
+        assert "ef" * 32 in shown
+        assert "nobody whose images that file may have been made of" in shown
+    assert "<b>of" not in page
+    if start is START:
+        assert r"chests\|\<b\>of\</b\> \[all\](http://x)" in text
+
+
+def test_without_a_file_a_card_says_nothing_of_one(finished):
+    assert "Where the weights began" not in render_card(card_of(record.read(finished.data)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"file": None},
+        {"file": "/home/x/weights.safetensors"},
+        {"data": "patients"},
+        {"data": "unknown"},
+        {"method": "magic"},
+        {"method": None},
+        {"source": "x" * 201},
+        {"source": "two\nlines"},
+        {"seed": -1},
+        {"seed": True},
+        {"fedimg": 3},
+        {"path": "x"},
+    ],
+)
+def test_a_start_that_is_not_of_this_form_is_refused(finished, wrong):
+    document = finished.document
+    document["record"]["model"]["start"] = START | wrong
+    with pytest.raises(DataError, match="release record"):
+        record.read(finished.sign(document))
 
 
 @pytest.mark.parametrize(

@@ -212,11 +212,11 @@ def test_another_model_fails_and_nothing_is_unpickled(finished, tmp_path):
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (pickle.dumps({"format": "fedimg-release-record-2"}), "a release record in JSON"),
-        (b"[]", "format fedimg-release-record-2"),
-        (b'{"format": "fedimg-ledger-extract-1"}', "of format fedimg-release-record-2"),
-        (b'{"format": "fedimg-release-record-3"}', "of format fedimg-release-record-2"),
-        (b'{"format": "fedimg-release-record-2"}', "key of a release record to be there"),
+        (pickle.dumps({"format": "fedimg-release-record-3"}), "a release record in JSON"),
+        (b"[]", "format fedimg-release-record-3"),
+        (b'{"format": "fedimg-ledger-extract-1"}', "of format fedimg-release-record-3"),
+        (b'{"format": "fedimg-release-record-9"}', "of format fedimg-release-record-3"),
+        (b'{"format": "fedimg-release-record-3"}', "key of a release record to be there"),
         (b'{"format": 1, "format": 2}', "every field stands once"),
         (b'{"format": NaN}', "a release record in JSON"),
         (b"[" * 100_000, "a release record in JSON"),

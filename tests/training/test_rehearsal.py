@@ -12,7 +12,12 @@ from fedimg.evaluation import measure_of
 from fedimg.imaging.config import AugmentationConfig
 from fedimg.models import ModelConfig, build_model
 from fedimg.models.config import OF_VOXELS
-from fedimg.models.losses import binary_cross_entropy, centre_heat_map, squared_error
+from fedimg.models.losses import (
+    binary_cross_entropy,
+    centre_heat_map,
+    dice_cross_entropy,
+    squared_error,
+)
 from fedimg.privacy.engines import cross_entropy
 from fedimg.privacy.request import PrivacyRequest
 from fedimg.training import LocalTraining
@@ -134,3 +139,25 @@ def test_dummies_have_the_labels_that_the_network_asks_for(task, loss, mode):
     asked.run()
     with pytest.raises(ConfigError, match="training that a dummy patient can go through"):
         replace(asked, loss=replace(asked.loss, example_loss=broken)).run()
+
+
+@pytest.mark.parametrize("mode", ["per_site", "none"])
+@pytest.mark.parametrize("engine", ["vmap", "autograd", "bookkeeping"])
+@pytest.mark.parametrize(
+    ("task", "loss", "weights"),
+    [("segmentation", dice_cross_entropy, (1.0, 4.0)), ("multilabel", binary_cross_entropy, (2.0, 9.0)),
+     ("detection", centre_heat_map, None)],
+)  # fmt: skip
+def test_labels_of_voxels_and_findings_go_through_with_copies_and_weights(task, loss, weights, engine, mode):
+    name = "segresnet" if task in OF_VOXELS else "cnn"
+    network = build_model(ModelConfig(name=name, width=8, image_size=(16, 16), task=task), 0)
+    varied = AugmentationConfig(copies=2, rotation_degrees=10.0, shift_fraction=0.1, flip=True, noise_std=0.1)
+    config = LocalTraining(loss=loss.__name__, class_weights=weights)
+    plain = rehearsal(augmentation=varied, privacy=PrivacyRequest(mode=mode, engine=engine))
+    own = patient_loss(config, varied, loss)
+    asked = replace(plain, network=network, loss=own, training=config, measure=measure_of(task, 2, 8))
+    asked.run()
+    if weights is not None:
+        longer = replace(config, class_weights=(*weights, 1.0))
+        with pytest.raises(ConfigError, match="2 class weights; found 3"):
+            replace(asked, training=longer, loss=patient_loss(longer, varied, loss)).run()
