@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import groupby
 from operator import or_
+from typing import Literal
 
 import numpy as np
 
@@ -56,17 +57,11 @@ def load_dataset(
     those of all its slices. "number": an image without one is held back; a series has its slices' largest.
     """
     voxels = labels in ("voxels", "places")
-    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
-    groups = [[record] for record in ordered]
-    if config.unit == "series":
-        groups = [
-            list(members) for _, members in groupby(ordered, key=lambda r: (r.patient_key, r.series_key))
-        ]
     volumes: list[Volume] = []
     held_back: Counter[Quarantine] = Counter()
-    for group in groups:
+    for group in grouped(records, config.unit):
         try:
-            record = _of_group(group, labels)
+            record = of_group(group, labels)
             prepared = _prepared(group, partial(_opened, decode, voxels), cache, config, voxels=voxels)
             if labels == "places" and any(_too_many(one) for one in prepared):
                 raise Rejected(Quarantine.WRONG_SHAPE, "a mask of more parts than an image has findings")
@@ -85,11 +80,21 @@ def load_dataset(
     return LoadedImages(patients.build_dataset(volumes, config, labels), held_back)
 
 
+def grouped(
+    records: Sequence[DeidentifiedRecord], unit: Literal["image", "series"]
+) -> list[list[DeidentifiedRecord]]:
+    """Records that are one example, or one file's examples, together; ordered by patient, whatever their order was."""
+    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
+    if unit == "image":
+        return [[record] for record in ordered]
+    return [list(members) for _, members in groupby(ordered, key=lambda r: (r.patient_key, r.series_key))]
+
+
 def _too_many(prepared: Prepared) -> bool:
     return prepared.labels_DHW is not None and findings_of(prepared.labels_DHW) is None
 
 
-def _of_group(group: Sequence[DeidentifiedRecord], labels: LabelKind) -> DeidentifiedRecord:
+def of_group(group: Sequence[DeidentifiedRecord], labels: LabelKind) -> DeidentifiedRecord:
     """One record with what its slices are labelled. Raises Rejected where a number is missing."""
     values = [r.value for r in group if r.value is not None]
     if labels == "number" and len(values) < len(group):

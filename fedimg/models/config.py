@@ -25,7 +25,8 @@ class ModelConfig:
         name: a built-in network or an installed extension (entry point group `fedimg.models`).
         dimensions: 2 or 3; `image_size` has as many entries, in pixels, (H, W) or (D, H, W).
         channels: of the image. classes: of an image or of every voxel (the background is one of them); of
-            "multilabel" the findings, each of which is there or not. Others have no use for it.
+            "multilabel" the findings, each of which is there or not; of "detection" the kinds of findings and one
+            more, for what is none. "regression" has no use for it.
         task: what is learnt of an image: "classification", one class; "multilabel", any of several findings;
             "regression", a number; "segmentation", a class for every voxel; "detection", where findings are
             and how large. The last two take a network of `build.SEGMENT` or an extension.
@@ -83,7 +84,7 @@ class ModelConfig:
             raise ConfigError(
                 "model.target_range: two numbers, the second larger", str(list(self.target_range)), "set both"
             )
-        if self.task in ("classification", "segmentation") and self.classes < 2:
+        if self.task in ("classification", "segmentation", "detection") and self.classes < 2:
             raise ConfigError("model.classes ≥ 2", str(self.classes), "name two classes or more")
         for key, least, most in (
             ("channels", 1, 64),
@@ -107,8 +108,8 @@ class ModelConfig:
 
     @property
     def outputs(self) -> int:
-        """The network's output channels: logits; of detection a heat map and a size along each axis."""
-        return {"regression": 1, "detection": 1 + self.dimensions}.get(self.task, self.classes)
+        """The network's output channels: logits; of detection a heat map a class and a size along each axis."""
+        return {"regression": 1, "detection": self.classes - 1 + self.dimensions}.get(self.task, self.classes)
 
     @property
     def output_shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.compare.learners import (
+    BASELINES,
     DEFAULT_LEARNERS,
     Question,
     ask,
@@ -124,6 +125,7 @@ def test_own_settings_name_whom_they_are_for(line):
 
 def test_every_default_learner_is_described_and_another_one_is_said_not_to_be():
     assert set(DEFAULT_LEARNERS) <= set(WORDS)
-    assert set(WORDS) <= set(OPTIONS["model"])
+    assert set(WORDS) <= {*OPTIONS["model"], *BASELINES}
+    assert set(BASELINES) <= set(WORDS)
     assert len({words.strengths for words in WORDS.values()}) == len(WORDS)
     assert words_of("an_extension").limits == "not described"
