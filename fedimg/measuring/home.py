@@ -56,7 +56,7 @@ def decide(home: SiteHome, imaging: ImagingConfig, profile: str, book: Rulebook)
             image = preprocessing.usable(opened(home, group), imaging)
             taken = acquired(home, group[0], profile, book.names)
             for example in _examples(image, imaging.dimensions):
-                case = case_of(example, partial(_seen, example), taken, book.names)
+                case = case_of(example, record.kind, partial(_seen, example), taken, book.names)
                 scores = book.decide(measure(case, book.names)).scores(book.classes)
                 found.append((record.patient_key, record.label, scores))
         except (Rejected, Quarantined):
@@ -95,16 +95,23 @@ def acquired(
 
 def case_of(
     image: DecodedImage,
+    kind: str,
     lesion: Callable[[], Mask | None],
     acquisition: Mapping[str, Value],
     names: frozenset[str],
 ) -> Case:
-    """`lesion` is asked only where `names` have something of it."""
+    """`kind`: of the file. `lesion` is asked only where `names` have something of it."""
     drawn = (
         lesion() if any(name not in ACQUISITION and not name.startswith("image_") for name in names) else None
     )
     masks = {} if drawn is None else {"lesion": drawn}
-    return Case(image.pixels_DHW, image.spacing_mm, image.units, masks, acquisition)
+    return Case(image.pixels_DHW, known_spacing_mm(image, kind), image.units, masks, acquisition)
+
+
+def known_spacing_mm(image: DecodedImage, kind: str) -> tuple[float, float, float] | None:
+    """None of a picture, or of what was made of one: decoding puts 1 mm where nobody knows how large pixels are."""
+    made = kind == "dicom" and image.modality == "OT" and image.spacing_mm[1:] == (1.0, 1.0)
+    return None if made or kind == "image" else image.spacing_mm
 
 
 def _examples(image: DecodedImage, dimensions: int) -> Iterator[DecodedImage]:

@@ -230,6 +230,15 @@ def _registry() -> dict[str, Measurement]:
     return found
 
 
+def group_of(name: str) -> str:
+    """The kind of measurement that a name of the registry is."""
+    if name in ACQUISITION:
+        return "acquisition"
+    if name.endswith("_fraction"):
+        return "tissue"
+    return name.partition("_")[0]
+
+
 REGISTRY: Mapping[str, Measurement] = MappingProxyType(_registry())
 
 
