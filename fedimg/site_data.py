@@ -17,23 +17,21 @@ import numpy.typing as npt
 import torch
 
 from fedimg import declared_public, intake
-from fedimg.dicom import pixels
 from fedimg.dicom.ledger_keys import LedgerKeys
-from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import DataError, FedimgError, LedgerError
 from fedimg.home import SiteHome
 from fedimg.imaging import findings, loading, patients
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import ImagingConfig
 from fedimg.imaging.labels import Kinds, LabelKind
-from fedimg.intake import targets
 from fedimg.intake.ledger_map import read_ledger_keys
+from fedimg.intake.released import decoder
 from fedimg.models import Network
 from fedimg.operator_log import tell_operator
 from fedimg.privacy.calibration import EVALUATE, TRAIN, PrivacyPlan
 from fedimg.privacy.enrolment import Roll
 from fedimg.privacy.ledger import Ledger
-from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset
+from fedimg.values import Quarantine, SiteDataset
 
 _LABELS: Mapping[str, LabelKind] = {
     "classification": "class",
@@ -62,17 +60,9 @@ def load(
     home: SiteHome, imaging: ImagingConfig, network: Network, *, profile: str, validation_fraction: float
 ) -> Loaded:
     """Released files with a valid receipt under this profile, and nothing else, become tensors."""
-
-    def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
-        try:
-            labels = targets.load(home.root, record.target) if record.target else None
-            return pixels.decode(home.released / record.path, masked=record.masked, labels=labels)
-        except Quarantined as refusal:
-            return refusal.reason
-
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
     admitted = intake.admitted(home, profile)
-    found = loading.load_dataset(admitted, decode, cache, imaging, labels=_kinds(network))
+    found = loading.load_dataset(admitted, decoder(home), cache, imaging, labels=_kinds(network))
     dataset, ledger_keys = found.dataset, read_ledger_keys(home.ledger_keys)
     if (public := declared_public.load_arrays(home.root, home.signing_key.public_bytes)) is not None:
         dataset = patients.dataset_from_arrays(public.images, public.labels, public.units, imaging)
@@ -117,7 +107,8 @@ def as_learnt(dataset: SiteDataset, network: Network) -> SiteDataset:
     if network.task == "regression":
         labels = _share(labels, network.target_range)
     if network.task == "detection" and labels.dim() == 1 + len(network.image_shape[1:]):
-        maps = [findings.heat_map(one) for one in labels.numpy()]
+        kinds = shape[1] - len(shape[2:])
+        maps = [findings.heat_map(one, kinds) for one in labels.numpy()]
         labels = torch.from_numpy(np.stack(maps)) if maps else torch.zeros(shape)
     if labels.shape != shape:
         found = f"labels of shape {tuple(labels.shape[1:])}"

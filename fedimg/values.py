@@ -59,21 +59,23 @@ class Quarantine(StrEnum):
     DISK_FULL = "disk_full"
 
 
-Box = tuple[int, int, int, int]
-"""A finding's pixels, half open: (x0, y0, x1, y1)."""
+Box = tuple[int, ...]
+"""A finding's pixels, half open: (x0, y0, x1, y1), in every frame; or (x0, y0, z0, x1, y1, z1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Over an image: files with a class, of so many, for every voxel; or boxes, a finding each.
 
-    `label`: the image's own class, which a mask means that says only where; None: it has none.
+    `label`: the image's own class, which a mask or box means that says only where; None: it has none. `kinds`: each
+    box's class, 0 where it says none.
     """
 
     masks: tuple[Path, ...] = ()
     boxes: tuple[Box, ...] = ()
     classes: int = 2
     label: int | None = None
+    kinds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class DecodedImage:
     units: Literal["HU", "arbitrary"]
     window: tuple[float, float] | None = None
     mask_DHW: npt.NDArray[np.bool_] | None = None
-    labels_DHW: npt.NDArray[np.uint8] | None = None
+    labels_DHW: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
     frame: str = ""
 
 
@@ -172,7 +174,7 @@ class Volume:
     spacing_mm: tuple[float, float, float]
     patient_key: str
     label: int
-    labels_DHW: npt.NDArray[np.uint8] | None = None
+    labels_DHW: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
     value: float = 0.0
     groups: Codes = UNKNOWN
 

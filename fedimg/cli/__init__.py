@@ -24,6 +24,7 @@ VERBS = {
     "cohort": "write a generated hospital's image files into a folder",
     "sort": "sort mixed files by modality, body part and view: headers, words, then a look at the image",
     "quality": "say what is wrong with data: duplicates, leaks between splits, blank images, outliers, labels",
+    "measure": "measure lesions, tissue, acquisition and radiomics of images, for the site alone",
     "deidentify": "make keys, de-identify a folder, verify the receipts",
     "provision": "make a federation, or join one: keys, certificates, members",
     "server": "serve a federation: sites dial in, and the runs that were asked for are done",

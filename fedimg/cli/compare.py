@@ -31,6 +31,7 @@ def run(argv: Sequence[str]) -> int:
         return _past(arguments)
     from fedimg.config import keys
 
+    rules = _rules(arguments)
     keys.check(arguments.overrides)  # before anything heavy is imported
     question, options = _question(arguments), keys.groups()
     from fedimg.compare.learners import ask
@@ -41,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     from fedimg.durable import alone
     from fedimg.simulation import compared_cost, comparing
 
-    prepared = comparing.prepare(asked, arguments.out)
+    prepared = comparing.prepare(asked, arguments.out, rules)
     ahead = compared_cost.ahead(comparing.charges_of(prepared, arguments.out))
     if arguments.plan:
         return _plan(prepared, ahead, as_json=arguments.json)
@@ -63,15 +64,17 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from fedimg.compare.learners import DEFAULT_LEARNERS, PRIVATE_MODES
+    from fedimg.compare.learners import BASELINES, DEFAULT_LEARNERS, PRIVATE_MODES
 
     parser = verb_parser("compare", _ABOUT)
     parser.epilog = _EPILOG
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every row: data, sites, …")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for every row: data, sites, …; rules=FILE|NAME"
+    )
     parser.add_argument(
         "--learners",
         metavar="A,B,…",
-        help=f"experiments or networks; default {','.join(DEFAULT_LEARNERS)}",
+        help=f"experiments, networks, or baselines ({', '.join(BASELINES)}); default {','.join(DEFAULT_LEARNERS)}",
     )
     parser.add_argument("--epsilons", metavar="E,E,…", help="inf is privacy=none; default inf,3")
     parser.add_argument(
@@ -126,6 +129,31 @@ def _question(arguments: argparse.Namespace) -> Question:
     )
 
 
+def _rules(arguments: argparse.Namespace) -> Path | None:
+    """The rulebook of the row `rules`, `rules=FILE|NAME`, which is no key of a run: it is taken out of the overrides.
+
+    Raises ConfigError for a name that is neither a file nor one of conf/rules.
+    """
+    given = [line for line in arguments.overrides if line.startswith("rules=")]
+    arguments.overrides = [line for line in arguments.overrides if line not in given]
+    asked = "rules" in (arguments.learners or "").split(",")
+    if not given and not asked:
+        return None
+    if not asked:
+        raise ConfigError("--learners rules beside rules=", "other learners only", "name rules among them")
+    from fedimg.config.keys import conf_folder
+
+    name = given[-1].partition("=")[2] if given else "lesion"
+    arguments.rules = name
+    shipped = sorted((conf_folder() / "rules").glob("*.yaml"))
+    named = {file.stem: file for file in shipped}
+    file = named.get(name, Path(name))
+    if not file.is_file():
+        expected = f"rules=FILE, or one of {', '.join(named)}"
+        raise ConfigError(expected, f"rules={name}", "name a file of rules (docs/radiomics.md)")
+    return file
+
+
 def _plan(prepared: Sequence[Prepared], ahead: Sequence[str], *, as_json: bool) -> int:
     rows = [_planned(one) for one in prepared]
     if as_json:
@@ -143,6 +171,8 @@ def _planned(one: Prepared) -> dict[str, Any]:
     if isinstance(one.config, FedimgError):
         return told | {"state": "cannot be run", "reason": str(one.config)}
     state = "to be run" if finished(one) is None else "finished"
+    if one.baseline is not None:
+        return told | {"state": state, "rounds": 0, "privacy": "no site asked"}
     return told | {"state": state, "rounds": one.config.rounds, "privacy": one.config.privacy.mode}
 
 
@@ -207,6 +237,8 @@ def _command(arguments: argparse.Namespace) -> str:
         for line in arguments.overrides
         if not line.startswith("state=")
     ]
+    if rules := getattr(arguments, "rules", None):
+        said.append(f"rules={Path(rules).name}")
     for key in ("learners", "epsilons", "privacy"):
         if value := getattr(arguments, key):
             said += [f"--{key}", value]
@@ -216,12 +248,15 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _print(comparison: Comparison, out: Path, *, as_json: bool) -> None:
-    from fedimg.compare.writing import COLUMNS, NAME, cells, in_words
+    from fedimg.compare.rows import metrics_of
+    from fedimg.compare.writing import NAME, cells, columns, in_words
 
     if as_json:
         print_json(comparison.as_dict())
     else:
-        print_table([dict(zip(COLUMNS, cells(row), strict=True)) for row in comparison.rows], COLUMNS)
+        metrics = metrics_of(comparison.rows)
+        names = columns(metrics)
+        print_table([dict(zip(names, cells(row, metrics), strict=True)) for row in comparison.rows], names)
         sys.stdout.write("\n" + "".join(f"{name}: {text}\n" for name, text in in_words(comparison.rows)))
         sys.stdout.write("\n" + "".join(f"{text}\n" for text in comparison.cost))
     say(f"{out / NAME}.html holds table and figure; .json, .csv, .md and .svg lie beside it")

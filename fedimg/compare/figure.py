@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fedimg.compare.rows import METRICS, NAMES, Row, Score, bytes_written, epsilon_written
+from fedimg.compare.rows import NAMES, UNBOUNDED, Row, Score, bytes_written, epsilon_written, metrics_of
 from fedimg.report.axes import Scale, Ticks, shortened, text_width, ticks
 from fedimg.report.lines import COLOURS, Chart, marker, picture
 from fedimg.report.markup import Markup, element
@@ -93,14 +93,18 @@ def _epsilons(rows: Sequence[Row]) -> list[float]:
 
 def _panels(rows: Sequence[Row]) -> list[_Panel]:
     """Metrics, each over its own range; then what a row cost."""
-    names = [name for name in METRICS if any(name in row.scores for row in rows)]
+    names = [name for name in metrics_of(rows) if any(name in row.scores for row in rows)]
     seconds = [row.seconds for row in rows if row.seconds]
     sent = [float(row.sent) for row in rows if row.sent]
     found: list[tuple[str, Ticks]] = []
     for name in names:
         scores = [row.scores[name] for row in rows if name in row.scores]
         lowest = min(score.value if score.low is None else score.low for score in scores)
-        found.append((name, ticks(max(0.0, lowest), 1.0, 5, ceiling=1.0)))
+        if name in UNBOUNDED:
+            highest = max(score.value if score.high is None else score.high for score in scores)
+            found.append((name, ticks(lowest, max(highest, lowest + 1e-6), 5)))
+        else:
+            found.append((name, ticks(max(0.0, lowest), 1.0, 5, ceiling=1.0)))
     if seconds:
         found.append(("seconds", _powers(seconds, _plain)))
     if sent:
@@ -128,6 +132,7 @@ def _legend(epsilons: Sequence[float]) -> list[Markup]:
     drawn, x = [], 8.0
     for k, epsilon in enumerate(epsilons):
         name = "without privacy (ε = ∞)" if math.isinf(epsilon) else f"ε = {epsilon_written(epsilon)}"
+        name = name if epsilon else "nothing learnt (ε = 0)"
         drawn.append(marker(k, x + 6, 14, 4.6))
         drawn.append(element("text", name, class_="label", x=x + 18, y=18))
         x += 40 + text_width(name)
@@ -204,5 +209,5 @@ def _drawn(row: Row, panels: Sequence[_Panel], y: float, line: int) -> list[Mark
 def _said(row: Row) -> str:
     if row.state != "finished":
         return f"{row.name} {row.state}"
-    score = row.scores.get("auroc")
-    return f"{row.name} AUROC {score.value:.3f}" if score else f"{row.name} without AUROC"
+    score, name = row.scores.get(row.headline), NAMES[row.headline]
+    return f"{row.name} {name} {score.value:.3f}" if score else f"{row.name} without {name}"

@@ -2,7 +2,8 @@
 
 A learner is an experiment (`conf/experiment`), with that file's own rounds and settings, or a network
 (`conf/model`) trained as the data source says. `scattering` stands for both: with privacy for the recipe that
-was tuned for the ε (docs/private-recipes.md), without it for the network.
+was tuned for the ε (docs/private-recipes.md), without it for the network. A baseline (`BASELINES`) is neither: it
+learns nothing, and has one row, at ε = 0, with the data of the first learner beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ DEFAULT_LEARNERS = (
     "pca",
     "scattering",
 )
+RULES = "rules"
+BASELINES = (RULES, "otsu", "morphology", "blobs")
+"""Rows that learn nothing: an expert's rules, and traditional segmentation and detection."""
 DEFAULT_EPSILONS = (math.inf, 3.0)
 PRIVATE_MODES = ("distributed", "per_site", "client_level")
 
@@ -37,7 +41,7 @@ _FOLDERS = ("runs", "resume")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One row that is asked for: a learner at an ε, infinite for `privacy=none`.
+    """One row that is asked for: a learner at an ε, infinite for `privacy=none`, or a baseline at ε = 0.
 
     `recipe` are the overrides that make it this row, in `overrides` beside those of every row.
     """
@@ -46,6 +50,10 @@ class Asked:
     epsilon: float
     overrides: tuple[str, ...]
     recipe: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> bool:
+        return self.learner in BASELINES
 
     @property
     def name(self) -> str:
@@ -83,7 +91,7 @@ def ask(question: Question, options: Mapping[str, Collection[str]]) -> list[Aske
     for values, key in ((question.learners, "--learners"), (question.epsilons, "--epsilons")):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"names or numbers in {key}, each once", "none, or one twice", "write a,b,c")
-    named = {*question.learners, *(row_name(n, e) for n in question.learners for e in question.epsilons)}
+    named = {*question.learners, *(row_name(n, e) for n in question.learners for e in _epsilons(question, n))}
     if left := sorted(set(question.own) - named):
         raise ConfigError(
             f"--set for a learner or a row of this comparison: {', '.join(sorted(named))}",
@@ -96,13 +104,23 @@ def ask(question: Question, options: Mapping[str, Collection[str]]) -> list[Aske
     return [
         _asked(question, name, epsilon, options)
         for name in question.learners
-        for epsilon in question.epsilons
+        for epsilon in _epsilons(question, name)
     ]
+
+
+def _epsilons(question: Question, name: str) -> tuple[float, ...]:
+    return (0.0,) if name in BASELINES else question.epsilons
 
 
 def _asked(question: Question, learner: str, epsilon: float, options: Mapping[str, Collection[str]]) -> Asked:
     own = (*question.own.get(learner, ()), *question.own.get(row_name(learner, epsilon), ()))
-    chosen = (*recipe(learner, epsilon, question.mode, question.sites, options), *own)
+    like = learner
+    if learner in BASELINES:  # the same data, and images of the same size
+        alone = "" if learner == RULES else "segmentation"
+        like, epsilon = next((name for name in question.learners if name not in BASELINES), alone), math.inf
+    chosen = (*recipe(like, epsilon, question.mode, question.sites, options), *own)
+    if learner in BASELINES:
+        return Asked(learner, 0.0, (*question.overrides, *question.own.get(like, ()), *chosen), chosen)
     return Asked(learner, epsilon, (*question.overrides, *chosen), chosen)
 
 
@@ -124,6 +142,8 @@ def recipe(
     if learner == "scattering" and not math.isinf(epsilon):
         level = epsilon / math.sqrt(sites) if mode == "per_site" else epsilon
         return (f"experiment={next(name for least, name in _RECIPES if level >= least)}", *privacy)
+    if not learner:  # baselines alone: data and images are what the overrides say
+        return privacy
     group = "experiment" if learner in options["experiment"] else "model"
     return (f"{group}={learner}", *privacy)
 
@@ -161,7 +181,7 @@ def own_settings(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _check_learner(name: str, options: Mapping[str, Collection[str]]) -> None:
-    known = sorted({*options["experiment"], *options["model"]})
+    known = sorted({*options["experiment"], *options["model"], *BASELINES})
     if name not in known:
         near = get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "choose one of these"

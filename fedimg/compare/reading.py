@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fedimg.compare.rows import METRICS, Row, Score
+from fedimg.compare.rows import METRICS, OF_TASK, Row, Score
 from fedimg.errors import DataError
 
 PUBLIC_SET = "public test set"
@@ -45,6 +45,9 @@ def _row(
     epsilon: float | None,
 ) -> Row:
     privacy, model = _mapping(summary["privacy"]), str(config["model"]["name"])
+    baseline = summary.get("baseline")
+    if baseline is not None:  # nothing was learnt
+        learner, model, epsilon = str(baseline), str(baseline), 0.0
     mode, private = str(privacy["mode"]), bool(privacy["private"])
     if epsilon is None:
         epsilon = math.inf if mode == "none" else float(config["privacy"]["epsilon"])
@@ -64,8 +67,10 @@ def _row(
         seconds=None if seconds is None else float(seconds),
         bytes_sent=_bytes(cost.get("bytes_sent")),
         bytes_received=_bytes(cost.get("bytes_received")),
-        epsilon=_spent(folder, sites) if private else None,
-        delta=max((float(site["delta"]) for site in sites if site.get("delta") is not None), default=None)
+        epsilon=_spent(folder, sites) if private else 0.0 if baseline is not None else None,
+        delta=0.0
+        if baseline is not None
+        else max((float(site["delta"]) for site in sites if site.get("delta") is not None), default=None)
         if private
         else None,
         private=private,
@@ -74,6 +79,7 @@ def _row(
         run=str(folder),
         public="intake" in summary if summary.get("simulated") else None,
         data=_data_of(config),
+        task=str(summary.get("task") or "classification"),
     )
 
 
@@ -86,7 +92,7 @@ def _scores(summary: Mapping[str, Any]) -> tuple[dict[str, Score], str]:
         measured_on = AT_SITES
     scores = {
         name: Score(float(found[name]), *(float(end) for end in intervals.get(name, ())))
-        for name in METRICS
+        for name in OF_TASK.get(str(summary.get("task")), METRICS)
         if found.get(name) is not None
     }
     return scores, measured_on if scores else ""

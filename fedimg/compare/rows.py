@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
-from fedimg.compare.learners import epsilon_text
+from fedimg.compare.learners import BASELINES, epsilon_text
 from fedimg.compare.words import Words, words_of
 
 METRICS = ("auroc", "accuracy", "recall", "f1")
-NAMES = {"auroc": "AUROC", "accuracy": "accuracy", "recall": "recall", "f1": "F1"}
+OF_TASK: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "classification": METRICS,
+        "multilabel": METRICS,
+        "regression": ("mae", "rmse", "r2"),
+        "segmentation": ("dice", "iou", "recall", "specificity", "hd95_mm", "hd95_voxels"),
+        "detection": (
+            *("sensitivity_at_1", "sensitivity_at_quarter", "froc"),
+            *("map50", "map10", "ap50", "ap10"),
+        ),
+    }
+)
+"""What a table shows of each task: of several names for one thing those that its rows have. The first is the headline."""
+NAMES = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "recall": "recall",
+    "f1": "F1",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "dice": "Dice",
+    "iou": "IoU",
+    "specificity": "specificity",
+    "hd95_mm": "HD95, mm",
+    "hd95_voxels": "HD95, voxels",
+    "sensitivity_at_1": "sensitivity at 1 FP",
+    "sensitivity_at_quarter": "at ¼ FP",
+    "froc": "FROC",
+    "map50": "mAP, IoU ≥ .5",
+    "map10": "mAP, IoU ≥ .1",
+    "ap50": "AP, IoU ≥ .5",
+    "ap10": "AP, IoU ≥ .1",
+}
+UNBOUNDED = frozenset({"mae", "rmse", "r2", "hd95_mm", "hd95_voxels"})
+"""Not between 0 and 1."""
 
 State = Literal["finished", "failed", "waiting"]
 
@@ -38,7 +74,7 @@ class Row:
         bytes_sent, bytes_received: site → bytes in all rounds, evaluations included; None where not counted.
         epsilon: spent, the largest of all sites'; None where nothing is promised. delta: the same.
         private: whether it promises its patients anything. unit: whom ε is for.
-        run: its folder. public: whether its data are generated or declared public, None where it is not known.
+        run: its folder. task: `model.task`. public: whether its data are generated or declared public, None where it is not known.
     """
 
     learner: str
@@ -61,6 +97,16 @@ class Row:
     run: str = ""
     public: bool | None = None
     data: str = ""
+    task: str = "classification"
+
+    @property
+    def headline(self) -> str:
+        return OF_TASK.get(self.task, METRICS)[0]
+
+    @property
+    def baseline(self) -> bool:
+        """Whether nothing was learnt, and no site asked."""
+        return self.learner in BASELINES
 
     @property
     def name(self) -> str:
@@ -80,6 +126,7 @@ class Row:
         return {
             "learner": self.learner,
             "model": self.model,
+            "task": self.task,
             "epsilon_asked": epsilon_text(self.epsilon_asked)
             if math.isinf(self.epsilon_asked)
             else self.epsilon_asked,
@@ -105,6 +152,14 @@ class Row:
             "strengths": self.words.strengths,
             "limits": self.words.limits,
         }
+
+
+def metrics_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The columns that rows have: those of their tasks; of what only some tasks have, where a row has it."""
+    listed = dict.fromkeys(name for row in rows for name in OF_TASK.get(row.task, METRICS))
+    has = {name for row in rows for name in row.scores}
+    always = {name for row in rows for name in OF_TASK.get(row.task, METRICS)[:1]} | set(METRICS)
+    return tuple(name for name in listed if name in has or name in always) or METRICS
 
 
 @dataclass(frozen=True, slots=True)

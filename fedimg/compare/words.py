@@ -72,6 +72,35 @@ WORDS = {
         "says of every voxel what it is",
         "needs masks to learn from; millions of parameters to send each round and to add noise to",
     ),
+    "basic_unet": Words(
+        "says of every voxel what it is, with context at five scales; the usual choice for masks",
+        "needs masks or boxes to learn from; hundreds of thousands of parameters to send and to add noise to",
+    ),
+    "unet": Words(
+        "says of every voxel what it is; residual units train deep",
+        "needs masks or boxes to learn from; hundreds of thousands of parameters to send and to add noise to",
+    ),
+    "filter_bank": Words(
+        "fixed filters and some 1,500 learnt weights for every voxel: little to send and to add noise to",
+        "sees no further than its widest Gaussian; coarser outlines than a network that learns its filters",
+    ),
+    "rules": Words(
+        "nothing is learnt: no data leave, no budget is spent, and each decision names the rule that made it",
+        "as good as its expert; steps instead of a smooth score; limits that were set on one kind of image do not "
+        "hold on another",
+    ),
+    "otsu": Words(
+        "one threshold, and nothing to learn: no data leave, no budget is spent",
+        "whatever is bright counts, bone and contrast medium too; knows one kind of finding",
+    ),
+    "morphology": Words(
+        "finds compact things that stand out against what is around them; nothing is learnt or sent",
+        "made for what is brighter than its surroundings and no larger than a public radius; no classes",
+    ),
+    "blobs": Words(
+        "finds round things of several sizes, with a score; nothing is learnt or sent",
+        "vessels end on and folds are round too; outlines are balls; no classes",
+    ),
 }
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.compare.figure import figure, standalone
-from fedimg.compare.rows import METRICS, NAMES, Comparison, Row, Score, bytes_written, epsilon_written
+from fedimg.compare.rows import (
+    METRICS,
+    NAMES,
+    Comparison,
+    Row,
+    Score,
+    bytes_written,
+    epsilon_written,
+    metrics_of,
+)
 from fedimg.durable import write_durably
 from fedimg.report import blocks
 from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, section, table
@@ -18,16 +27,7 @@ from fedimg.report.markup import Markup, element, join
 from fedimg.report.page import document
 
 NAME = "comparison"
-COLUMNS = (
-    "learner",
-    "ε",
-    *(NAMES[name] for name in METRICS),
-    "training",
-    "a site sent",
-    "ε spent",
-    "δ",
-    "privacy",
-)
+_COSTS = ("training", "a site sent", "ε spent", "δ", "privacy")
 _TITLE = "Learners compared"
 _WHAT = (
     (
@@ -42,6 +42,37 @@ _WHAT = (
         "ε is for one {unit}, added or removed, over the row's whole run, and δ its chance of more. Each row is one run: "
         "differences smaller than its interval, or than another run's noise would make, say nothing."
     ),
+)
+
+
+def columns(metrics: Sequence[str] = METRICS) -> tuple[str, ...]:
+    return ("learner", "ε", *(NAMES[name] for name in metrics), *_COSTS)
+
+
+COLUMNS = columns()
+"""Of classes."""
+
+
+_CLASSES = (
+    "Class 1 is positive from a probability of ½ (of several classes the likeliest, and recall and F1 are means over "
+    "classes). AUROC knows no threshold."
+)
+_METRICS = {
+    "classification": _CLASSES,
+    "multilabel": _CLASSES,
+    "regression": "Errors are in the number's own units.",
+    "segmentation": (
+        "Dice and IoU are over all of a patient's images, in patients with a finding; recall is the share of them in whom "
+        "some of it is found, specificity the share of the others in whom nothing is."
+    ),
+    "detection": (
+        "Sensitivity is the share of findings whose box holds a detection's centre, at so many false positives (FP) an "
+        "image; FROC its mean at ⅛ to 8; AP the average precision of boxes."
+    ),
+}
+_BASELINES = (
+    "Rows with ε = 0 learn nothing: no site was asked, nothing of its patients is in them, and their time is that of the "
+    "public set's images."
 )
 
 
@@ -62,18 +93,18 @@ def write(comparison: Comparison, out: Path) -> tuple[Path, ...]:
     return tuple(out / f"{NAME}.{ending}" for ending in texts)
 
 
-def cells(row: Row) -> list[str]:
-    """A row of the table for people, in the order of `COLUMNS`."""
+def cells(row: Row, metrics: Sequence[str] = METRICS) -> list[str]:
+    """A row of the table for people, in the order of `columns`."""
     opening = [row.learner, epsilon_written(row.epsilon_asked)]
     if row.state != "finished":
-        return [*opening, *["–"] * (len(COLUMNS) - 3), row.mode]
+        return [*opening, *["–"] * (len(metrics) + len(_COSTS) - 1), row.mode]
     return [
         *opening,
-        *(_score(row.scores.get(name)) for name in METRICS),
+        *(_score(row.scores.get(name)) for name in metrics),
         "–" if row.seconds is None else _seconds(row.seconds),
         "–" if row.sent is None else bytes_written(row.sent),
         "none promised" if row.epsilon is None else epsilon_text(row.epsilon),
-        "–" if row.delta is None else scientific(row.delta),
+        "–" if row.delta is None else "0" if row.delta == 0 else scientific(row.delta),
         f"{row.mode}, secure sums" if row.secagg == "pairwise" else row.mode,
     ]
 
@@ -91,12 +122,13 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
     """What the numbers are, and what a reader should not take them for."""
     units = sorted({row.unit for row in comparison.rows if row.private}) or ["patient"]
     places = sorted({row.measured_on for row in comparison.rows if row.measured_on})
-    where = (
-        f"Metrics are of the {' and of the '.join(places)}; class 1 is positive from a probability of ½ (of several "
-        "classes the likeliest, and recall and F1 are means over classes). AUROC knows no threshold."
-    )
+    where = f"Metrics are of the {' and of the '.join(places)}"
+    tasks = dict.fromkeys(row.task for row in comparison.rows if row.state == "finished")
+    said = " ".join(dict.fromkeys(_METRICS[task] for task in tasks if task in _METRICS))
+    baselines = any(row.baseline for row in comparison.rows)
     return (
-        *([where] if places else []),
+        *([f"{where}. {said}"] if places else []),
+        *([_BASELINES] if baselines else []),
         *(text.format(unit=" or ".join(units)) for text in _WHAT),
         *comparison.notes,
     )
@@ -105,8 +137,18 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
 def as_csv(rows: Sequence[Row]) -> str:
     """One line a row, numbers unrounded."""
     stream = io.StringIO()
-    ends = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
-    head = ["learner", "model", "epsilon_asked", "privacy", "state", "rounds", *ends, "training_seconds"]
+    ends = [f"{name}{end}" for name in metrics_of(rows) for end in ("", "_low", "_high")]
+    head = [
+        "learner",
+        "model",
+        "task",
+        "epsilon_asked",
+        "privacy",
+        "state",
+        "rounds",
+        *ends,
+        "training_seconds",
+    ]
     head += ["bytes_sent_most", "bytes_sent_all", "epsilon_spent", "delta", "unit", "run"]
     head += ["strengths", "limits", "reason"]
     writer = csv.DictWriter(stream, head, lineterminator="\n", extrasaction="ignore")
@@ -136,8 +178,9 @@ def as_markdown(comparison: Comparison, *, pictured: bool = True) -> str:
 
 
 def markdown_table(rows: Sequence[Row]) -> list[str]:
-    written = [[_escaped(cell) for cell in cells(row)] for row in rows]
-    head = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    metrics = metrics_of(rows)
+    written, names = [[_escaped(cell) for cell in cells(row, metrics)] for row in rows], columns(metrics)
+    head = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return [*head, *(f"| {' | '.join(line)} |" for line in written)]
 
 
@@ -157,7 +200,8 @@ def as_page(comparison: Comparison) -> str:
         [_notice(f"{row.name} failed", row.reason) for row in comparison.failed],
     )
     drawn = [blocks.figure(chart, wide=True)] if chart is not None else []
-    numbers = [Column(name, numeric=name not in ("learner", "privacy")) for name in COLUMNS]
+    metrics = metrics_of(rows)
+    numbers = [Column(name, numeric=name not in ("learner", "privacy")) for name in columns(metrics)]
     described = [[name, text] for name, text in in_words(rows)]
     sections = [
         heading,
@@ -165,7 +209,7 @@ def as_page(comparison: Comparison) -> str:
             "Side by side",
             "",
             *drawn,
-            table(numbers, [[_folded(cell) for cell in cells(row)] for row in rows]),
+            table(numbers, [[_folded(cell) for cell in cells(row, metrics)] for row in rows]),
         ),
         section("What it costs together", "", bullets(comparison.cost)) if comparison.cost else Markup(""),
         section(

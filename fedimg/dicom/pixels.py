@@ -59,7 +59,7 @@ def decode(
     path: Path,
     limits: ReadLimits = DEFAULT_LIMITS,
     masked: Sequence[Area] = (),
-    labels: npt.NDArray[np.uint8] | None = None,
+    labels: npt.NDArray[Any] | None = None,
 ) -> DecodedImage:
     """Pixels of one released DICOM or NIfTI file in physical units.
 
@@ -91,7 +91,7 @@ def decode(
 
 
 def decode_dataset(
-    dataset: Dataset, masked: Sequence[Area] = (), labels: npt.NDArray[np.uint8] | None = None
+    dataset: Dataset, masked: Sequence[Area] = (), labels: npt.NDArray[Any] | None = None
 ) -> DecodedImage:
     """`decode` for a data set in memory; values may still be infinite. Raises Quarantined only."""
     try:

@@ -22,9 +22,10 @@ from fedimg.dicom.refusal import Quarantined, contained
 from fedimg.dicom.segmentation import SEGMENTATIONS
 from fedimg.values import Box, Drawn, Quarantine
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 FIRST_BOX = 128
-"""Values from here on number boxes, the first 255, downwards; those below are classes."""
+"""Values below are classes. Boxes of class 1 are numbered from 255 downwards to this one, those of class k the same
+from 256·(k − 1) + 255."""
 MOST_FINDINGS = 256 - FIRST_BOX
 _MOST_NUMBERS = 15.0
 
@@ -49,7 +50,7 @@ def voxel_labels(image: Path, drawn: Drawn) -> Labels:
     else:
         shape, instance = _framed(decode_picture(data)).shape, ""
     if drawn.boxes:
-        return _boxed(drawn.boxes, (shape[0], shape[1], shape[2]))
+        return _boxed(drawn, (shape[0], shape[1], shape[2]))
     labels = np.zeros(shape, np.uint8)
     for mask in drawn.masks:
         found = _drawn(_bytes(mask), instance, shape, drawn)
@@ -76,20 +77,47 @@ def _dataset(data: bytes) -> Dataset | None:
         raise
 
 
-def _boxed(boxes: Sequence[Box], shape: tuple[int, int, int]) -> Labels:
-    """Each box filled with its number, in every frame; smaller ones above larger ones, so that all are seen."""
-    labels = np.zeros(shape, np.uint8)
-    if len(boxes) > MOST_FINDINGS:
+def _boxed(drawn: Drawn, shape: tuple[int, int, int]) -> Labels:
+    """Each box filled with its class and number; smaller ones above larger ones. One that is covered is no finding
+    any more, and holds its image back.
+    """
+    kinds = drawn.kinds or (0,) * len(drawn.boxes)
+    found = {
+        (_whole(box, shape[0]), _class(kind, drawn)) for box, kind in zip(drawn.boxes, kinds, strict=True)
+    }
+    if len(found) > MOST_FINDINGS:
         raise Quarantined(Quarantine.WRONG_SHAPE, f"more than {MOST_FINDINGS} findings in one image")
-    for number, (x0, y0, x1, y1) in enumerate(sorted(boxes, key=_area, reverse=True), start=1):
-        if not (0 <= x0 < x1 <= shape[2] and 0 <= y0 < y1 <= shape[1]):
+    several = any(kind > 1 for _, kind in found)
+    labels = np.zeros(shape, np.uint16 if several else np.uint8)
+    values = []
+    for number, (box, kind) in enumerate(sorted(found, key=lambda one: (-_extent(one[0]), one)), start=1):
+        (x0, y0, z0), (x1, y1, z1) = box[:3], box[3:]
+        if not (0 <= x0 < x1 <= shape[2] and 0 <= y0 < y1 <= shape[1] and 0 <= z0 < z1 <= shape[0]):
             raise Quarantined(Quarantine.WRONG_SHAPE, "a box that is empty or leaves its image")
-        labels[:, y0:y1, x0:x1] = 256 - number
+        values.append(256 * kind - number)
+        labels[z0:z1, y0:y1, x0:x1] = values[-1]
+    if not np.isin(values, labels).all():
+        raise Quarantined(Quarantine.WRONG_SHAPE, "a box that others cover")
     return labels
 
 
-def _area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
+def _whole(box: Box, depth: int) -> Box:
+    """With z; a box of the plane is one in every frame."""
+    return box if len(box) == 6 else (*box[:2], 0, *box[2:], depth)
+
+
+def _class(kind: int, drawn: Drawn) -> int:
+    """A box's own class, else the image's, else the only one there is."""
+    named = kind or drawn.label or (1 if drawn.classes == 2 else 0)
+    if not 0 < named < max(2, drawn.classes):
+        raise Quarantined(
+            Quarantine.NO_LABEL, f"a box that is of none of the classes 1 to {drawn.classes - 1}"
+        )
+    return named
+
+
+def _extent(box: Box) -> int:
+    return (box[3] - box[0]) * (box[4] - box[1]) * (box[5] - box[2])
 
 
 def _drawn(data: bytes, instance: str, shape: tuple[int, ...], drawn: Drawn) -> Labels:

@@ -1,19 +1,21 @@
-"""Detection: which findings are hit, at how many false alarms an image (FROC), and how well boxes fit (AP).
+"""Detection: which findings are hit, at how many false alarms an image (FROC), and how well boxes fit (AP, mAP).
 
-A detection hits a finding when its centre lies in the finding's box; the likeliest one counts, further ones of the
-same finding count neither way (LUNA16, Setio et al. 2017, doi 10.1016/j.media.2017.06.015, whose mean sensitivity at
-⅛ … 8 false positives an image is `froc` here). Average precision takes a box that overlaps by IoU ≥ ½ or ≥ 0.1 for
-hit, without interpolation, over all images together.
+A detection hits a finding of its class when its centre lies in the finding's box, the nearest one that is free; the
+likeliest one counts, further ones of the same finding count neither way (LUNA16, Setio et al. 2017, doi
+10.1016/j.media.2017.06.015, whose mean sensitivity at ⅛ … 8 false positives an image is `froc` here). Average precision
+takes a box that overlaps by IoU ≥ ½ or ≥ 0.1 for hit, each that it overlaps most among those that are free (Lin et al.
+2014, arXiv 1405.0312), without interpolation, over all images together. Of several classes each is measured by itself;
+sensitivities, FROC and `map50`, `map10` are means over the classes that have findings.
 
-The release is two histograms of scores: of findings (a patient's share one count; what was not hit lies in the
-first bin), and of false alarms, at most `MOST_FALSE` an image, of which a patient's mean is divided by that; what is
-left of one count lies in the first bin. A row divided by √2 has norm ≤ 1. Every patient counts alike in it, where
-`of_outputs` counts every finding; precision does not follow from it.
+The release is two histograms of scores a class: of findings (a patient's share one count; what was not hit lies in
+the first bin), and of false alarms, at most `MOST_FALSE` an image, of which a patient's mean is divided by that; what is
+left of one count lies in the first bin. A row of K classes divided by √(2K) has norm ≤ 1. Every patient counts alike in
+it, where `of_outputs` counts every finding; precision does not follow from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ from fedimg.evaluation.patient_means import (
     Floats,
     checked_table,
     of_patients,
+    quotient,
     redrawn,
     report,
     resampled,
@@ -36,9 +39,9 @@ from fedimg.values import EvaluationReport
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 MOST_FALSE = 8
 _FARTHEST_LOGIT = 7.0
-_SCALE = np.sqrt(2.0)
 _HIDDEN = "the release holds each patient's share of hits, from which precision does not follow"
 _OVERLAPS = {"ap50": 0.5, "ap10": 0.1}
+_EACH = ("sensitivity_at_1", "froc", *_OVERLAPS)  # of which every class has its own
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,28 @@ class _Detections:
 
 @dataclass(frozen=True)
 class Detection:
-    """Attributes: bins: of each score histogram."""
+    """Attributes: bins: of each score histogram. kinds: classes of findings, K."""
 
     bins: int
+    kinds: int = 1
     headline: str = "sensitivity_at_1"
 
     @property
     def shape(self) -> tuple[int, int]:
-        return 2, self.bins
+        return 2 * self.kinds, self.bins
+
+    @property
+    def _scale(self) -> float:
+        return float(np.sqrt(2.0 * self.kinds))
 
     def rows(
         self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any], first_image: npt.NDArray[Any]
     ) -> Floats:
-        found = _matched(outputs, labels, first_image)
+        pairs = [self._pair(found) for found in self._matched(outputs, labels, first_image)]
+        return np.asarray(np.concatenate(pairs, axis=1) / self._scale, dtype=np.float64)
+
+    def _pair(self, found: _Detections) -> Floats:
+        """(U, 2 · bins) of one class, each half adding up to at most 1."""
         rows = np.zeros((len(found.usable), 2, self.bins))
         cell = self._cell(found.score)
         np.add.at(rows[:, 0], (found.patient[found.hit], cell[found.hit]), 1.0)
@@ -88,7 +100,7 @@ class Detection:
         rows[~found.usable] = 0.0
         sums = rows.sum(axis=2, keepdims=True)  # sums of fractions can pass 1 in the last bit
         rows /= np.where(sums > 1, sums * (1 + 1e-15), 1.0)
-        return np.asarray(rows.reshape(len(rows), 2 * self.bins) / _SCALE, dtype=np.float64)
+        return rows.reshape(len(rows), self.shape[0] * self.shape[1])
 
     def _cell(self, scores: Floats) -> npt.NDArray[np.int64]:
         """1 … bins − 1, equal steps of the score's logit; 0 is for what was not found."""
@@ -97,19 +109,32 @@ class Detection:
         return 1 + np.searchsorted(inner, np.log(p / (1 - p)), side="right").astype(np.int64)
 
     def of_release(self, noised: Floats, noise_std: float) -> EvaluationReport:
-        table, std = checked_table(noised, self.shape, noise_std) * _SCALE, noise_std * _SCALE
+        table, std = checked_table(noised, self.shape, noise_std) * self._scale, noise_std * self._scale
+        stands = (table.sum(axis=1) > DEVIATIONS * std * np.sqrt(self.bins)).reshape(-1, 2).all(axis=1)
 
         def metrics(tables: Floats) -> dict[str, Floats]:
             best_first = np.cumsum(tables[:, :, :0:-1], axis=2)
             total = tables.sum(axis=2)[:, :, None]
             share = np.divide(best_first, total, out=np.full(best_first.shape, np.nan), where=total > 0)
-            return _between(share[:, 0], MOST_FALSE * share[:, 1])
+            share[:, np.repeat(~stands, 2)] = np.nan
+            curves = [
+                _between(share[:, k], MOST_FALSE * share[:, k + 1]) for k in range(0, 2 * self.kinds, 2)
+            ]
+            return self._together(curves, all_of_them=True)
 
-        stands = (table.sum(axis=1) > DEVIATIONS * std * np.sqrt(self.bins)).all()
-        found = redrawn(metrics, table, std, table) if stands else {}
+        found = redrawn(metrics, table, std, table)
         omitted = {name: TOO_FEW for name in metrics(table[None]) if name not in found}
-        omitted |= dict.fromkeys(_OVERLAPS, _HIDDEN)
-        return report("sites", max(0, round(float(table[1].sum()))), found, omitted)
+        omitted |= dict.fromkeys(self._precisions, _HIDDEN)
+        examples = float(table[1::2].sum(axis=1).max())
+        return report("sites", max(0, round(examples)), found, omitted)
+
+    @property
+    def _precisions(self) -> tuple[str, ...]:
+        """Of one class average precisions, of several their means and each one's own."""
+        if self.kinds == 1:
+            return tuple(_OVERLAPS)
+        each = (f"{name}_{k}" for name in _OVERLAPS for k in range(1, self.kinds + 1))
+        return (*(f"m{name}" for name in _OVERLAPS), *each)
 
     def of_outputs(
         self,
@@ -120,29 +145,53 @@ class Detection:
         bootstrap: int,
         seed: int,
     ) -> EvaluationReport:
-        found = _matched(outputs, labels, first_image)
+        matched = self._matched(outputs, labels, first_image)
 
         def metrics(weights: Floats) -> dict[str, Floats]:
-            each = weights[:, found.patient]
-            hits, alarms = np.cumsum(each * found.hit, axis=1), np.cumsum(each * found.false, axis=1)
-            drawn, images = weights @ found.findings, weights @ found.images
-            none = np.where(drawn > 0, 1.0, np.nan)[:, None]
-            curve = (
-                hits / np.maximum(drawn, 1e-12)[:, None] * none,
-                alarms / np.maximum(images, 1e-12)[:, None],
-            )
-            precision = {name: _precision(each * own, each, drawn) for name, own in found.boxes.items()}
-            return _at_rates(*curve) | precision
+            return self._together([_measured(found, weights) for found in matched], all_of_them=False)
 
-        kept, omitted = resampled(metrics, len(found.usable), bootstrap, seed)
-        kept, omitted = usable_only(kept, omitted, found.usable)
+        usable = matched[0].usable
+        kept, omitted = resampled(metrics, len(usable), bootstrap, seed)
+        kept, omitted = usable_only(kept, omitted, usable)
         return report("public", len(labels), kept, omitted)
 
+    def _together(self, each: Sequence[Mapping[str, Floats]], *, all_of_them: bool) -> dict[str, Floats]:
+        """Of one class its own, of several each one's and the mean: of `all_of_them`, or of those that have findings."""
+        if self.kinds == 1:
+            return dict(each[0])
+        found: dict[str, Floats] = {}
+        for name in each[0]:
+            values = np.stack([own[name] for own in each])
+            there = np.isfinite(values) | all_of_them
+            mean = quotient(np.where(there, values, 0).sum(axis=0), there.sum(axis=0).astype(np.float64))
+            found[f"m{name}" if name in _OVERLAPS else name] = mean
+            found |= {f"{name}_{k}": own for k, own in enumerate(values, start=1) if name in _EACH}
+        return found
 
-def _at_rates(sensitivity: Floats, alarms: Floats) -> dict[str, Floats]:
+    def _matched(
+        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any], first_image: npt.NDArray[Any]
+    ) -> list[_Detections]:
+        return [_matched(outputs, labels, first_image, kind, self.kinds) for kind in range(1, self.kinds + 1)]
+
+
+def _measured(found: _Detections, weights: Floats) -> dict[str, Floats]:
+    """Of one class, for each row of weights of patients."""
+    each = weights[:, found.patient]
+    hits, alarms = np.cumsum(each * found.hit, axis=1), np.cumsum(each * found.false, axis=1)
+    drawn, images = weights @ found.findings, weights @ found.images
+    none = np.where(drawn > 0, 1.0, np.nan)[:, None]
+    curve = (
+        hits / np.maximum(drawn, 1e-12)[:, None] * none,
+        alarms / np.maximum(images, 1e-12)[:, None],
+    )
+    precision = {name: _precision(each * own, each, drawn) for name, own in found.boxes.items()}
+    return _at_rates(*curve, drawn > 0) | precision
+
+
+def _at_rates(sensitivity: Floats, alarms: Floats, exists: npt.NDArray[np.bool_]) -> dict[str, Floats]:
     """(B, P) curves, best first → (B,) by name: the highest sensitivity that keeps to each of `RATES`."""
     at = [np.where(alarms <= rate, sensitivity, 0).max(axis=1, initial=0.0) for rate in RATES]
-    return _named(np.stack(at, axis=1), np.isfinite(sensitivity).all(axis=1))
+    return _named(np.stack(at, axis=1), exists)
 
 
 def _between(sensitivity: Floats, alarms: Floats) -> dict[str, Floats]:
@@ -172,31 +221,31 @@ def _precision(hits: Floats, each: Floats, drawn: Floats) -> Floats:
 
 
 def _matched(
-    outputs: npt.NDArray[Any], labels: npt.NDArray[Any], first_image: npt.NDArray[Any]
+    outputs: npt.NDArray[Any], labels: npt.NDArray[Any], first_image: npt.NDArray[Any], kind: int, kinds: int
 ) -> _Detections:
-    """Every detection, judged within its image; a patient with an output that is not finite has none."""
+    """Every detection of a class, judged within its image; a patient with an output that is not finite has none."""
     whose, patients = of_patients(first_image), len(first_image) - 1
     images, most = outputs.shape[:2]
-    axes = labels.ndim - 2
+    axes, centres = labels.ndim - 2, labels[:, kind - 1] == 1
     fine = np.isfinite(outputs).all(axis=(1, 2)) & np.isfinite(labels).all(axis=tuple(range(1, labels.ndim)))
     usable = np.ones(patients, bool)
     usable[whose[~fine]] = False
-    findings = np.bincount(whose, (labels[:, 0] == 1).sum(axis=tuple(range(1, axes + 1))), patients)
+    findings = np.bincount(whose, centres.sum(axis=tuple(range(1, axes + 1))), patients)
+    own = (outputs[:, :, -1] == kind) & usable[whose][:, None]
     judged = {name: np.zeros((images, most), bool) for name in ("hit", "false", *_OVERLAPS)}
-    for i in np.flatnonzero(usable[whose]):
-        places = np.argwhere(labels[i, 0] == 1)
-        sizes = labels[i, 1:][(slice(None), *places.T)].T
-        found, span = outputs[i, :, 1 : 1 + axes], outputs[i, :, 1 + axes :]
-        apart: Floats = np.abs(found[:, None] - places)
-        within = np.asarray((apart <= sizes / 2).all(axis=2), dtype=np.bool_)
-        judged["hit"][i] = _first_hits(within)
-        judged["false"][i] = ~within.any(axis=1)
+    for i in np.flatnonzero(own.any(axis=1)):
+        places = np.argwhere(centres[i])
+        sizes = labels[i, kinds:][(slice(None), *places.T)].T
+        mine = own[i]
+        found, span = outputs[i, mine, 1 : 1 + axes], outputs[i, mine, 1 + axes : 1 + 2 * axes]
+        apart: Floats = (np.abs(found[:, None] - places) / np.maximum(sizes, 1e-12)).max(axis=2, initial=0)
+        judged["hit"][i, mine] = _first_hits(-apart, -0.5)
+        judged["false"][i, mine] = ~(apart <= 0.5).any(axis=1)
         overlap = _overlaps(found, span, places, sizes)
         for name, least in _OVERLAPS.items():
-            judged[name][i] = _first_hits(overlap >= least)
-    order = np.argsort(-np.where(fine[:, None], outputs[:, :, 0], -1.0).ravel(), kind="stable")
-    order = order[usable[whose].repeat(most)[order]]
-    flat = {name: own.ravel()[order] for name, own in judged.items()}
+            judged[name][i, mine] = _first_hits(overlap, least)
+    order = np.argsort(-np.where(own, outputs[:, :, 0], -np.inf).ravel(), kind="stable")[: own.sum()]
+    flat = {name: one.ravel()[order] for name, one in judged.items()}
     image = order // max(1, most)
     return _Detections(
         outputs[:, :, 0].ravel()[order],
@@ -211,13 +260,14 @@ def _matched(
     )
 
 
-def _first_hits(matches: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(detections, findings), best first → (detections,): each finding goes to the first that hits it."""
-    taken, first = np.zeros(matches.shape[1], bool), np.zeros(len(matches), bool)
-    for k, row in enumerate(matches):
-        free = np.flatnonzero(row & ~taken)
-        if len(free):
-            taken[free[0]] = first[k] = True
+def _first_hits(fit: Floats, least: float) -> npt.NDArray[np.bool_]:
+    """(detections, findings), best first → (detections,): each takes the finding that it fits best among the free ones."""
+    free, first = np.ones(fit.shape[1], bool), np.zeros(len(fit), bool)
+    for k, row in enumerate(fit):
+        able = np.flatnonzero(free & (row >= least))
+        if len(able):
+            free[able[row[able].argmax()]] = False
+            first[k] = True
     return first
 
 

@@ -98,5 +98,5 @@ def measure_of(
     if task == "segmentation":
         return Segmentation(classes, bins, voxel_mm)
     if task == "detection":
-        return Detection(bins)
+        return Detection(bins, classes - 1)
     raise ConfigError("a task that can be measured", task, "choose another model.task")

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +115,7 @@ class VolumeCache:
             header = {"shape": list(stack.shape), "spacing_mm": [list(p.spacing_mm) for p in made]}
             pixels = _shuffle(stack)
             if made[0].labels_DHW is not None:  # of all of them: they come from one file
-                header["labels"] = True
+                header["labels"] = made[0].labels_DHW.dtype.str
                 pixels += b"".join(p.labels_DHW.tobytes() for p in made if p.labels_DHW is not None)
         text = json.dumps(header, separators=(",", ":")).encode()
         body = zlib.compress(text + pixels, level=3)
@@ -147,9 +148,13 @@ class VolumeCache:
         behind = text_length + 4 * math.prod(shape)
         stack = _unshuffle(raw[text_length:behind], shape)
         spacings = [(float(d), float(h), float(w)) for d, h, w in header["spacing_mm"]]
-        labels: Iterable[npt.NDArray[np.uint8] | None] = repeat(None)
-        if header.get("labels"):
-            labels = np.frombuffer(raw, np.uint8, offset=behind).reshape(shape[0], *shape[2:]).copy()
+        labels: Iterable[npt.NDArray[Any] | None] = repeat(None)
+        if (kind := header.get("labels")) is not None:
+            labels = (
+                np.frombuffer(raw, "<u2" if kind == "<u2" else np.uint8, offset=behind)
+                .reshape(shape[0], *shape[2:])
+                .copy()
+            )
         return [Prepared(*parts) for parts in zip(stack, spacings, labels, strict=False)]
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -92,13 +92,24 @@ def _groups(
     records: Sequence[DeidentifiedRecord], config: ImagingConfig
 ) -> Iterator[list[DeidentifiedRecord]]:
     """The files of each example, in an order that is theirs alone."""
-    ordered = sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
-    if config.unit == "image":
-        return ([record] for record in ordered)
     if not config.together:
-        members = groupby(ordered, key=lambda r: (r.patient_key, r.series_key))
-        return (list(own) for _, own in members)
-    return studies.groups(ordered, config)
+        return iter(grouped(records, config.unit))
+    return studies.groups(_ordered(records), config)
+
+
+def _ordered(records: Sequence[DeidentifiedRecord]) -> list[DeidentifiedRecord]:
+    return sorted(records, key=lambda r: (r.patient_key, r.series_key, r.instance_key, r.sha256))
+
+
+def grouped(records: Sequence[DeidentifiedRecord], unit: str) -> list[list[DeidentifiedRecord]]:
+    """Records that are one example, or one file's examples, together; ordered by patient, whatever their order was.
+
+    Args: unit: "image" or "series".
+    """
+    ordered = _ordered(records)
+    if unit == "image":
+        return [[record] for record in ordered]
+    return [list(members) for _, members in groupby(ordered, key=lambda r: (r.patient_key, r.series_key))]
 
 
 def _too_many(prepared: Prepared) -> bool:

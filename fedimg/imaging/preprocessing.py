@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,17 @@ from fedimg.imaging.resampling import Grid
 from fedimg.imaging.series import stack_series
 from fedimg.values import DecodedImage, DeidentifiedRecord, FloatArray, Quarantine, Volume
 
-__all__ = ["ImagingConfig", "Prepared", "Rejected", "prepare", "prepare_series", "preprocess", "to_volumes"]
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+__all__ = [
+    "ImagingConfig",
+    "Prepared",
+    "Rejected",
+    "prepare",
+    "prepare_series",
+    "preprocess",
+    "to_volumes",
+    "usable",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class Prepared:
 
     image_CDHW: FloatArray
     spacing_mm: tuple[float, float, float]
-    labels_DHW: npt.NDArray[np.uint8] | None = None
+    labels_DHW: Labels | None = None
 
 
 def preprocess(image: DecodedImage, record: DeidentifiedRecord, config: ImagingConfig) -> list[Volume]:
@@ -59,13 +70,7 @@ def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
     Raises Rejected (blank, clipped, not finite, wrong shape) if no frame of the file can be used;
     single bad frames of a cine or a volume are left out.
     """
-    cleaning.check_shape(image, config.cleaning)
-    if config.dimensions == 2:
-        image = _usable_frames(image, config)
-    else:
-        reason = cleaning.check_frame(image.pixels_DHW, image.mask_DHW, config.cleaning)
-        if reason is not None:
-            raise Rejected(reason)
+    image = usable(image, config)
     window = Grid(intensity.to_unit_range(image, config.intensity), image.spacing_mm)
     grid = placed(window, image.affine_lps_mm, config)
     examples = grid.values_DHW[:, None] if config.dimensions == 2 else grid.values_DHW[None]
@@ -74,6 +79,17 @@ def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
         Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm, own)
         for example, own in zip(examples, labels, strict=True)
     ]
+
+
+def usable(image: DecodedImage, config: ImagingConfig) -> DecodedImage:
+    """The frames of a file that become examples, or the whole with 3 dimensions. Raises Rejected as `prepare`."""
+    cleaning.check_shape(image, config.cleaning)
+    if config.dimensions == 2:
+        return _usable_frames(image, config)
+    reason = cleaning.check_frame(image.pixels_DHW, image.mask_DHW, config.cleaning)
+    if reason is not None:
+        raise Rejected(reason)
+    return image
 
 
 def placed(window: Grid, affine_lps_mm: npt.NDArray[np.float64], config: ImagingConfig) -> Grid:
@@ -85,7 +101,7 @@ def placed(window: Grid, affine_lps_mm: npt.NDArray[np.float64], config: Imaging
     return replace(grid, values_DHW=intensity.normalise(grid.values_DHW, config.intensity))
 
 
-def _labels(image: DecodedImage, config: ImagingConfig) -> list[npt.NDArray[np.uint8] | None] | None:
+def _labels(image: DecodedImage, config: ImagingConfig) -> list[Labels | None] | None:
     """The same way for a class of every voxel, without anything between two classes: one array an example."""
     if image.labels_DHW is None:
         return None
@@ -93,14 +109,12 @@ def _labels(image: DecodedImage, config: ImagingConfig) -> list[npt.NDArray[np.u
     return [frame[None] for frame in labels] if config.dimensions == 2 else [labels]
 
 
-def placed_labels(
-    labels_DHW: npt.NDArray[np.uint8], image: DecodedImage, config: ImagingConfig
-) -> npt.NDArray[np.uint8]:
+def placed_labels(labels_DHW: Labels, image: DecodedImage, config: ImagingConfig) -> npt.NDArray[Any]:
     """`placed` for classes, which lie on the grid of `image`: none is made up between two."""
     grid = Grid(labels_DHW.astype(np.float32), image.spacing_mm)
     grid = resampling.orient(grid, image.affine_lps_mm, config.dimensions)
     grid = resampling.crop_or_pad(resampling.resample_labels(grid, config), config.image_size)
-    return grid.values_DHW.astype(np.uint8)
+    return grid.values_DHW.astype(labels_DHW.dtype)
 
 
 def prepare_series(images: Sequence[DecodedImage], config: ImagingConfig) -> list[Prepared]:

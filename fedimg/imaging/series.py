@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedimg.imaging.cleaning import Rejected
+from fedimg.imaging.findings import linked
 from fedimg.values import DecodedImage, Quarantine
 
 _SAME_DIRECTION = 1e-3
@@ -47,7 +48,10 @@ def stack_series(images: Sequence[DecodedImage]) -> DecodedImage:
     affine[:3, 2] = normal * usual
     stack = [image for _, image in ordered]
     masks = [np.zeros(i.pixels_DHW.shape, bool) if i.mask_DHW is None else i.mask_DHW for i in stack]
-    labels = [i.labels_DHW for i in stack if i.labels_DHW is not None]
+    drawn = [i.labels_DHW for i in stack if i.labels_DHW is not None]
+    labels = None
+    if len(drawn) == len(stack) and (labels := linked(np.concatenate(drawn))) is None:
+        raise Rejected(Quarantine.WRONG_SHAPE, "more findings in a series than have a number")
     return replace(
         first,
         pixels_DHW=np.concatenate([i.pixels_DHW for i in stack]),
@@ -55,7 +59,7 @@ def stack_series(images: Sequence[DecodedImage]) -> DecodedImage:
         spacing_mm=(usual, *first.spacing_mm[1:]),
         window=stack[len(stack) // 2].window,
         mask_DHW=np.concatenate(masks) if any(i.mask_DHW is not None for i in stack) else None,
-        labels_DHW=np.concatenate(labels) if len(labels) == len(stack) else None,
+        labels_DHW=labels,
     )
 
 

@@ -98,7 +98,7 @@ def _onto(one: Windowed, ground: Windowed) -> Windowed | None:
     smooth = _smoothed(one.values_DHW, step)
     values, anywhere = np.zeros(shape, np.float32), False
     drawn = one.image.labels_DHW
-    labels = None if drawn is None else np.zeros(shape, np.uint8)
+    labels = None if drawn is None else np.zeros(shape, drawn.dtype)
     for d in range(shape[0]):  # slice by slice: coordinates of a whole volume would be six times its size
         at, inside = _coordinates(step, d, shape[1:], one.values_DHW.shape)
         anywhere |= bool(inside.any())

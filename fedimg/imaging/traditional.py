@@ -8,6 +8,7 @@ Scale Selection", IJCV 30(2), 1998 (blobs). All are functions of one image and o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,18 @@ class SegmentationConfig:
     smoothing_px: float = 1.0
     components: int = 1
     least_contrast: float = 1.0
+
+    @classmethod
+    def of_side(cls, side_px: int, components: int = 1) -> Self:
+        """The same shares of an image of another size: the numbers are those of a side of 64 pixels."""
+        scale = side_px / 64
+        return cls(
+            radius_px=max(1, round(6 * scale)),
+            opening_px=round(scale),
+            rim_px=round(6 * scale),
+            smoothing_px=scale,
+            components=components,
+        )
 
     def __post_init__(self) -> None:
         for key, least in (
@@ -99,6 +112,23 @@ def body_mask(image: Image) -> Mask:
     largest = _largest(image > threshold_otsu(image), 1)
     planes = largest.reshape(-1, *image.shape[-2:])
     return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(image.shape)
+
+
+def threshold(image: Image, config: SegmentationConfig | None = None, body: Mask | None = None) -> Mask:
+    """What Otsu's threshold parts from the rest of the body, at most `components` pieces: nothing else is asked.
+
+    Smoothed as `config` says, without its rim. Shapes and errors as of `segment`.
+    """
+    from skimage.filters import threshold_otsu
+
+    own = config or SegmentationConfig()
+    inside = _eroded(_body(image, body), own.rim_px)
+    smooth = ndimage.gaussian_filter(np.asarray(image, np.float64), own.smoothing_px)
+    values = smooth[inside]
+    if not len(values) or values.min() == values.max():
+        return np.zeros(image.shape, np.bool_)
+    level = float(threshold_otsu(values))
+    return _heaviest((smooth > level) & inside, np.where(inside, smooth - level, 0.0), own.components)
 
 
 def segment(image: Image, config: SegmentationConfig | None = None, body: Mask | None = None) -> Mask:

@@ -1,12 +1,14 @@
 """What is drawn over an image, as numbers in the site's home: found by the SHA-256 of its bytes, checked by it too.
 
-A file is `targets/<hex>`: zlib of the shape (three u32, little endian) and then a byte for every voxel. It holds
+A file is `targets/<hex>`: zlib of the shape (three u32, little endian) and then a byte for every voxel, two where
+boxes are of several classes. It holds
 no header and no name, and is the site's own: nothing reads it but training and evaluation.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import stat
@@ -18,12 +20,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fedimg.crypto.keys import SiteKey, keyed_digest
 from fedimg.dicom.reader import DEFAULT_LIMITS, read_capped
 from fedimg.dicom.refusal import Quarantined
-from fedimg.dicom.voxel_labels import voxel_labels
+from fedimg.dicom.voxel_labels import Labels, voxel_labels
 from fedimg.values import Quarantine, SourceItem
 
 _SHAPE = struct.Struct("<3I")
@@ -62,7 +63,8 @@ def drawn_digest(item: SourceItem, key: bytes) -> str:
     """
     if item.drawn is None:
         return ""
-    parts = [repr((item.drawn.boxes, item.drawn.classes, item.drawn.label)).encode()]
+    said = (item.drawn.boxes, item.drawn.classes, item.drawn.label)
+    parts = [repr((*said, item.drawn.kinds) if any(item.drawn.kinds) else said).encode()]
     for mask in item.drawn.masks:
         try:
             parts.append(hashlib.sha256(read_capped(mask, DEFAULT_LIMITS.file_bytes)).digest())
@@ -72,18 +74,19 @@ def drawn_digest(item: SourceItem, key: bytes) -> str:
     return keyed_digest(key, *parts).hex()
 
 
-def packed(labels_DHW: npt.NDArray[np.uint8]) -> bytes:
-    shape = _SHAPE.pack(*labels_DHW.shape)
-    return zlib.compress(shape + np.ascontiguousarray(labels_DHW, np.uint8).tobytes(), level=6)
+def packed(labels_DHW: Labels) -> bytes:
+    shape, kind = _SHAPE.pack(*labels_DHW.shape), np.uint8 if labels_DHW.dtype == np.uint8 else "<u2"
+    return zlib.compress(shape + np.ascontiguousarray(labels_DHW, kind).tobytes(), level=6)
 
 
-def unpacked(data: bytes) -> npt.NDArray[np.uint8]:
+def unpacked(data: bytes) -> Labels:
     """Inverse of `packed`, bounded. Raises Quarantined for bytes that are no such file."""
     try:
         inflater = zlib.decompressobj()
         raw = inflater.decompress(data, _SHAPE.size + _LARGEST_VOXELS)
         shape = _SHAPE.unpack_from(raw)
-        return np.frombuffer(raw, np.uint8, offset=_SHAPE.size).reshape(shape)
+        twice = len(raw) - _SHAPE.size == 2 * math.prod(shape)
+        return np.frombuffer(raw, "<u2" if twice else np.uint8, offset=_SHAPE.size).reshape(shape)
     except (zlib.error, struct.error, ValueError):
         raise Quarantined(Quarantine.UNREADABLE, "a target that does not unpack") from None
 
@@ -113,7 +116,7 @@ def store(home: Path, target: Target) -> str:
     return name
 
 
-def load(home: Path, name: str) -> npt.NDArray[np.uint8]:
+def load(home: Path, name: str) -> Labels:
     """(F, H, W) as stored. Raises Quarantined: absent, a link or no plain file, or not the bytes of that name."""
     try:
         data = _bytes(path_of(home, name))

@@ -29,8 +29,9 @@ class ModelConfig:
         name: a built-in network or an installed extension (entry point group `fedimg.models`).
         dimensions: 2 or 3; `image_size` has as many entries, in pixels, (H, W) or (D, H, W).
         channels: of the image, with its planes of presence (`imaging.together`). features: numbers beside it, each in two
-            planes behind the image's (`fedimg.models.late_fusion`). classes: of an image or of every voxel (the background is one of them); of
-            "multilabel" the findings, each of which is there or not. Others have no use for it.
+            planes behind the image's (`fedimg.models.late_fusion`). classes: of an image or of every voxel (the background
+            is one of them); of "multilabel" the findings, each of which is there or not; of "detection" the kinds of
+            findings and one more, for what is none. "regression" has no use for it.
         task: what is learnt of an image: "classification", one class; "multilabel", any of several findings;
             "regression", a number; "segmentation", a class for every voxel; "detection", where findings are
             and how large. The last two take a network of `build.SEGMENT` or an extension. "several": all of
@@ -95,7 +96,7 @@ class ModelConfig:
         if self.features and self.of_voxels:
             expected = f"model.features=0 with model.task={self.task}: a table says nothing of single voxels"
             raise ConfigError(expected, str(self.features), "leave data.features empty")
-        if self.task in ("classification", "segmentation") and self.classes < 2:
+        if self.task in ("classification", "segmentation", "detection") and self.classes < 2:
             raise ConfigError("model.classes ≥ 2", str(self.classes), "name two classes or more")
         _check_heads(self)
         for key, least, most in (
@@ -131,12 +132,12 @@ class ModelConfig:
 
     @property
     def outputs(self) -> int:
-        """The network's output channels: logits; of detection a heat map and a size along each axis; of several the
-        length of an image's row.
+        """The network's output channels: logits; of detection a heat map a class and a size along each axis; of several
+        the length of an image's row.
         """
         if self.heads:
             return sum(math.prod(one.output_shape) for one in self.each)
-        return {"regression": 1, "detection": 1 + self.dimensions}.get(self.task, self.classes)
+        return {"regression": 1, "detection": self.classes - 1 + self.dimensions}.get(self.task, self.classes)
 
     @property
     def output_shape(self) -> tuple[int, ...]:

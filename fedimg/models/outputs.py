@@ -15,7 +15,7 @@ def activated(task: str, logits: torch.Tensor) -> torch.Tensor:
 
     classification: (B, classes) probabilities, float64. multilabel: (B, findings) probabilities, float64.
     regression: (B, 1) within the range as a share of it, float64. segmentation: (B, *spatial) classes, int16.
-    detection: (B, most, 1 + 2·axes) score, centre and size in voxels of the likeliest findings, float64.
+    detection: (B, most, 2 + 2·axes) score, centre, size in voxels and class of the likeliest findings, float64.
     """
     if task == "segmentation":
         finite = torch.isfinite(logits).all(dim=1)

@@ -16,6 +16,8 @@ NAMES = MappingProxyType(
         "sensitivity_at_1": "Sensitivity at 1 false positive an image",
         "sensitivity_at_quarter": "Sensitivity at ¼ false positive an image",
         "froc": "FROC (mean sensitivity at ⅛ … 8 false positives)",
+        "map50": "Mean average precision, IoU ≥ 0.5",
+        "map10": "Mean average precision, IoU ≥ 0.1",
         "ap50": "Average precision, IoU ≥ 0.5",
         "ap10": "Average precision, IoU ≥ 0.1",
         "mae": "Mean absolute error",

@@ -24,7 +24,7 @@ class Charges:
     """What a comparison asks of its homes.
 
     Attributes:
-        private, without: rows with privacy, and without. left: of the private ones, still to be made.
+        private, without: rows with privacy, and without; baselines are neither. left: of the private ones, still to be made.
         epsilon: the sum of what the private ones ask for.
         homes: where the homes are. own: whether they were made for this comparison alone.
         earlier: runs of rows that are asked otherwise now.
@@ -61,12 +61,13 @@ def spent(rows: Sequence[Row], charges: Charges | None = None) -> tuple[str, ...
     said = []
     if private:
         said.append(_composed(private))
-    if private and len(done) > len(private):
+    without = sum(not row.private and not row.baseline for row in done)
+    if private and without:
         said.append(
-            f"{_counted(len(done) - len(private), 'row')} without privacy: where the same people's data are in these too, the "
+            f"{_counted(without, 'row')} without privacy: where the same people's data are in these too, the "
             "comparison as a whole protects nobody."
         )
-    known = {row.public for row in done}
+    known = {row.public for row in done if not row.baseline}
     if known == {True}:
         said.append(
             "The data are generated or declared public: no patient's secret was spent, and ε is what such runs would promise."

@@ -15,15 +15,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fedimg.compare.learners import Asked
+from fedimg.compare.learners import RULES, Asked
 from fedimg.compare.reading import read_run
 from fedimg.compare.rows import Comparison, Row
 from fedimg.compare.writing import write
 from fedimg.config import Config, compose
 from fedimg.coordination.folder import SweepPoint
 from fedimg.errors import FedimgError
-from fedimg.simulation import Progress, compared_cost, simulate
+from fedimg.simulation import Progress, compared_cost, simulate, untrained
 from fedimg.simulation.compared_cost import Charges
+from fedimg.simulation.untrained import Baseline
 
 HOMES, RUNS = "homes", "runs"
 # What changes neither a row's result nor what it is charged.
@@ -37,6 +38,7 @@ class Prepared:
     asked: Asked
     config: Config | FedimgError
     folder: Path
+    baseline: Baseline | None = None
 
     @property
     def private(self) -> bool:
@@ -59,8 +61,8 @@ class Watching:
     say: Callable[[str], None]
 
 
-def prepare(asked: Sequence[Asked], out: Path) -> list[Prepared]:
-    """Compose every row; one that cannot be composed keeps its fault.
+def prepare(asked: Sequence[Asked], out: Path, rules: Path | None = None) -> list[Prepared]:
+    """Compose every row; one that cannot be composed keeps its fault. `rules`: the file of the row `rules`.
 
     Raises:
         ConfigError: no row at all can be.
@@ -71,13 +73,16 @@ def prepare(asked: Sequence[Asked], out: Path) -> list[Prepared]:
         given = [override.partition("=")[0] for override in one.overrides]
         own = [] if "state" in given else [f'state="{homes}"']
         own += [] if "compare" in given else ["compare=false"]
+        baseline = Baseline(one.learner, rules if one.learner == RULES else None) if one.baseline else None
         try:
             config = compose([*own, *one.overrides])
+            if baseline is not None:
+                untrained.check(config, baseline)
         except FedimgError as fault:
-            prepared.append(Prepared(one, fault, out / RUNS / one.name))
+            prepared.append(Prepared(one, fault, out / RUNS / one.name, baseline))
             continue
-        folder = out / RUNS / f"{one.name}-{_digest(config, homes)[:12]}"
-        prepared.append(Prepared(one, replace(config, runs=str(folder)), folder))
+        folder = out / RUNS / f"{one.name}-{_digest(config, homes, baseline)[:12]}"
+        prepared.append(Prepared(one, replace(config, runs=str(folder)), folder, baseline))
     faults = [one.config for one in prepared if isinstance(one.config, FedimgError)]
     if faults and len(faults) == len(prepared):
         raise faults[0]
@@ -87,12 +92,13 @@ def prepare(asked: Sequence[Asked], out: Path) -> list[Prepared]:
 def charges_of(prepared: Sequence[Prepared], out: Path) -> Charges:
     """What the rows ask of their homes, as things stand on the disk."""
     configs = [one.config for one in prepared if isinstance(one.config, Config)]
+    learnt = [one for one in prepared if isinstance(one.config, Config) and one.baseline is None]
     private = [one for one in prepared if one.private]
     kept = {one.folder.name for one in prepared}
     homes = str(configs[0].state)
     return Charges(
         len(private),
-        len(configs) - len(private),
+        len(learnt) - len(private),
         sum(finished(one) is None for one in private),
         math.fsum(one.asked.epsilon for one in private),
         homes,
@@ -141,6 +147,9 @@ def _made(one: Prepared, point: SweepPoint, watching: Watching) -> Path:
         watching.say("finished before, with these settings")
         return done
     one.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if one.baseline is not None:
+        with watching.progress() as report:
+            return untrained.run(one.config, one.baseline, report)
     begun = _folders(one)
     with watching.progress() as report:
         if begun:
@@ -165,8 +174,8 @@ def _homes_of(out: Path) -> str:
     return str((out / HOMES).resolve())
 
 
-def _digest(config: Config, homes: str) -> str:
-    """Of all that a row's result and charge depend on: its settings, and the data where they are one file."""
+def _digest(config: Config, homes: str, baseline: Baseline | None = None) -> str:
+    """Of all that a row's result and charge depend on: its settings, its rules, and the data where they are one file."""
     settings = asdict(config)
     for key in _NOT_SETTINGS:
         del settings[key]
@@ -174,15 +183,19 @@ def _digest(config: Config, homes: str) -> str:
         del settings["state"]
     path = Path(config.data.path) if config.data.path else None
     data = hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
-    text = json.dumps([settings, data], sort_keys=True, default=str)
+    rules = baseline.rules if baseline is not None else None
+    more = [] if rules is None else [hashlib.sha256(rules.read_bytes()).hexdigest()]
+    text = json.dumps([settings, data, *more], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _row_of(one: Prepared, state: Literal["failed", "waiting"] = "waiting", reason: str = "") -> Row:
-    mode, model = "none" if math.isinf(one.asked.epsilon) else "private", ""
+    mode, model, task = "none" if math.isinf(one.asked.epsilon) else "private", "", "classification"
     if isinstance(one.config, Config):
-        mode, model = one.config.privacy.mode, one.config.model.name
-    return Row(one.asked.learner, one.asked.epsilon, mode, state, reason, model=model)
+        mode, model, task = one.config.privacy.mode, one.config.model.name, one.config.model.task
+    if one.baseline is not None:
+        mode, model = untrained.MODE, one.asked.learner
+    return Row(one.asked.learner, one.asked.epsilon, mode, state, reason, model=model, task=task)
 
 
 def _reason(fault: Exception) -> str:

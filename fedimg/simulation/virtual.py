@@ -105,12 +105,7 @@ def fill(
 ) -> Federation:
     """Make the sites' homes, and take every input through the identity boundary."""
     classes = next(iter(manifests.values())).classes
-    if len(classes) != terms.model.classes:
-        raise ConfigError(
-            f"model.classes={len(classes)} for this data source ({', '.join(classes)})",
-            f"model.classes={terms.model.classes}",
-            f"add model.classes={len(classes)}",
-        )
+    check_classes(classes, terms.model.classes)
     states = Path(config.state) if config.state else run.path / "sites"
     intake: dict[str, IntakeResult] = {}
     names = sites_of(manifests)
@@ -131,12 +126,7 @@ def fill(
     for name in names:
         root = states / name
         intake[name] = _take_in(SiteHome.open(root), manifests[name], config, name, progress)
-    public_home = None
-    if PUBLIC in manifests:
-        public_home = run.path / "public"
-        if not (public_home / "home.json").exists():
-            SiteHome.create(public_home, simulated=True, insecure_seed=_insecure_seed(config, PUBLIC))
-        _take_in(SiteHome.open(public_home), manifests[PUBLIC], config, PUBLIC, progress)
+    public_home = fill_public(config, manifests, run, progress)
     parts = [manifests[name] for name in names]
     setups = tuple(
         SiteSetup(name, str((states / name).resolve()), terms, str(device), config.engine.threads)
@@ -155,6 +145,27 @@ def fill(
         own,
         roster,
     )
+
+
+def fill_public(config: Config, manifests: Manifests, run: RunFolder, progress: Progress) -> Path | None:
+    """The home of the server's own set, filled; None where the source has none."""
+    if PUBLIC not in manifests:
+        return None
+    root = run.path / "public"
+    if not (root / "home.json").exists():
+        SiteHome.create(root, simulated=True, insecure_seed=_insecure_seed(config, PUBLIC))
+    _take_in(SiteHome.open(root), manifests[PUBLIC], config, PUBLIC, progress)
+    return root
+
+
+def check_classes(classes: Sequence[str], expected: int) -> None:
+    """Raises ConfigError where a model has not as many classes as its data."""
+    if len(classes) != expected:
+        raise ConfigError(
+            f"model.classes={len(classes)} for this data source ({', '.join(classes)})",
+            f"model.classes={expected}",
+            f"add model.classes={len(classes)}",
+        )
 
 
 def heads_of(config: Config, run: RunFolder) -> KeptHeads:

@@ -15,9 +15,9 @@ from fedimg.sources.paths import inside
 from fedimg.subgroups import ATTRIBUTES, Codes, age_code, maker_code, sex_code
 from fedimg.values import NO_CLASS, Box, Drawn
 
-_NUMBERS = re.compile(r"\d{1,6}( \d{1,6}){3}")
 _LONGEST = 64  # characters of a number
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+_BOX = re.compile(r"((?:\d{1,6}[ ,]+){5}\d{1,6}|(?:\d{1,6}[ ,]+){3}\d{1,6})(?:[ ,]+(.+))?")
 
 
 def masks_of(folder: Path, row: Mapping[str, str], number: int) -> list[Path]:
@@ -28,7 +28,8 @@ def masks_of(folder: Path, row: Mapping[str, str], number: int) -> list[Path]:
 def drawn_in_row(folder: Path, row: Mapping[str, str], number: int, config: DataConfig) -> Drawn | None:
     """By `data.voxels`; None where it asks for nothing, or nothing is drawn over this image.
 
-    `mask`: a file, or several with `;` between. `boxes`: x0 y0 x1 y1 in pixels, half open, with `;` between.
+    `mask`: a file, or several with `;` between. `boxes`: x0 y0 x1 y1 in pixels, half open, or x0 y0 z0 x1 y1 z1, and
+    then a class or nothing, with `;` between.
     Raises DataError: see `paths.inside`; other words in `boxes`. The cell is not quoted.
     """
     cell = row.get({"masks": "mask", "boxes": "boxes"}.get(config.voxels, ""), "")
@@ -37,7 +38,8 @@ def drawn_in_row(folder: Path, row: Mapping[str, str], number: int, config: Data
         return None
     if config.voxels == "masks":
         return Drawn(masks=tuple(inside(folder, part, number) for part in parts), classes=len(config.classes))
-    return Drawn(boxes=tuple(_box(part, number) for part in parts))
+    boxes, kinds = zip(*(_box(part, number, config.classes) for part in parts), strict=True)
+    return Drawn(boxes=boxes, classes=len(config.classes), kinds=kinds if any(kinds) else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +180,15 @@ def number_of(cell: str, row: int) -> float | None:
     return found
 
 
-def _box(text: str, number: int) -> Box:
-    plain = " ".join(text.replace(",", " ").split())
-    if not _NUMBERS.fullmatch(plain):
+def _box(text: str, number: int, classes: Sequence[str]) -> tuple[Box, int]:
+    """A box and its class, 0 where it says none."""
+    match = _BOX.fullmatch(" ".join(text.split()))
+    if match is None:
         found = f"other text in row {number}"
-        raise DataError("boxes as x0 y0 x1 y1 in whole pixels, with ; between", found, "correct the table")
-    x0, y0, x1, y1 = (int(part) for part in plain.split())
-    return x0, y0, x1, y1
+        expected = "boxes as x0 y0 x1 y1 or x0 y0 z0 x1 y1 z1 in whole pixels, then a class, with ; between"
+        raise DataError(expected, found, "correct the table")
+    kind = class_index(match[2], classes, number) if match[2] else None
+    if kind == 0:
+        expected = f"a box's class among {', '.join(classes[1:])}"
+        raise DataError(expected, f"the first class, which has no box, in row {number}", "correct the table")
+    return tuple(int(part) for part in match[1].replace(",", " ").split()), kind or 0

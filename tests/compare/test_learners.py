@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedimg.compare.learners import (
+    BASELINES,
     DEFAULT_LEARNERS,
     Question,
     ask,
@@ -124,6 +125,24 @@ def test_own_settings_name_whom_they_are_for(line):
 
 def test_every_default_learner_is_described_and_another_one_is_said_not_to_be():
     assert set(DEFAULT_LEARNERS) <= set(WORDS)
-    assert set(WORDS) <= set(OPTIONS["model"])
+    assert set(WORDS) <= {*OPTIONS["model"], *BASELINES}
+    assert set(BASELINES) <= set(WORDS)
     assert len({words.strengths for words in WORDS.values()}) == len(WORDS)
     assert words_of("an_extension").limits == "not described"
+
+
+def test_a_baseline_has_one_row_with_the_data_of_the_first_learner():
+    rows = ask(
+        Question(("otsu", "segmentation", "blobs"), (math.inf, 3.0), own={"segmentation": ("rounds=5",)}),
+        OPTIONS,
+    )
+    assert [one.name for one in rows] == ["otsu-0", "segmentation-inf", "segmentation-3", "blobs-0"]
+    assert rows[0].recipe == ("experiment=segmentation", "privacy=none")
+    assert rows[0].overrides == ("rounds=5", *rows[0].recipe)
+    config = compose([*rows[3].overrides])
+    assert (config.model.task, config.data.voxels, config.privacy.mode) == ("segmentation", "masks", "none")
+    (alone,) = ask(Question(("rules",), (3.0,)), OPTIONS)
+    assert (alone.name, alone.epsilon, alone.recipe) == ("rules-0", 0.0, ("privacy=none",))
+    assert compose([*alone.overrides]).model.task == "classification"
+    (traditional,) = ask(Question(("blobs",)), OPTIONS)
+    assert compose([*traditional.overrides]).model.task == "segmentation"

@@ -25,6 +25,31 @@ def test_a_finished_run_is_read(run_folder):
     assert (row.epsilon, row.delta, row.unit, row.public) == (2.75, 2e-5, "patient", True)
 
 
+def test_a_baseline_spent_and_sent_nothing_and_says_its_task(run_folder):
+    row = read_run(
+        run_folder(
+            summary={
+                "baseline": "otsu",
+                "task": "segmentation",
+                "test": {"dice": 0.4, "auroc": 0.9},
+                "test_intervals": {"dice": [0.3, 0.5]},
+                "sites": {"a": {}, "b": {}},
+                "privacy": {"mode": "no site asked", "private": False, "unit": "patient", "secagg": "none"},
+                "cost": {"seconds": 0.1, "bytes_sent": {"a": 0, "b": 0}, "bytes_received": {"a": 0, "b": 0}},
+            }
+        )
+    )
+    assert (row.learner, row.model, row.epsilon_asked, row.epsilon, row.delta) == (
+        "otsu",
+        "otsu",
+        0.0,
+        0.0,
+        0.0,
+    )
+    assert row.scores == {"dice": Score(0.4, 0.3, 0.5)}
+    assert (row.sent, row.private, row.baseline, row.headline) == (0, False, True, "dice")
+
+
 def test_without_a_public_set_the_sites_own_histograms_count(run_folder):
     row = read_run(run_folder(summary={"test": {}, "test_intervals": {}}))
     assert (row.scores, row.measured_on) == ({"auroc": Score(0.6)}, AT_SITES)

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from fedimg.compare.rows import Comparison, Row, Score
-from fedimg.compare.writing import COLUMNS, as_csv, as_markdown, as_page, cells, write
+from fedimg.compare.rows import Comparison, Row, Score, metrics_of
+from fedimg.compare.writing import COLUMNS, as_csv, as_markdown, as_page, cells, columns, write
 
 HOSTILE = "</style><script>alert(1)</script>|\n\"'&\x00"
 
@@ -99,3 +99,42 @@ def test_whatever_a_row_holds_is_escaped(row):
 def test_what_epsilon_is_for_is_said(row):
     assert "for one image" in as_markdown(Comparison((row(unit="image"),)))
     assert "for one patient" in as_markdown(Comparison((row(unit="patient"),)))
+
+
+def test_columns_are_those_of_the_task(row):
+    scores = {"dice": Score(0.9, 0.8, 0.95), "hd95_voxels": Score(1.5, 1.0, 2.0), "iou": Score(0.8)}
+    learnt = row("filter_bank", 3.0, task="segmentation", scores=scores, model="filter_bank")
+    otsu = Row(
+        "otsu",
+        0.0,
+        "no site asked",
+        "finished",
+        task="segmentation",
+        scores={"dice": Score(0.2)},
+        bytes_sent={"a": 0},
+        seconds=0.5,
+        epsilon=0.0,
+        delta=0.0,
+        measured_on="public test set",
+        model="otsu",
+    )
+    metrics = metrics_of((learnt, otsu))
+    assert metrics == ("dice", "iou", "recall", "hd95_voxels")
+    shown = dict(zip(columns(metrics), cells(otsu, metrics), strict=True))
+    assert (shown["ε"], shown["Dice"], shown["IoU"], shown["a site sent"]) == ("0", "0.200", "–", "0 B")
+    assert (shown["ε spent"], shown["δ"], shown["privacy"]) == ("0", "0", "no site asked")
+    text = as_markdown(Comparison((learnt, otsu)))
+    assert "Rows with ε = 0 learn nothing" in text
+    assert "Dice and IoU are over all of a patient's images" in text
+    assert "AUROC" not in text
+    assert "whatever is bright counts" in text
+    lines = list(csv.DictReader(io.StringIO(as_csv((learnt, otsu)))))
+    assert (lines[0]["hd95_voxels_high"], lines[1]["dice"], lines[1]["task"]) == (
+        "2.0",
+        "0.2",
+        "segmentation",
+    )
+    page = ET.fromstring(as_page(Comparison((learnt, otsu))).removeprefix("<!DOCTYPE html>\n"))
+    words = " ".join(page.itertext())
+    assert "nothing learnt (ε = 0)" in words
+    assert "HD95, voxels" in words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import nibabel
 import numpy as np
 import pydicom
@@ -14,6 +16,7 @@ from fedimg.dicom.authoring import write_image, write_segmentation
 from fedimg.dicom.pixels import decode
 from fedimg.dicom.refusal import Quarantined
 from fedimg.dicom.voxel_labels import FIRST_BOX, voxel_labels
+from fedimg.imaging.findings import findings_of
 from fedimg.values import Drawn, Quarantine
 
 SHAPE = (12, 16)
@@ -172,13 +175,58 @@ def test_frames_of_a_stack_go_with_their_labels_into_spatial_order(tmp_path):
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 11)), min_size=1, max_size=8, unique=True))
 def test_every_box_is_seen_unless_others_cover_it(corners):
     boxes = tuple((x, y, min(x + 3, 16), min(y + 2, 12)) for x, y in corners)
-    image = PICTURE
-    labels = voxel_labels(image, Drawn(boxes=boxes))[0]
-    union = np.zeros(SHAPE, bool)
+    union, hidden = np.zeros(SHAPE, bool), False
     for x0, y0, x1, y1 in boxes:
-        union[y0:y1, x0:x1] = True
+        inside = np.zeros(SHAPE, bool)
+        inside[y0:y1, x0:x1] = True
+        others = np.zeros(SHAPE, bool)
+        for a0, b0, a1, b1 in set(boxes) - {(x0, y0, x1, y1)}:
+            others[b0:b1, a0:a1] = True
+        hidden |= not (inside & ~others).any()
+        union |= inside
+    drawn = Drawn(boxes=boxes)
+    if hidden:
+        with contextlib.suppress(Quarantined):  # of two that lie on each other one is above
+            voxel_labels(PICTURE, drawn)
+        return
+    labels = voxel_labels(PICTURE, drawn)[0]
     assert np.array_equal(labels > 0, union)
     assert labels[labels > 0].min() >= max(FIRST_BOX, 256 - len(boxes))
+    assert len(np.unique(labels[labels > 0])) == len(set(boxes))
+
+
+def test_boxes_of_several_classes_keep_them_and_have_a_depth(tmp_path):
+    volume = np.random.default_rng(0).normal(0, 10, (9, 8, 7))
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "v.nii")
+    boxes = ((1, 1, 2, 4, 3, 5), (5, 4, 0, 9, 8, 2), (0, 5, 2, 8))
+    drawn = Drawn(boxes=boxes, classes=3, label=2, kinds=(1, 2, 0))
+    labels = voxel_labels(tmp_path / "v.nii", drawn)
+    assert labels.dtype == np.uint16
+    kinds = {
+        tuple(s for part in finding.where for s in (part.start, part.stop)): finding.kind
+        for finding in findings_of(labels)
+    }
+    assert kinds == {(2, 5, 1, 3, 1, 4): 1, (0, 2, 4, 8, 5, 9): 2, (0, 7, 5, 8, 0, 2): 2}
+    for wrong in ((0, 0, 0, 2, 2, 8), (0, 0, 3, 2, 2, 3)):  # beyond the last slice, and of none
+        with pytest.raises(Quarantined, match="leaves its image"):
+            voxel_labels(tmp_path / "v.nii", Drawn(boxes=(wrong,)))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "label", "reason"),
+    [((0,), None, "none of the classes"), ((3,), None, "none of the classes"), ((0,), 0, "none of the")],
+)
+def test_a_box_without_a_class_that_there_is_is_refused(kinds, label, reason):
+    with pytest.raises(Quarantined, match=reason) as refused:
+        voxel_labels(PICTURE, Drawn(boxes=((0, 0, 3, 3),), classes=3, label=label, kinds=kinds))
+    assert refused.value.reason is Quarantine.NO_LABEL
+
+
+def test_two_findings_in_one_place_are_refused_and_one_that_is_named_twice_is_one():
+    twice = ((2, 2, 6, 6), (2, 2, 6, 6))
+    assert len(findings_of(voxel_labels(PICTURE, Drawn(boxes=twice)))) == 1
+    with pytest.raises(Quarantined, match="others cover"):
+        voxel_labels(PICTURE, Drawn(boxes=twice, classes=3, kinds=(1, 2)))
 
 
 @pytest.fixture(autouse=True, scope="module")

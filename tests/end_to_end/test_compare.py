@@ -101,3 +101,74 @@ def test_sites_whose_policy_refuses_a_row_say_so_in_it_and_the_others_go_on(tmp_
     assert state == "failed"
     assert "2.5" in reason
     assert "charged run by run" in shown.err
+
+
+SLICES = (
+    "sites=2",
+    "data.cohort.patients_per_hospital=8",
+    "data.cohort.phantom_public_patients=8",
+    "data.cohort.image_size=64",
+    "data.cohort.modalities=[CT]",
+    "imaging.image_size=[32,32]",
+    "evaluation.bootstrap=20",
+    "audit.battery=false",
+    "audit.empirical=false",
+    "deid.workers=0",
+    "secagg=none",
+)
+
+
+def test_traditional_rows_stand_beside_a_network_of_voxels_and_are_made_once(carried, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["compare", *SLICES, "--learners", "segmentation,otsu,morphology,blobs", "--epsilons", "inf"]
+    asked += [
+        "--set",
+        "segmentation:rounds=1",
+        "--set",
+        "segmentation:model.width=2",
+        "--out",
+        str(out),
+        "--json",
+    ]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = told["rows"]
+    assert [row["learner"] for row in rows] == ["segmentation", "otsu", "morphology", "blobs"]
+    assert all(row["task"] == "segmentation" and "dice" in row["metrics"] for row in rows)
+    assert len(carried) == 1  # no site was asked for a baseline
+    for row in rows[1:]:
+        assert (row["epsilon_asked"], row["epsilon_spent"], row["rounds"]) == (0.0, 0.0, 0)
+        assert set(row["bytes_sent_by_site"].values()) == {0}
+    best = max(row["metrics"]["dice"]["value"] for row in rows[1:])
+    assert best > 0.08  # the generated lesions are bright, 32 pixels are few; an empty map has 0
+    before = {file: file.read_bytes() for file in out.rglob("summary.json")}
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == rows
+    assert {file: file.read_bytes() for file in out.rglob("summary.json")} == before
+
+
+def test_rules_are_a_row_and_another_rulebook_is_another_row(tmp_path, capsys):
+    out, book = tmp_path / "out", tmp_path / "book.yaml"
+    asked = ["compare", *SLICES, "--learners", "rules", "--out", str(out), "--json"]
+    assert main(asked) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert {"auroc", "accuracy"} <= row["metrics"].keys()
+    book.write_text(
+        "classes: 2\nrules:\n  - {name: all, if: image_sd >= 0, class: 1, score: 0.9}\n"
+        "otherwise: {class: 0, score: 1}\n"
+    )
+    assert main([*asked, f"rules={book}"]) == 0
+    (other,) = json.loads(capsys.readouterr().out)["rows"]
+    assert other["metrics"]["recall"]["value"] == 1
+    assert other["metrics"]["auroc"]["value"] == 0.5
+    book.write_text("classes: 3\nrules: []\n")
+    assert main([*asked, f"rules={book}"]) == 2
+    assert main([*asked, "rules=absent"]) == 2
+    assert main(["compare", *SLICES, "rules=lesion", "--learners", "ridge", "--plan"]) == 2
+    mixed = ["compare", *SLICES, "--learners", "segmentation,rules", "--epsilons", "inf", "--plan", "--json"]
+    capsys.readouterr()
+    assert main(mixed) == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)["rows"]] == [
+        "to be run",
+        "cannot be run",
+    ]

@@ -48,11 +48,14 @@ def sample(task, counts, generator, *, classes=3):
             generator.random((n, 8, 1)),
             generator.integers(0, 16, (n, 8, 2)).astype(float),
             generator.integers(1, 8, (n, 8, 2)).astype(float),
+            generator.integers(1, classes, (n, 8, 1)).astype(float),
         ],
         axis=2,
     )
     boxes = np.take_along_axis(boxes, np.argsort(-boxes[:, :, :1], axis=1), axis=1)
-    return boxes, np.stack([heat_map(one) for one in drawn]) if n else np.zeros((0, 3, 16, 16), np.float32)
+    return boxes, np.stack([heat_map(one, classes - 1) for one in drawn]) if n else np.zeros(
+        (0, classes + 1, 16, 16), np.float32
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -101,7 +104,7 @@ def test_a_release_without_noise_says_what_the_outputs_say(task, close):
     generator = np.random.default_rng(1)
     outputs, labels = sample(task, [1] * 600, generator)
     if task == "detection":
-        keep = (labels[:, 0] == 1).reshape(600, -1).sum(axis=1) <= 1
+        keep = (labels[:, :2] == 1).reshape(600, -1).sum(axis=1) <= 1
         outputs, labels = outputs[keep], labels[keep]
     measure, first = measure_of(task, 3, 64), firsts([1] * len(labels))
     exact = measure.of_outputs(outputs, labels, first, bootstrap=50, seed=0)
@@ -185,7 +188,7 @@ def test_errors_of_numbers_are_scikit_learn_s_in_the_number_s_units():
 
 def test_detection_equals_a_threshold_by_threshold_count():
     """The FROC curve by moving a threshold over all scores and counting, with the rule of the first hit."""
-    outputs, labels = sample("detection", [1] * 60, np.random.default_rng(5))
+    outputs, labels = sample("detection", [1] * 60, np.random.default_rng(5), classes=2)
     drawn = sum(int((one[0] == 1).sum()) for one in labels)
 
     def counts(threshold):
@@ -218,10 +221,10 @@ def test_a_perfect_detector_is_perfect_and_a_blind_one_is_not():
     drawn = np.zeros((2, 20, 20), np.int64)
     drawn[0, 3:8, 10:16] = 1
     labels[0], labels[1] = heat_map(drawn[0]), heat_map(drawn[1])
-    perfect = np.zeros((2, 2, 5))
-    perfect[0, 0] = (0.9, 5, 12, 5, 6)
-    perfect[:, 1] = (0.01, 1, 1, 2, 2)
-    perfect[1, 0] = (0.02, 9, 9, 2, 2)
+    perfect = np.zeros((2, 2, 6))
+    perfect[0, 0] = (0.9, 5, 12, 5, 6, 1)
+    perfect[:, 1] = (0.01, 1, 1, 2, 2, 1)
+    perfect[1, 0] = (0.02, 9, 9, 2, 2, 1)
     measure = measure_of("detection", 2, 20)
     good = measure.of_outputs(perfect, labels, firsts([1, 1]), bootstrap=10, seed=0).metrics
     assert good["sensitivity_at_quarter"].value == 1

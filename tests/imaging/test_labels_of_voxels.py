@@ -15,7 +15,7 @@ from fedimg.errors import ConfigError, DataError
 from fedimg.imaging import loading
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.config import CleaningConfig, ImagingConfig
-from fedimg.imaging.findings import heat_map
+from fedimg.imaging.findings import findings_of, heat_map, linked
 from fedimg.imaging.labels import of_group
 from fedimg.imaging.patients import build_dataset
 from fedimg.imaging.preprocessing import prepare
@@ -156,6 +156,43 @@ def test_boxes_that_cross_or_share_a_centre_are_as_many_as_were_drawn():
         target = heat_map(drawn)
         found = {tuple(target[1:, y, x]) for y, x in np.argwhere(target[0] == 1)}
         assert found == sizes
+
+
+def test_each_class_has_its_own_map_and_one_that_is_none_makes_the_patient_count_nothing():
+    labels = np.zeros((6, 20, 20), np.uint16)
+    labels[1:4, 2:6, 3:9], labels[2:6, 12:16, 4:8], labels[0:2, 2:4, 14:18] = 255, 512 + 255, 512 + 254
+    target = heat_map(labels, 3)
+    assert target.shape == (6, *labels.shape)
+    assert [int((one == 1).sum()) for one in target[:3]] == [1, 0, 2]
+    assert tuple(target[3:, 2, 3, 5]) == (3, 4, 6)
+    assert target[0].sum() > 1
+    assert np.isnan(heat_map(labels, 2)).all()
+    masks = np.where(labels > 0, labels // 256 + 1, 0)  # the same as classes of voxels
+    assert np.array_equal(heat_map(masks, 3), target)
+
+
+@given(st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_boxes_of_slices_become_findings_of_their_stack(kinds, seed):
+    """Findings that lie apart, each over some slices, numbered in every slice as it comes."""
+    generator = np.random.default_rng(seed)
+    stack, expected = np.zeros((7, 30, 30), np.uint16), set()
+    for column in range(3):
+        kind, low = int(generator.integers(1, kinds + 1)), int(generator.integers(0, 5))
+        high = int(generator.integers(low + 1, 8))
+        expected.add((kind, low, high, 10 * column))
+        for depth in range(low, high):
+            free = [255 - k for k in generator.permutation(3) if (stack[depth] % 256 != 255 - k).all()]
+            stack[depth, 4:9, 10 * column : 10 * column + 6] = 256 * (kind - 1) + free[0]
+    found = findings_of(linked(stack))
+    assert {(f.kind, f.where[0].start, f.where[0].stop, f.where[2].start) for f in found} == expected
+
+
+def test_what_a_stack_cannot_number_is_held_back_and_masks_stay_as_they_are():
+    masks = np.random.default_rng(0).integers(0, 3, (4, 8, 8)).astype(np.uint8)
+    assert linked(masks) is masks
+    blinking = np.zeros((300, 4, 4), np.uint8)
+    blinking[::2, 1:3, 1:3] = 255
+    assert linked(blinking) is None
 
 
 def test_a_mask_of_noise_is_held_back_at_once(tmp_path, noise):

@@ -65,7 +65,13 @@ def test_curvatures_tell_a_blob_from_a_line():
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
 def test_the_head_gives_outputs_of_every_voxel_and_is_fit_for_privacy(dimensions, task):
     config = ModelConfig(
-        name="filter_bank", task=task, dimensions=dimensions, image_size=(8,) * dimensions, width=4, scales=1
+        name="filter_bank",
+        task=task,
+        classes=3,
+        dimensions=dimensions,
+        image_size=(8,) * dimensions,
+        width=4,
+        scales=1,
     )
     network = build_model(config, 0)
     features = network.features(torch.rand(2, 1, *config.image_size))
@@ -75,39 +81,43 @@ def test_the_head_gives_outputs_of_every_voxel_and_is_fit_for_privacy(dimensions
     assert network.number_of_parameters < 600
     assert len(network.outputs(vector, features[:0])) == 0
     expected = (
-        (2, 8, 8, 8)[: dimensions + 1] if task == "segmentation" else (2, MOST_FOUND, 1 + 2 * dimensions)
+        (2, 8, 8, 8)[: dimensions + 1] if task == "segmentation" else (2, 2 * MOST_FOUND, 2 + 2 * dimensions)
     )
     assert network.outputs(vector, features).shape == expected
 
 
-def plain_loss(outputs, labels):
-    """The same sum, voxel by voxel."""
+def plain_loss(outputs, labels, kinds):
+    """The same sum, voxel by voxel and class by class."""
     total = count = 0.0
     for place in np.ndindex(labels.shape[1:]):
-        p = 1 / (1 + math.exp(-(outputs[(0, *place)] + math.log(0.01 / 0.99))))
-        heat = labels[(0, *place)]
-        if heat == 1:
-            count += 1
-            total -= (1 - p) ** 2 * math.log(p)
-            sizes = range(1, len(labels))
+        heats = [labels[(kind, *place)] for kind in range(kinds)]
+        for kind, heat in enumerate(heats):
+            p = 1 / (1 + math.exp(-(outputs[(kind, *place)] + math.log(0.01 / 0.99))))
+            if heat == 1:
+                count += 1
+                total -= (1 - p) ** 2 * math.log(p)
+            else:
+                total -= (1 - heat) ** 4 * p**2 * math.log(1 - p)
+        if 1 in heats:
+            sizes = range(kinds, len(labels))
             total += 0.1 * sum(abs(outputs[(k, *place)] - labels[(k, *place)] / 8) for k in sizes)
-        else:
-            total -= (1 - heat) ** 4 * p**2 * math.log(1 - p)
     return total / max(1, count)
 
 
-@given(st.integers(0, 3), st.integers(0, 2**32 - 1))
+@given(st.integers(0, 3), st.sampled_from([(1, 2), (3, 2), (2, 3)]), st.integers(0, 2**32 - 1))
 @settings(max_examples=15)
-def test_a_heat_map_s_loss_is_the_paper_s_sum(findings, seed):
-    generator = np.random.default_rng(seed)
-    drawn = np.zeros((9, 9), np.int64)
+def test_a_heat_map_s_loss_is_the_paper_s_sum(findings, kinds_axes, seed):
+    generator, (kinds, axes) = np.random.default_rng(seed), kinds_axes
+    drawn = np.zeros((6,) * axes, np.uint16)
     for number in range(findings):
-        y, x = generator.integers(0, 7, 2)
-        drawn[y : y + 2, x : x + 3] = number + 1
-    labels, outputs = heat_map(drawn).astype(float), generator.normal(0, 1, (3, 9, 9))
+        at = generator.integers(0, 4, axes)
+        where = tuple(slice(a, a + n) for a, n in zip(at, (2, 3, 2), strict=False))
+        drawn[where] = 256 * generator.integers(1, kinds + 1) - 1 - number
+    labels = heat_map(drawn, kinds).astype(float)
+    outputs = generator.normal(0, 1, labels.shape)
     loss = centre_heat_map(torch.from_numpy(outputs)[None], torch.from_numpy(labels)[None])
     assert loss.shape == (1,)
-    assert float(loss[0]) == pytest.approx(plain_loss(outputs, labels), rel=1e-6)
+    assert float(loss[0]) == pytest.approx(plain_loss(outputs, labels, kinds), rel=1e-6)
 
 
 def test_peaks_come_back_with_their_sizes_best_first():
@@ -117,9 +127,21 @@ def test_peaks_come_back_with_their_sizes_best_first():
         outputs[0, 0, y, x + 1] = score - 1  # a neighbour that is no peak
         outputs[0, 1:, y, x] = torch.tensor(size) / 8.0
     best = found(outputs)[0]
-    assert best[0, 1:].tolist() == [12, 15, 2, 6]
-    assert best[1, 1:].tolist() == [4, 5, 8, 4]
+    assert best[0, 1:].tolist() == [12, 15, 2, 6, 1]
+    assert best[1, 1:].tolist() == [4, 5, 8, 4, 1]
     assert best[0, 0] > best[1, 0] > 0.5 > best[2, 0]
+
+
+def test_peaks_of_every_class_come_back_with_their_class():
+    outputs = torch.full((2, 2 + 3, 8, 8, 8), -9.0)
+    for score, kind, place, size in ((5.0, 1, (1, 2, 3), (4, 2, 6)), (7.0, 0, (6, 5, 4), (8, 8, 2))):
+        outputs[(0, kind, *place)] = score
+        outputs[(0, slice(2, None), *place)] = torch.tensor(size) / 8.0
+    best = found(outputs)[0]
+    assert best[0, 1:].tolist() == [6, 5, 4, 8, 8, 2, 1]
+    assert best[1, 1:].tolist() == [1, 2, 3, 4, 2, 6, 2]
+    assert (best[1:, 0] <= best[:-1, 0]).all()
+    assert sorted(set(best[:, -1].tolist())) == [1, 2]
 
 
 def test_losses_of_numbers_and_findings_by_hand():

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from fedimg.errors import ConfigError, DataError
 from fedimg.imaging import radiomics
@@ -30,14 +31,14 @@ class Case:
     """One image with what is known of it.
 
     Attributes:
-        image_DHW: in `units`. spacing_mm: (D, H, W).
+        image_DHW: in `units`. spacing_mm: (D, H, W); None where nobody knows: then nothing has a size or a shape.
         masks: of `REGIONS`, each of the image's shape. An empty lesion mask says that there is none; a missing one that
             nobody looked. The body is found by a threshold where it is not given.
         acquisition: parameters of the released file, by their names here (`fedimg.dicom.acquisition`).
     """
 
     image_DHW: npt.NDArray[np.floating]
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float] | None
     units: Literal["HU", "arbitrary"] = "arbitrary"
     masks: Mapping[str, Mask] = field(default_factory=dict)
     acquisition: Mapping[str, Value] = field(default_factory=dict)
@@ -65,7 +66,9 @@ class Case:
     @cached_property
     def diameters_mm(self) -> tuple[float, float] | None:
         mask = self.masks.get("lesion")
-        return None if mask is None else lesion.longest_diameters_mm(mask, self.spacing_mm)
+        if mask is None or self.spacing_mm is None:
+            return None
+        return lesion.longest_diameters_mm(mask, self.spacing_mm)
 
     @cached_property
     def radiomics(self) -> Mapping[str, float]:
@@ -81,9 +84,10 @@ class Case:
         assert values is not None  # noqa: S101 - the mask is not empty
         parts = {
             "intensity": radiomics.intensity_statistics(values),
-            "shape": radiomics.morphology(mask, self.spacing_mm, self.image_DHW),
             "texture": radiomics.co_occurrence(levels),
         }
+        if self.spacing_mm is not None:
+            parts["shape"] = radiomics.morphology(mask, self.spacing_mm, self.image_DHW)
         named = {f"{part}_{name}": value for part, found in parts.items() for name, value in found.items()}
         return {name: value for name, value in named.items() if np.isfinite(value)}
 
@@ -97,8 +101,12 @@ class Measurement:
     of: Callable[[Case], Value | None]
 
 
+def _percentile_of(percent: float) -> Callable[[Vector], float]:
+    return lambda values: float(np.percentile(values, percent))
+
+
 def _percentile(percent: float) -> Callable[[Case], float | None]:
-    return _in_hu("lesion", lambda values: float(np.percentile(values, percent)))
+    return _in_hu("lesion", _percentile_of(percent))
 
 
 def _in_hu(region: str, statistic: Callable[[Vector], float]) -> Callable[[Case], float | None]:
@@ -113,8 +121,21 @@ def _fraction(region: str, tissue: str) -> Callable[[Case], float | None]:
     return _in_hu(region, lambda values: hounsfield.tissue_fractions(values)[tissue])
 
 
-def _lesion(measured: Callable[[Case, Mask], float]) -> Callable[[Case], float | None]:
-    return lambda case: measured(case, case.masks["lesion"]) if "lesion" in case.masks else None
+def _volume(case: Case) -> float | None:
+    mask = case.masks.get("lesion")
+    return None if mask is None or case.spacing_mm is None else lesion.volume_ml(mask, case.spacing_mm)
+
+
+def _of_image(statistic: Callable[[Vector], float]) -> Callable[[Case], float]:
+    return lambda case: float(statistic(np.asarray(case.image_DHW, np.float64)))
+
+
+def _gradient(image_DHW: Vector) -> float:
+    """In the plane: slices lie further apart than pixels."""
+    rows, columns = (
+        ndimage.gaussian_filter(image_DHW, (0, 1, 1), order=order) for order in ((0, 1, 0), (0, 0, 1))
+    )
+    return float(np.hypot(rows, columns).mean())
 
 
 def _ratio(case: Case) -> float | None:
@@ -164,9 +185,7 @@ ACQUISITION: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 def _registry() -> dict[str, Measurement]:
     found = {
-        "lesion_volume_ml": Measurement(
-            "ml", "voxels of the lesion mask", _lesion(lambda c, m: lesion.volume_ml(m, c.spacing_mm))
-        ),
+        "lesion_volume_ml": Measurement("ml", "voxels of the lesion mask", _volume),
         "lesion_longest_diameter_mm": Measurement(
             "mm", "in-plane, RECIST 1.1", lambda c: None if c.diameters_mm is None else c.diameters_mm[0]
         ),
@@ -177,6 +196,19 @@ def _registry() -> dict[str, Measurement]:
         "cardiothoracic_ratio_heuristic": Measurement("", "thresholds, no masks", _heuristic_ratio),
         "hu_mean": Measurement("HU", "of the lesion", _in_hu("lesion", lambda v: float(v.mean()))),
         "hu_sd": Measurement("HU", "of the lesion", _in_hu("lesion", lambda v: float(v.std()))),
+    }
+    found |= {
+        "image_mean": Measurement("", "of the whole image, in its own units", _of_image(np.mean)),
+        "image_sd": Measurement("", "of the whole image, in its own units", _of_image(np.std)),
+        "image_gradient": Measurement(
+            "per px",
+            "mean slope of the image after a Gaussian of one pixel, in the plane",
+            _of_image(_gradient),
+        ),
+    }
+    found |= {
+        f"image_p{p}": Measurement("", f"percentile {p} of the whole image", _of_image(_percentile_of(p)))
+        for p in (5, 50, 95)
     }
     found |= {
         f"hu_p{p}": Measurement("HU", f"percentile {p} of the lesion", _percentile(p)) for p in (5, 50, 95)
@@ -196,6 +228,15 @@ def _registry() -> dict[str, Measurement]:
     for name, (unit, keyword) in ACQUISITION.items():
         found[name] = Measurement(unit, f"acquisition: {keyword}", _acquired(name))
     return found
+
+
+def group_of(name: str) -> str:
+    """The kind of measurement that a name of the registry is."""
+    if name in ACQUISITION:
+        return "acquisition"
+    if name.endswith("_fraction"):
+        return "tissue"
+    return name.partition("_")[0]
 
 
 REGISTRY: Mapping[str, Measurement] = MappingProxyType(_registry())
