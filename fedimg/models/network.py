@@ -6,6 +6,7 @@ of length P; only here is it known which part of it is which weight.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -200,6 +201,12 @@ class Network:
             parts = [of(self.apply(flat, part.to(device))).cpu() for part in some.split(_IMAGES_AT_ONCE)]
         found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = torch.cat(parts).numpy()
         return found if len(features) else found[:0]
+
+    def module_at(self, vector: Vector) -> nn.Module:
+        """A copy of the trainable part, with these parameters."""
+        module = copy.deepcopy(self._module)
+        module.load_state_dict(self.state_dict(vector))
+        return module.eval()
 
     def state_dict(self, vector: Vector) -> dict[str, torch.Tensor]:
         """(P,) → float32 tensors by name, as the module itself would save them."""

@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from fedimg.errors import ConfigError
+from fedimg.models.portions import portions
 
 _PERIODS = 2  # copies of the filter summed on each side so that it lives on the torus
 _IMAGES_AT_ONCE = 8
@@ -156,7 +157,7 @@ class Scattering:
         Order within an image channel: x⋆φ; first order by (j₁, θ₁); second by (j₁, θ₁, j₂, θ₂).
         """
         # A few images at a time stay in the processor's cache.
-        return torch.cat([self._features(part) for part in images.split(_IMAGES_AT_ONCE)])
+        return torch.cat([self._features(part) for part in portions(images, _IMAGES_AT_ONCE)])
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         batch, colours = images.shape[:2]

@@ -74,15 +74,12 @@ class NormalisedSolidHarmonics:
         low, coefficients = self._scattering(volumes)
         place = low - volumes.mean(dim=(1, 2, 3))[:, None]
         features = torch.cat([_OF_PLACE * place, _OF_SHAPE * self._shapes(coefficients)], dim=1)
-        return features.reshape(len(images), self.size)
+        return features.reshape(-1, self.size)
 
     def _shapes(self, coefficients: torch.Tensor) -> torch.Tensor:
         logarithms = (coefficients + _LEAST).log()
         bases = torch.stack(
-            [
-                logarithms[:, at] if at >= 0 else torch.zeros(len(logarithms)).to(logarithms)
-                for at in self._bases
-            ],
+            [logarithms[:, at] if at >= 0 else torch.zeros_like(logarithms[:, 0]) for at in self._bases],
             dim=1,
         )
         return logarithms - bases - self._ball.to(logarithms)

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from fedimg.models.portions import portions
 from fedimg.models.scattering import ScatteringGrid, low_pass, low_pass_sigma
 
 _SIGMA = (
@@ -127,7 +128,7 @@ class SolidHarmonics:
 
     def __call__(self, volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, D, H, W) float32 → (B, cells) of x ⋆ φ, and (B, len(paths)) coefficients."""
-        parts = [self._coefficients(part) for part in volumes.split(_VOLUMES_AT_ONCE)]
+        parts = [self._coefficients(part) for part in portions(volumes, _VOLUMES_AT_ONCE)]
         local, invariant = zip(*parts, strict=True)
         return torch.cat(local), torch.cat(invariant)
 
@@ -147,7 +148,9 @@ class SolidHarmonics:
         margins = [n for g in reversed(self._grids) for n in (g.pad, g.padded - g.size - g.pad)]
         padded = F.pad(volumes[:, None], margins, mode="reflect")[:, 0]
         planes, rows, columns = (low.to(volumes.device) for low in self._low)
-        local = torch.einsum("bdhw,id,jh,kw->bijk", padded, planes, rows, columns).flatten(1)
+        # One axis after the other: a product of all at once could not be exported for any number of volumes.
+        in_planes = rows @ padded @ columns.T
+        local = (in_planes.movedim(1, -1) @ planes.T).movedim(-1, 1).flatten(1)
         means = []
         spectrum = torch.fft.rfftn(padded, dim=(1, 2, 3))
         for j in range(self.scales):
