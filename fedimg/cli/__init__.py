@@ -21,6 +21,7 @@ VERBS = {
     "verify": "check a model's release record offline: signatures, ε, ledgers, weights",
     "privacy-card": "write what a model promises its patients, for people to read",
     "pretrain": "make weights to begin with, of generated images or of images that are declared public",
+    "bundle": "release a run's model as a signed MONAI bundle with calibration and threshold, or check one",
     "cohort": "write a generated hospital's image files into a folder",
     "sort": "sort mixed files by modality, body part and view: headers, words, then a look at the image",
     "quality": "say what is wrong with data: duplicates, leaks between splits, blank images, outliers, labels",

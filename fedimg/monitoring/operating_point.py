@@ -96,7 +96,7 @@ def of_histograms(
 ) -> OperatingPoint:
     """The same of a released table of two classes: post-processing, which costs no privacy.
 
-    Half of 1 − confidence goes to the noise, for all edges of the bins together, half to the patients.
+    Half of 1 − confidence goes to the noise, if there is any, for all edges of the bins together, half to the patients.
 
     Args:
         noised: (2, bins) with normal noise of `noise_std` in each cell.
@@ -108,7 +108,7 @@ def of_histograms(
         raise ConfigError("a finite table of two classes", f"shape {h.shape}", "call findings one by one")
     _check(target, confidence)
     cells, bins = Cells(*h.shape), h.shape[1]
-    side = (1 + confidence) / 2
+    side = (1 + confidence) / 2 if noise_std > 0 else confidence
     edges = np.concatenate([[0.0], cells.edges])  # a study in bin b or above is called at edges[b]
     sure = float(ndtri(1 - (1 - side) / (2 * bins))) * noise_std
     missed = np.concatenate([[0.0], np.cumsum(h[1, :-1])])

@@ -32,11 +32,16 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """Of a safetensors file, which holds numbers and no code. Raises DataError for anything else."""
+    """Of a safetensors file. Raises DataError for anything else."""
+    return weights_of_file(path)[1]
+
+
+def weights_of_file(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Tensors and digest of a safetensors file, which holds numbers and no code. Raises DataError for anything else."""
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError):
         raise DataError(
             "a model as a safetensors file", "another file", f"name the run's {FILE}, or convert the weights"
         ) from None
-    return weights_digest(tensors)
+    return tensors, weights_digest(tensors)

@@ -1,0 +1,142 @@
+"""`fedimg bundle`: make the signed bundle of a run's model, check one, make the key that signs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedimg.cli.console import print_json, say, verb_parser
+from fedimg.errors import ConfigError, DataError
+
+_PUBLIC = re.compile(r"ed25519:([0-9a-f]{64})")
+_EPILOG = """a bundle's configuration is a program where MONAI loads it: verify before, with a key that its owner confirmed to
+you by another way. exit code 0: done; 4: refused."""
+
+
+def run(argv: Sequence[str]) -> int:
+    parser = verb_parser("bundle", "Release a run's model as a signed MONAI bundle, or check one.")
+    parser.epilog = _EPILOG
+    verbs = parser.add_subparsers(required=True, metavar="keygen|make|verify")
+    keygen = verbs.add_parser("keygen", help="make FILE (secret, 0600) and FILE.pub")
+    keygen.add_argument("file", type=Path)
+    keygen.set_defaults(of=_keygen)
+    make = verbs.add_parser("make", help="write the bundle of a finished run into a new folder")
+    make.add_argument("run", type=Path, help="a run's folder, or its name in runs/")
+    make.add_argument("out", type=Path, help="a new folder")
+    make.add_argument("--key", type=Path, required=True, help="the secret key that signs")
+    make.add_argument("--name", required=True, help="what the model finds, for people")
+    make.add_argument("--release", default="1.0.0", metavar="VERSION", help="1.0.0 where none is named")
+    make.add_argument("--description", default="")
+    make.add_argument(
+        "--modality", action="append", default=[], help="of series that it may look at (CT, CR, …)"
+    )
+    make.add_argument("--body-part", action="append", default=[], help="the same (CHEST, HEAD, …)")
+    make.add_argument("--sensitivity", type=float, default=0.95, help="that the threshold is to promise")
+    make.add_argument("--confidence", type=float, default=0.95, help="with which it is promised")
+    make.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    make.set_defaults(of=_make)
+    verify = verbs.add_parser("verify", help="check signature, files and floats, then say what it is")
+    verify.add_argument("bundle", type=Path)
+    verify.add_argument(
+        "--key", action="append", required=True, help="a public key: ed25519:HEX, or the file it is in"
+    )
+    verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verify.set_defaults(of=_verify)
+    arguments = parser.parse_args(argv)
+    done: int = arguments.of(arguments)
+    return done
+
+
+def _keygen(arguments: Namespace) -> int:
+    from fedimg.crypto.keys import SigningKey
+    from fedimg.durable import write_durably
+
+    key = SigningKey.create(arguments.file)
+    public = f"ed25519:{key.public_bytes.hex()}"
+    write_durably(arguments.file.with_name(f"{arguments.file.name}.pub"), f"{public}\n", mode=0o644)
+    sys.stdout.write(f"{public}\n")
+    say("sites that are to trust what this key signs need the line above, by a way that cannot be forged")
+    return 0
+
+
+def _make(arguments: Namespace) -> int:
+    from fedimg import record
+    from fedimg.bundle import contents, seal
+    from fedimg.cli.verify import evidence_of, read_bytes, record_file
+    from fedimg.coordination.bundling import Asked, described
+    from fedimg.crypto.keys import SigningKey
+
+    file, folder = record_file(arguments.run)
+    if folder is None:
+        raise ConfigError("a run's folder", "a file", "name the folder that holds record.json")
+    checked = record.verify(read_bytes(file), evidence_of(folder))
+    if not checked.passed:
+        failed = ", ".join(check.name for check in checked.failures)
+        expected = "a run whose release record holds together"
+        raise DataError(expected, f"one that fails {failed}", "see `fedimg verify`")
+    key = SigningKey.load(arguments.key)
+    asked = Asked(
+        arguments.name,
+        arguments.release,
+        arguments.description or f"{arguments.name}, learnt by a federation",
+        tuple(arguments.modality),
+        tuple(arguments.body_part),
+        arguments.sensitivity,
+        arguments.confidence,
+    )
+    made = described(folder, asked)
+    digest = seal(arguments.out, contents(made), key)
+    result = {
+        "bundle": str(arguments.out),
+        "digest": digest,
+        "signer": key.public_bytes.hex(),
+        "temperature": made.said.temperature,
+        "threshold": made.said.threshold,
+        "guarantees": list(made.guarantees),
+    }
+    if arguments.json:
+        print_json(result)
+    else:
+        sys.stdout.write(f"{arguments.out}\nsha256 {digest}\n")
+        sys.stdout.writelines(f"- {one}\n" for one in made.guarantees)
+    return 0
+
+
+def _verify(arguments: Namespace) -> int:
+    from fedimg.bundle import network_of, open_sealed
+
+    opened = open_sealed(arguments.bundle, [_public(text) for text in arguments.key])
+    said, _ = network_of(opened)
+    result = {
+        "verdict": "pass",
+        "digest": opened.digest,
+        "signer": opened.signer.hex(),
+        "name": said.name,
+        "version": said.version,
+        "run": said.run,
+        "task": said.task,
+        "classes": list(said.classes),
+        "modalities": list(said.modalities),
+        "body_parts": list(said.body_parts),
+        "temperature": said.temperature,
+        "threshold": said.threshold,
+    }
+    if arguments.json:
+        print_json(result)
+    else:
+        sys.stdout.writelines(f"{name:12} {value}\n" for name, value in result.items())
+    return 0
+
+
+def _public(text: str) -> bytes:
+    """32 bytes of ed25519:HEX, or of the file that holds it."""
+    found = _PUBLIC.fullmatch(text)
+    if found is None and Path(text).is_file():
+        found = _PUBLIC.fullmatch(Path(text).read_text("ascii", "replace")[:200].strip())
+    if found is None:
+        expected = "--key ed25519:HEX, or a file with it"
+        raise ConfigError(expected, "another value", "copy the line of FILE.pub whole")
+    return bytes.fromhex(found[1])

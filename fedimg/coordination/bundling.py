@@ -1,0 +1,176 @@
+"""A finished run → the bundle of its model: graph, card, calibration and threshold from what the sites have released.
+
+Nothing new is asked of a site: temperature and threshold are post-processing of the last evaluation's noised tables, and
+cost no privacy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedimg import config as configuration
+from fedimg import record, training
+from fedimg.bundle import Described, Metadata
+from fedimg.coordination.folder import RunFolder
+from fedimg.coordination.terms import own_network, terms_of
+from fedimg.errors import ConfigError, DataError
+from fedimg.evaluation import Subgroups
+from fedimg.evaluation.site_scores import SiteScores
+from fedimg.imaging.config import PIPELINE_VERSION
+from fedimg.models.deployed import exported
+from fedimg.monitoring import calibration, operating_point
+from fedimg.monitoring.calibration import Temperature
+from fedimg.monitoring.operating_point import OperatingPoint
+from fedimg.record.model import weights_of_file
+from fedimg.terms import Terms
+
+_AT_SITES = "fedimg/at_sites/"
+_NONE = "no released evaluation of two classes: scores are as the network gives them"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What whoever releases a model says of it.
+
+    Attributes:
+        name, version, description: for people. modalities, body_parts: of series that it may look at, in DICOM's words.
+        target, confidence: of the sensitivity that the threshold is to promise.
+    """
+
+    name: str
+    version: str
+    description: str
+    modalities: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    target: float = 0.95
+    confidence: float = 0.95
+
+
+def described(folder: Path, asked: Asked) -> Described:
+    """Of a finished run's folder, whose record was verified.
+
+    Raises:
+        DataError: an unfinished run, or weights that are not those of its release record.
+        ConfigError: a run whose sites keep models of their own. ModelError: a network that has no graph.
+    """
+    for name in ("config.yaml", record.MODEL_FILE, record.FILE):
+        if not (folder / name).is_file():
+            raise DataError("the folder of a finished run", f"no {name}", "name a folder below runs/")
+    config, run = configuration.load(folder / "config.yaml"), RunFolder(folder)
+    terms = terms_of(config, run.run_id)
+    network = own_network(terms)
+    if training.kept_parameters(network, terms.training.algorithm) is not None:
+        algorithm = f"training.algorithm.name={terms.training.algorithm.name}"
+        raise ConfigError(
+            "a run with one model for all", algorithm, "its sites have their own; release another run"
+        )
+    signed = (folder / record.FILE).read_bytes()
+    found = record.read(signed)["record"]
+    tensors, digest = weights_of_file(folder / record.MODEL_FILE)
+    named = found["model"]
+    if (digest, network.digest, terms.run_id) != (named["weights"], named["architecture"], found["run"]):
+        raise DataError("weights and network that the release record names", "others", "see `fedimg verify`")
+    made = exported(network, network.layout.flatten(tensors).double().numpy())
+    fitted, point, why = _calibrated(run, terms, asked)
+    temperature = fitted.value.value if fitted is not None else 1.0
+    said = Metadata(
+        asked.name,
+        asked.version,
+        terms.run_id,
+        terms.model.task,
+        tuple(config.data.classes),
+        network.image_shape,
+        asdict(terms.imaging) | {"pipeline_version": PIPELINE_VERSION},
+        temperature,
+        None if point is None else _under(point.threshold, temperature),
+        asked.modalities,
+        asked.body_parts,
+        digest,
+        network.digest,
+    )
+    return Described(
+        said,
+        asked.description,
+        tuple(made.logits.shape[1:]),
+        made.graph,
+        made.definition,
+        made.state,
+        made.probe,
+        made.logits,
+        _guarantees(found["claim"], point, why),
+        _figures(fitted, point),
+        signed,
+        {"operating_point": None if point is None else asdict(point)},
+    )
+
+
+def _calibrated(
+    run: RunFolder, terms: Terms, asked: Asked
+) -> tuple[Temperature | None, OperatingPoint | None, str]:
+    """Temperature, operating point, and why there is none of the two; "" with both."""
+    checkpoint = run.last_checkpoint()
+    state = {} if checkpoint is None else checkpoint[1]
+    held = {
+        name.removeprefix(_AT_SITES): value for name, value in state.items() if name.startswith(_AT_SITES)
+    }
+    scores = SiteScores.restored(held)
+    if scores is None or terms.model.task != "classification" or terms.model.classes != 2:
+        return None, None, _NONE
+    measure, noise_std = terms.measure, scores.noise_std
+    table = np.asarray(scores.histogram, dtype=np.float64)
+    if isinstance(measure, Subgroups):
+        table, noise_std, _, _ = measure.split(table, noise_std)
+    table = table.reshape(2, terms.bins)
+    try:
+        fitted = calibration.of_histograms(table, noise_std)
+    except DataError as fault:
+        return None, None, f"it takes {fault.expected}; there are {fault.found}"
+    try:
+        target, confidence = asked.target, asked.confidence
+        return (
+            fitted,
+            operating_point.of_histograms(table, noise_std, target=target, confidence=confidence),
+            "",
+        )
+    except DataError as fault:
+        return fitted, None, f"it takes {fault.expected}; there are {fault.found}"
+
+
+def _under(threshold: float, temperature: float) -> float:
+    """A threshold of the network's own probability as one of the calibrated probability."""
+    if not 0 < threshold < 1:
+        return threshold
+    return 1 / (1 + math.exp(-math.log(threshold / (1 - threshold)) / temperature))
+
+
+def _guarantees(claim: Mapping[str, Any], point: OperatingPoint | None, why: str) -> tuple[str, ...]:
+    promised = "no differential privacy: this model may tell of single patients"
+    if claim["private"]:
+        promised = (
+            f"ε = {claim['epsilon']:.4g} at δ = {claim['delta']:g} for each {claim['unit']} ({claim['mode']}); record.json "
+            "holds the signatures, and `fedimg verify` checks them"
+        )
+    threshold = f"no sensitivity is promised: {why}"
+    if point is not None:
+        threshold = (
+            f"a sensitivity of {point.target:.0%} or more with {point.confidence:.0%} confidence, on patients like those of "
+            f"the sites that released their scores ({point.positives} positives, as far as noise lets one count)"
+        )
+    return promised, threshold, "nothing is promised of patients unlike those that it was trained on"
+
+
+def _figures(fitted: Temperature | None, point: OperatingPoint | None) -> tuple[tuple[str, str], ...]:
+    rows = []
+    if fitted is not None:
+        bound = ", a bound: the released scores do not fix it" if fitted.bounded else ""
+        rows.append(("temperature, 95 %", f"{fitted.value.low:.3g} to {fitted.value.high:.3g}{bound}"))
+    if point is not None:
+        for name, one in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
+            rows.append((f"{name} at the threshold", f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"))
+    return tuple(rows)
