@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from fedimg.errors import DataError
-from fedimg.report.metric_names import NAMES, UNBOUNDED
+from fedimg.metric_names import NAMES, UNBOUNDED
 from server.run_files import (
     file_names,
     is_number,

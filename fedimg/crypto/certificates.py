@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -42,6 +43,7 @@ _FOREIGN = (
     KeyError,
     InvalidSignature,
     UnsupportedAlgorithm,
+    CryptographyDeprecationWarning,  # where warnings are errors
     verification.VerificationError,
     x509.ExtensionNotFound,
     x509.DuplicateExtension,
@@ -227,7 +229,7 @@ def parsed(pem: str, whose: str) -> x509.Certificate:
         if len(pem) > _MOST_CHARACTERS:
             raise ValueError
         found = x509.load_pem_x509_certificate(pem.encode())
-        if pem_of(found) != pem:
+        if pem_of(found) != pem or found.serial_number < 1:  # of the latter the library only warns
             raise ValueError
         _ = found.not_valid_before_utc, found.not_valid_after_utc
     except _FOREIGN:

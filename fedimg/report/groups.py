@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedimg.breakdown import Breakdown, GroupResult
+from fedimg.metric_names import in_order, metric_name
 from fedimg.report.axes import Frame, Ticks, shortened, ticks
 from fedimg.report.blocks import Column, bullets, figure, interval_text, section, table
 from fedimg.report.data import ReportData
 from fedimg.report.lines import Chart, Series, legend, marker, picture
 from fedimg.report.markup import Markup, element
-from fedimg.report.metric_names import in_order, metric_name
 from fedimg.report.performance import SOURCES
 from fedimg.values import EvaluationReport, Interval
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from fedimg.metric_names import metric_name
 from fedimg.report import blocks
 from fedimg.report.blocks import Column, bullets, epsilon_text, scientific, section, table
 from fedimg.report.data import ReportData, SitePrivacy
 from fedimg.report.empirical import empirical
 from fedimg.report.markup import Markup, element
-from fedimg.report.metric_names import metric_name
 from fedimg.report.promises import not_promised, notices, promised
 
 MODES: Final = {

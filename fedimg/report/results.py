@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fedimg.metric_names import in_order, metric_name
 from fedimg.report import forest, lines, performance
 from fedimg.report.blocks import Column, bullets, figure, interval_text, section, table
 from fedimg.report.data import ReportData
 from fedimg.report.lines import Series
 from fedimg.report.markup import Markup, element
-from fedimg.report.metric_names import in_order, metric_name
 from fedimg.values import EvaluationReport, Interval
 
 _UNIT = Interval(1.0, 0.0, 1.0)

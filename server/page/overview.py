@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from fedimg.metric_names import metric_name
 from fedimg.report.blocks import Column, epsilon_text, section
 from fedimg.report.markup import Markup, element, join
-from fedimg.report.metric_names import metric_name
 from fedimg.web import frame
 from fedimg.web.parts import Kind, cards, chip, dot, meter, moment, of
 from server.page.models import Overview, RunInfo, SiteInfo

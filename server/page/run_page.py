@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from fedimg.metric_names import UNBOUNDED, metric_name
 from fedimg.operator_log import ranges
 from fedimg.report import RoundPoint
 from fedimg.report.blocks import Column, epsilon_text, figure, scientific, section, table
 from fedimg.report.lines import Chart, Series, by_round, epsilon_series
 from fedimg.report.markup import Markup, element, join
-from fedimg.report.metric_names import UNBOUNDED, metric_name
 from fedimg.web import frame
 from fedimg.web.parts import cards, chip, dot, moment, of
 from server.page.models import RoundInfo, RunDetail, RunSite

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.errors import FedimgError
-from fedimg.report.metric_names import followed
+from fedimg.metric_names import followed
 from server.page.models import RoundInfo, RunDetail, RunInfo, RunSite
 from server.registry import Entry
 from server.run_files import is_number, read_mapping

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -254,6 +255,23 @@ def test_no_byte_of_a_certificate_or_request_makes_another_error(made, node_pem,
         pem = f"-----BEGIN {kind}-----\n{lines}\n-----END {kind}-----\n"
         with suppress(DataError):
             assert read(pem).name == "north"
+
+
+@pytest.mark.parametrize("first", [0x80, 0xFF, 0x00])
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_serial_below_one_is_no_certificate(made, node_pem, first):
+    """The library reads it with a warning; a certificate whose serial is negative cannot be told from others."""
+    authority, *_ = made
+    der = bytearray(base64.b64decode("".join(node_pem.splitlines()[1:-1])))
+    number = x509.load_pem_x509_certificate(node_pem.encode()).serial_number
+    content = number.to_bytes((number.bit_length() + 8) // 8, "big")
+    at = bytes(der).index(content)
+    der[at : at + len(content)] = bytes([first]) + (content[1:] if first else bytes(len(content) - 1))
+    body = base64.b64encode(bytes(der)).decode()
+    lines = "\n".join(body[i : i + 64] for i in range(0, len(body), 64))
+    assert "bytes that are none" in refused(
+        f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n", authority.certificate
+    )
 
 
 @pytest.mark.parametrize("around", ["{0}{0}", "text\n{0}", "{0}\n", " {0}", "{0}text"])
