@@ -74,7 +74,7 @@ def held_out(config, run):
     """The released model on the sites' held-out patients."""
     terms = terms_of(config, run.path.name)
     network = own_network(terms)
-    vector = load_file(max((run.path / "checkpoints").glob("*.safetensors")))["parameters"].double().numpy()
+    vector = network.layout.flatten(load_file(run.path / "model.safetensors")).double().numpy()
     parts = [
         load(SiteHome.open(run.path / "sites" / f"hospital-{k}"), terms, network).validation
         for k in (1, 2, 3)
