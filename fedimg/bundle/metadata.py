@@ -16,7 +16,7 @@ from fedimg.errors import DataError
 
 METADATA = "configs/metadata.json"
 FORMAT = "fedimg-model-1"
-TASKS = ("classification", "multilabel", "regression", "segmentation", "detection")
+TASKS = ("classification", "multilabel", "regression", "segmentation", "detection", "several")
 _MONAI = {
     "version": str,
     "changelog": dict,

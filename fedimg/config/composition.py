@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedimg.config import channels, keys, settings_file, strict
+from fedimg.config import implied, keys, settings_file, strict
 from fedimg.config.keys import conf_folder, groups
 from fedimg.config.schema import Config, check_counts
 from fedimg.errors import ConfigError, DataError
@@ -57,7 +57,7 @@ def compose(overrides: Sequence[str] = (), also: Sequence[str] = ()) -> Config:
     if resume:
         return _resumed(Path(str(resume[-1].value())), parsed)
     mapping = compose_mapping(Config, overrides, conf_folder(), also)
-    channels.settle(mapping)
+    implied.fill(mapping)
     check_counts(mapping)
     return strict.build(Config, mapping)
 
