@@ -212,7 +212,7 @@ def check_channels(asked: Asked) -> None:
 def check_task(asked: Asked) -> None:
     """Raises ConfigError for a loss of another task, or what only labels of images can take."""
     task, training = asked.model.task, asked.training
-    fits = training.loss in OF_TASK[task] or training.loss not in (*BUILTIN, SEVERAL)
+    fits = training.loss in OF_TASK[task] or (task != SEVERAL and training.loss not in (*BUILTIN, SEVERAL))
     weighted, name = training.class_weights is not None, asked.model.name
     found = f"training.class_weights={training.class_weights}"
     against = {

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from fedimg.bundle.metadata import FORMAT, METADATA, Metadata
+from fedimg.bundle.manifest import Opened
+from fedimg.bundle.metadata import FORMAT, METADATA, Metadata, read_metadata
 
 GRAPH, STATE, PROBE = "models/model.pt2", "models/model.pt", "models/probe.safetensors"
 INFERENCE, TRAIN = "configs/inference.json", "configs/train.json"
@@ -70,6 +71,7 @@ def contents(made: Described) -> dict[str, bytes]:
         PROBE: save({"images": made.probe.contiguous(), "logits": made.logits.contiguous()}),
         CARD: _card(made).encode(),
     }
+    read_metadata(Opened(files, b"", ""))  # what a reader would refuse is not written
     return files if made.record is None else files | {RECORD: made.record}
 
 

@@ -30,8 +30,8 @@ _MONAI = {
     "copyright": str,
     "network_data_format": dict,
 }
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
-_CODE = re.compile(r"[A-Z]{2,4}|[A-Z][A-Z0-9_ ]{1,15}")
+NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+CODE = re.compile(r"[A-Z]{2,4}|[A-Z][A-Z0-9_ ]{1,15}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -88,17 +88,17 @@ def read_metadata(bundle: Opened) -> Metadata:
     ):
         raise _fault("fedimg.image_shape", "3 or 4 sides from 1 to 4096")
     return Metadata(
-        _text(own, "name", _NAME),
-        _text(found, "version", _NAME),
-        _text(own, "run", _NAME),
+        _text(own, "name", NAME),
+        _text(found, "version", NAME),
+        _text(own, "run", NAME),
         own["task"],
-        _texts(own, "classes", _NAME),
+        _texts(own, "classes", NAME),
         tuple(shape),
         imaging,
         float(temperature),
         None if threshold is None else float(threshold),
-        _texts(own, "modalities", _CODE),
-        _texts(own, "body_parts", _CODE),
+        _texts(own, "modalities", CODE),
+        _texts(own, "body_parts", CODE),
         _text(own, "weights", _HEX),
         _text(own, "architecture", _HEX),
     )
@@ -115,7 +115,7 @@ def _texts(found: Mapping[str, Any], key: str, form: re.Pattern[str]) -> tuple[s
     value = found.get(key)
     if (
         not isinstance(value, list)
-        or len(value) > 128
+        or len(value) > 1000
         or not all(isinstance(v, str) and form.fullmatch(v) for v in value)
     ):
         raise _fault(f"fedimg.{key}", "a list of texts")

@@ -17,12 +17,14 @@ import numpy as np
 from fedimg import config as configuration
 from fedimg import record, training
 from fedimg.bundle import Described, Metadata
+from fedimg.bundle.metadata import CODE, NAME
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import own_network, terms_of
 from fedimg.errors import ConfigError, DataError
 from fedimg.evaluation import Subgroups
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.imaging.config import PIPELINE_VERSION
+from fedimg.models import ModelConfig, Network
 from fedimg.models.deployed import exported
 from fedimg.monitoring import calibration, operating_point
 from fedimg.monitoring.calibration import Temperature
@@ -50,6 +52,17 @@ class Asked:
     body_parts: tuple[str, ...] = ()
     target: float = 0.95
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for words that a reader of the bundle would refuse."""
+        if not all(NAME.fullmatch(text) for text in (self.name, self.version)):
+            expected = "a name and a version of 1 to 200 characters on one line"
+            raise ConfigError(expected, "another", "change --name or --release")
+        if not all(CODE.fullmatch(text) for text in (*self.modalities, *self.body_parts)):
+            expected = "--modality and --body-part in DICOM's own words (CT, CR; CHEST, HEAD)"
+            raise ConfigError(
+                expected, "another", "write them in capitals, as in a file's Modality and BodyPartExamined"
+            )
 
 
 def described(folder: Path, asked: Asked) -> Described:
@@ -106,8 +119,27 @@ def described(folder: Path, asked: Asked) -> Described:
         _guarantees(found["claim"], point, why),
         _figures(fitted, point),
         signed,
-        {"operating_point": None if point is None else asdict(point)},
+        {
+            "operating_point": None if point is None else asdict(point),
+            "outputs": _outputs(terms.model, network),
+        },
     )
+
+
+def _outputs(model: ModelConfig, network: Network) -> list[dict[str, Any]]:
+    """Where each task's logits lie in an image's, and what a number is a share of."""
+    whole = [(one.config, one.outputs.start, one.outputs.stop) for one in network.heads]
+    alone = [(model, 0, math.prod(model.output_shape))]
+    return [
+        {
+            "task": one.task,
+            "from": start,
+            "to": stop,
+            "shape": list(one.output_shape),
+            "target_range": list(one.target_range) if one.task == "regression" else None,
+        }
+        for one, start, stop in whole or alone
+    ]
 
 
 def _calibrated(

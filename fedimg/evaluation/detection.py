@@ -100,7 +100,7 @@ class Detection:
         rows[~found.usable] = 0.0
         sums = rows.sum(axis=2, keepdims=True)  # sums of fractions can pass 1 in the last bit
         rows /= np.where(sums > 1, sums * (1 + 1e-15), 1.0)
-        return rows.reshape(len(rows), self.shape[0] * self.shape[1])
+        return rows.reshape(len(rows), 2 * self.bins)
 
     def _cell(self, scores: Floats) -> npt.NDArray[np.int64]:
         """1 … bins − 1, equal steps of the score's logit; 0 is for what was not found."""

@@ -64,8 +64,15 @@ def load_dataset(
     for group in _groups(records, config):
         try:
             record = of_group(group, labels, one_is_enough=bool(config.together))
-            opened = partial(_opened, decode, voxels, several)
+            # of several modalities one may be drawn on: whether any is, is asked of all of them
+            opened = partial(_opened, decode, voxels, several or bool(config.together))
+            if config.together and voxels and not studies.is_drawn(group):
+                if not several:
+                    raise Rejected(Quarantine.NO_LABEL, "a finding that nobody has drawn")
+                opened = partial(_opened, decode, False, several)
             prepared = _prepared(group, opened, cache, config, _drawn_as(voxels, several))
+            if voxels and not several and any(one.labels_DHW is None for one in prepared):
+                raise Rejected(Quarantine.NO_LABEL, "a finding drawn on a file that cannot be used")
             if not isinstance(labels, str):
                 check_any(record, labels, drawn=prepared[0].labels_DHW is not None)
             if labels == "places" and any(_too_many(one) for one in prepared):
@@ -143,7 +150,7 @@ def _prepared(
     drawn_as: str,
 ) -> list[Prepared]:
     if config.together:
-        return studies.prepared(group, open_one, cache, config, voxels=bool(drawn_as))
+        return studies.prepared(group, open_one, cache, config, drawn_as)
 
     def make() -> list[Prepared]:
         if config.unit == "series":

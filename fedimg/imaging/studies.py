@@ -39,15 +39,23 @@ def groups(ordered: Records, config: ImagingConfig) -> Iterator[list[Deidentifie
     return (list(own) for _, own in groupby(wanted, key=example))
 
 
+def is_drawn(group: Records) -> bool:
+    """Whether a class of every voxel follows from the group: it is drawn on a file, or there is nothing to draw."""
+    return any(r.target for r in group) or all(r.label == 0 for r in group)
+
+
 def others(records: Records, config: ImagingConfig) -> int:
     """How many files are of no modality that is asked for: for the site's operator."""
     return sum(r.modality not in config.together for r in records) if config.together else 0
 
 
 def prepared(
-    group: Records, open_one: Open, cache: VolumeCache, config: ImagingConfig, *, voxels: bool
+    group: Records, open_one: Open, cache: VolumeCache, config: ImagingConfig, drawn_as: str
 ) -> list[Prepared]:
-    """One example of a group's files, through the cache. Raises Rejected where no modality can be used."""
+    """One example of a group's files, through the cache. Raises Rejected where no modality can be used.
+
+    `drawn_as` names what a voxel's class follows from; "" where nothing is drawn.
+    """
 
     def make() -> list[Prepared]:
         refusals: list[Rejected] = []
@@ -64,7 +72,9 @@ def prepared(
         return made
 
     parts = sorted(
-        "/".join((r.modality, r.series_key, r.sha256, *((r.target, str(r.label)) if voxels else ())))
+        "/".join(
+            (r.modality, r.series_key, r.sha256, *((r.target, str(r.label), drawn_as) if drawn_as else ()))
+        )
         for r in group
     )
     content = hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -19,6 +19,7 @@ from scipy import ndimage
 from fedimg.imaging import cleaning, intensity, resampling
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.config import ImagingConfig
+from fedimg.imaging.findings import FIRST_NUMBER
 from fedimg.imaging.preprocessing import Prepared, placed, placed_labels
 from fedimg.imaging.resampling import Grid
 from fedimg.imaging.series import stack_series
@@ -72,6 +73,8 @@ def prepare_together(found: Sequence[Windowed | None], config: ImagingConfig) ->
                 drawn.append(placed_labels(laid.image.labels_DHW, ground.image, config))
         blocks.append(np.repeat(block[None], config.channels, axis=0))
         presence.append(np.full((1, *size), laid is not None, np.float32))
+    if sum(bool((one >= FIRST_NUMBER).any()) for one in drawn) > 1:
+        raise Rejected(Quarantine.WRONG_SHAPE, "boxes on two modalities, of which nobody says which are one")
     labels = np.maximum.reduce(drawn) if drawn else None
     return Prepared(np.concatenate([*blocks, *presence]), spacing, labels)
 

@@ -21,7 +21,7 @@ from fedimg.models.classical_config import CLASSICAL
 from fedimg.models.config import ModelConfig
 from fedimg.models.extensions import find
 from fedimg.models.heads import VoxelsAndImages, heads_of
-from fedimg.models.late_fusion import LateFusion, check_frozen, fused
+from fedimg.models.late_fusion import check_frozen, fused
 from fedimg.models.network import Layout, Network, architecture_digest
 from fedimg.models.weights import load_weights
 
@@ -85,8 +85,7 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
     module = dp_ready.make_dp_ready(architecture.module)
     origin = None
     if config.weights is not None:
-        image, without = (module.image, module.replaced) if isinstance(module, LateFusion) else (module, "")
-        origin = load_weights(image, config.weights, without)
+        origin = load_weights(module, config.weights)
     shape = architecture.feature_shape or config.image_shape
     check = dp_ready.check_scores if architecture.by_statistics else dp_ready.check
     in_place = check(module, shape, config.output_shape)

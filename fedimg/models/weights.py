@@ -16,20 +16,21 @@ from torch import nn
 from fedimg.errors import ConfigError
 from fedimg.models import origin
 from fedimg.models.heads import VoxelsAndImages
+from fedimg.models.late_fusion import LateFusion
 from fedimg.models.origin import Origin
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def load_weights(module: nn.Module, path: str, without: str = "") -> Origin:
+def load_weights(module: nn.Module, path: str) -> Origin:
     """Put the weights of a file into `module`; returns what the file says of where they come from.
 
     `.safetensors` is read as such, anything else as a torch state dict with `weights_only=True`
     (possibly below a key `state_dict`). Names and shapes must be the network's own. Two things may
     differ: running statistics of batch normalisation, which the network no longer has, are left
     out, and a last layer (linear, or a convolution where there is none) with another number of
-    classes is trained anew. `without`: name of a last layer that was replaced, and is not looked for.
+    classes is trained anew. A network that joins a table takes a file of its own, or of the network of images in it.
 
     Raises:
         ConfigError: an unreadable file, other names or shapes, or values that are not finite.
@@ -39,6 +40,10 @@ def load_weights(module: nn.Module, path: str, without: str = "") -> Origin:
     found = _read(data, safe=safe)
     if isinstance(module, VoxelsAndImages) and not any(name.startswith("backbone.") for name in found):
         module = module.backbone  # as its library knows it
+    without = ""
+    if isinstance(module, LateFusion) and not any(name.startswith("image.") for name in found):
+        without = module.replaced
+        module = module.image
     wanted = {name: parameter.data for name, parameter in module.named_parameters()}
     head = set() if without else head_names(module)
     replaced = f"{without}." if without else "\0"

@@ -202,8 +202,11 @@ def of_vectors(
     """(p, MMD²) of two samples of vectors, (N, D) and (M, D), by permutation; of a long reference an even part."""
     if len(reference) > _MOST_VECTORS:
         reference = reference[np.linspace(0, len(reference) - 1, _MOST_VECTORS).astype(np.int64)]
-    deviation = reference.std(axis=0)
-    both = np.concatenate([reference, window]) / np.where(deviation > 0, deviation, 1.0)
+    both = np.concatenate([reference, window])
+    deviation = both.std(
+        axis=0
+    )  # of both: a scale from one of them would tell them apart where nothing has moved
+    both = both / np.where(deviation > 0, deviation, 1.0)
     squares = (both**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares[None, :] - 2 * both @ both.T, 0)
     typical = float(np.median(distances[np.triu_indices(len(both), 1)]))

@@ -47,6 +47,12 @@ class Task:
 
 def task_of(config: Config, method: str) -> Task:
     """Raises ConfigError for images that a method cannot take."""
+    if config.model.heads:
+        raise ConfigError(
+            "a network of one task",
+            f"model.task={config.model.task}",
+            "pre-train it with the task of one head: its weights are taken by a network of several",
+        )
     model = replace(config.model, weights=None, centring_rounds=0)
     if method == "generated":
         loss = config.training.loss

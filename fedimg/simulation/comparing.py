@@ -21,7 +21,7 @@ from fedimg.compare.rows import Comparison, Row
 from fedimg.compare.writing import write
 from fedimg.config import Config, compose
 from fedimg.coordination.folder import SweepPoint
-from fedimg.errors import FedimgError
+from fedimg.errors import ConfigError, FedimgError
 from fedimg.simulation import Progress, compared_cost, simulate, untrained
 from fedimg.simulation.compared_cost import Charges
 from fedimg.simulation.untrained import Baseline
@@ -76,6 +76,9 @@ def prepare(asked: Sequence[Asked], out: Path, rules: Path | None = None) -> lis
         baseline = Baseline(one.learner, rules if one.learner == RULES else None) if one.baseline else None
         try:
             config = compose([*own, *one.overrides])
+            if config.model.heads:
+                several = f"model.task={config.model.task}"
+                raise ConfigError("learners of one task", several, "compare heads one by one, each as a task")
             if baseline is not None:
                 untrained.check(config, baseline)
         except FedimgError as fault:

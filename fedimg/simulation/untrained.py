@@ -47,6 +47,9 @@ class Baseline:
 def check(config: Config, baseline: Baseline) -> None:
     """Raises ConfigError for a baseline of another task, or a rulebook of other classes than the data's."""
     task, classes = config.model.task, config.model.classes
+    if config.imaging.together:
+        several = f"imaging.together={list(config.imaging.together)}"
+        raise ConfigError(f"one image an example with the row {baseline.name}", several, "leave the row out")
     if baseline.rules is not None:
         book = load_rules(baseline.rules)
         if task != "classification" or book.classes != classes:

@@ -79,6 +79,9 @@ def test_what_does_not_hold_together_is_not_released(small_run, tmp_path, key, c
     assert make(run.path, tmp_path / "b", key) == 4
     assert "a new folder" in capsys.readouterr().err
     other = small_run("rounds=1", "privacy=none", "seed=7")
+    for word in (["--modality", "ct"], ["--body-part", "Left Chest!"], ["--release", "1\n2"]):
+        assert make(run.path, tmp_path / "d", key, *word) == 2
+        assert not (tmp_path / "d").exists()
     (run.path / "model.safetensors").write_bytes((other.path / "model.safetensors").read_bytes())
     assert make(run.path, tmp_path / "c", key) == 4
     assert not (tmp_path / "c").exists()
@@ -86,6 +89,22 @@ def test_what_does_not_hold_together_is_not_released(small_run, tmp_path, key, c
     assert main(["bundle", "verify", str(tmp_path / "b"), "--key", "nonsense"]) == 2
     (tmp_path / "b/configs/train.json").write_text("{\"network_def\": \"$__import__('os').system('true')\"}")
     assert main(["bundle", "verify", str(tmp_path / "b"), "--key", f"{key}.pub"]) == 4
+
+
+def test_outputs_that_are_no_classes_say_what_they_are(small_run, tmp_path, key, capsys):
+    run = small_run(
+        "rounds=1",
+        "privacy=none",
+        "model=scattering",
+        "model.task=regression",
+        "data.value=lesion_diameter_mm",
+        "model.target_range=[0,80]",
+        "data.cohort.modalities=[CR]",
+    )
+    assert make(run.path, tmp_path / "b", key) == 0
+    (found,) = json.loads((tmp_path / "b/configs/metadata.json").read_text())["fedimg"]["outputs"]
+    assert found == {"task": "regression", "from": 0, "to": 1, "shape": [1], "target_range": [0.0, 80.0]}
+    capsys.readouterr()
 
 
 def test_sites_with_models_of_their_own_have_none_to_release(small_run, tmp_path, key, capsys):

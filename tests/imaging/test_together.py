@@ -211,6 +211,61 @@ def test_a_site_without_any_of_them_is_a_data_set_of_nobody(site):
     assert loaded.dataset.images.shape == (0, 4, 16, 16) and loaded.dataset.patient_keys == ()
 
 
+def drawn_site(site, *, ct, mr, kind="class"):
+    """p1 alone, positive, with what is drawn on its CT ("1") and its MR ("2"): an array, or None."""
+    records, decode, _, cache = site
+    over = {"1": ct, "2": mr}
+    own = [
+        replace(r, label=1, target="" if over[r.sha256] is None else f"{r.sha256}{kind}")
+        for r in records
+        if r.sha256 in over
+    ]
+    return own, lambda r: replace(decode(r), labels_DHW=over[r.sha256]), cache
+
+
+def spot(value, *, at=4):
+    found = np.zeros((1, 16, 16), np.uint8)
+    found[0, at : at + 3, at : at + 3] = value
+    return found
+
+
+def test_a_modality_that_nobody_drew_on_is_there_all_the_same(site):
+    """A positive patient who lost one only because the other is drawn on would tell the label by its presence."""
+    own, decode, cache = drawn_site(site, ct=spot(1), mr=None)
+    loaded = load_dataset(own, decode, cache(), SLICES, labels="voxels")
+    assert loaded.dataset.images[0, 2:, 0, 0].tolist() == [1, 1]
+    assert int(loaded.dataset.labels.sum()) == 9 and not loaded.held_back
+
+
+def test_a_finding_that_nobody_drew_holds_its_patient_back_whatever_the_cache_remembers(site):
+    own, decode, cache = drawn_site(site, ct=None, mr=None)
+    several = load_dataset(own, decode, cache(), SLICES, labels=("class", "voxels")).dataset
+    assert several.labels[0, 0] == 1 and bool(torch.isnan(several.labels[0, 1:]).all())
+    for _ in range(2):
+        alone = load_dataset(own, decode, cache(), SLICES, labels="voxels")
+        assert alone.dataset.number_of_patients == 0
+        assert alone.held_back == {Quarantine.NO_LABEL: 1}
+
+
+def test_the_drawn_on_modality_may_be_the_one_that_cannot_be_used(site, decoded):
+    own, decode, cache = drawn_site(site, ct=spot(1), mr=None)
+    blank = decoded(np.zeros((16, 16)), frame="f", modality="CT", labels_DHW=spot(1))
+    broken = lambda r: blank if r.sha256 == "1" else decode(r)  # noqa: E731
+    loaded = load_dataset(own, broken, cache(), SLICES, labels="voxels")
+    assert loaded.dataset.number_of_patients == 0
+    assert loaded.held_back[Quarantine.NO_LABEL] == 1
+
+
+def test_boxes_on_two_modalities_are_not_taken_for_one_finding(site):
+    own, decode, cache = drawn_site(site, ct=spot(255), mr=spot(255, at=11), kind="boxes")
+    loaded = load_dataset(own, decode, cache(), SLICES, labels="places")
+    assert loaded.dataset.number_of_patients == 0
+    assert loaded.held_back == {Quarantine.WRONG_SHAPE: 1}
+    one, decode, cache = drawn_site(site, ct=None, mr=spot(255, at=11), kind="box")
+    loaded = load_dataset(one, decode, cache(), SLICES, labels="places")
+    assert np.argwhere(loaded.dataset.labels[0].numpy()).min() == 11
+
+
 def test_one_file_with_the_number_is_enough_for_all_modalities(site):
     records, decode, _, cache = site
     numbered = [replace(r, value=7.5 if r.sha256 == "2" else None) for r in records]

@@ -115,6 +115,18 @@ def test_weights_of_a_network_of_images_load_below_the_table(tmp_path):
         build_model(replace(config("cnn"), weights=str(path)), seed=1)
 
 
+def test_a_network_with_a_table_takes_its_own_weights(tmp_path):
+    """What a run released is what the next one begins with, the table's part included."""
+    path = tmp_path / "w.pt"
+    whole = build_model(config("cnn"), seed=5)
+    torch.save(whole.state_dict(random_vector(whole)), path)
+    again = build_model(replace(config("cnn"), weights=str(path)), seed=1)
+    found, saved = again.state_dict(again.initial), torch.load(path, weights_only=True)
+    assert found.keys() == saved.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], saved[name])
+
+
 def test_networks_that_cannot_are_refused_with_what_to_do():
     with pytest.raises(ConfigError, match="a table says nothing of single voxels"):
         ModelConfig(name="unet", task="segmentation", features=1)

@@ -72,19 +72,20 @@ def test_what_moved_is_named_with_its_size():
 @pytest.mark.parametrize("kind", ["number", "class", "vector"])
 def test_p_values_are_valid_where_nothing_moves(kind):
     generator, runs = np.random.default_rng(), 300
+    size, window = (50, 175) if kind == "vector" else (200, 100)  # few references say little of the scales
 
     def sample(size):
         if kind == "number":
             return generator.integers(0, 6, size).astype(float)  # ties
         if kind == "class":
             return generator.choice(5, size, p=[0.9, 0.05, 0.03, 0.015, 0.005]).astype(float)  # small cells
-        return generator.standard_normal((size, 4))
+        return np.maximum(generator.standard_normal((size, 32)) - 1.5, 0)  # of a network: sparse
 
     def p():
         if kind == "number":
-            return drift.of_numbers(sample(200), sample(100))[0]
+            return drift.of_numbers(sample(size), sample(window))[0]
         test = drift.of_classes if kind == "class" else drift.of_vectors
-        return test(sample(200), sample(100), 1e-3, generator)[0]
+        return test(sample(size), sample(window), 1e-3, generator)[0]
 
     found = np.array([p() for _ in range(runs)])
     for level in (0.01, 0.05, 0.2):
@@ -123,7 +124,7 @@ def test_the_discrepancy_is_that_of_all_pairs():
     generator = np.random.default_rng()
     x, y = generator.standard_normal((30, 3)), generator.standard_normal((20, 3)) + 0.7
     _, found = drift.of_vectors(x, y, 0.1, generator)
-    x, y = x / (spread := x.std(axis=0)), y / spread
+    x, y = x / (spread := np.concatenate([x, y]).std(axis=0)), y / spread
     both = np.concatenate([x, y])
     distances = [((a - b) ** 2).sum() for k, a in enumerate(both) for b in both[:k]]
     typical = np.median(distances)

@@ -162,6 +162,8 @@ def test_images_that_nobody_declares_public_are_refused_before_they_are_read(tmp
         ([*CNN, "data=images", "data.path=/none", "data.declared_public=true"], "generated", "data=cohort with --method generated"),
         (["model=scattering"], "generated", "learns more than its last layer"),
         (["experiment=logistic"], "generated", "learns more than its last layer"),
+        (["experiment=several", "model=basic_unet"], "generated", "a network of one task"),
+        (["experiment=several", "model=basic_unet"], "self_supervised", "a network of one task"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_made_is_refused_with_the_reason(tmp_path, overrides, method, words):
