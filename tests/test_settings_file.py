@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +56,17 @@ def test_what_is_said_on_the_command_line_counts_more(written):
     assert compose(["rounds=7", written(VESSELS)]).rounds == 7
 
 
+def test_an_experiment_on_the_command_line_brings_its_own_network(written):
+    """Else a row that is called ridge would be the file's network, trained for one round."""
+    text = (
+        "defaults:\n  - data: images\n  - experiment: segmentation\n  - model: scattering\ndata: {path: /x}\n"
+    )
+    found = compose([written(text), "experiment=ridge"])
+    assert (found.model.name, found.data.path, found.rounds) == ("ridge", "/x", 1)
+    assert compose([written(text), "experiment=ridge", "model=svm", "rounds=4"]).model.name == "svm"
+    assert compose([written(text.replace("  - experiment: segmentation\n", ""))]).model.name == "scattering"
+
+
 def test_a_table_s_columns_are_a_mapping(written):
     text = """
 defaults: [{data: tabular}, {model: logistic}]
@@ -97,4 +110,4 @@ def test_two_files_or_none_are_refused(written, tmp_path):
         compose([written("rounds: 3"), written("rounds: 3")])
     with pytest.raises(ConfigError, match="readable YAML"):
         compose([f"settings={tmp_path}/absent.yaml"])
-    assert expanded(["rounds=3"], ()) == ["rounds=3"]
+    assert expanded(["rounds=3"], (), Path()) == ["rounds=3"]

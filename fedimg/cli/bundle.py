@@ -7,9 +7,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedimg.cli.console import print_json, say, verb_parser
 from fedimg.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fedimg.crypto.keys import SigningKey
 
 _PUBLIC = re.compile(r"ed25519:([0-9a-f]{64})")
 _EPILOG = """a bundle's configuration is a program where MONAI loads it: verify before, with a key that its owner confirmed to
@@ -67,17 +71,7 @@ def _make(arguments: Namespace) -> int:
     from fedimg.bundle import contents, seal
     from fedimg.cli.verify import evidence_of, read_bytes, record_file
     from fedimg.coordination.bundling import Asked, described
-    from fedimg.crypto.keys import SigningKey
 
-    file, folder = record_file(arguments.run)
-    if folder is None:
-        raise ConfigError("a run's folder", "a file", "name the folder that holds record.json")
-    checked = record.verify(read_bytes(file), evidence_of(folder))
-    if not checked.passed:
-        failed = ", ".join(check.name for check in checked.failures)
-        expected = "a run whose release record holds together"
-        raise DataError(expected, f"one that fails {failed}", "see `fedimg verify`")
-    key = SigningKey.load(arguments.key)
     asked = Asked(
         arguments.name,
         arguments.release,
@@ -87,6 +81,17 @@ def _make(arguments: Namespace) -> int:
         arguments.sensitivity,
         arguments.confidence,
     )
+    key = _signing_key(arguments.key)
+    file, folder = record_file(arguments.run)
+    if folder is None:
+        raise ConfigError("a run's folder", "none there", "name the folder that holds record.json")
+    if arguments.out.exists():
+        raise DataError("a new folder for the bundle", "one that exists", "name another")
+    checked = record.verify(read_bytes(file), evidence_of(folder))
+    if not checked.passed:
+        failed = ", ".join(check.name for check in checked.failures)
+        expected = "a run whose release record holds together"
+        raise DataError(expected, f"one that fails {failed}", "see `fedimg verify`")
     made = described(folder, asked)
     digest = seal(arguments.out, contents(made), key)
     result = {
@@ -129,6 +134,14 @@ def _verify(arguments: Namespace) -> int:
     else:
         sys.stdout.writelines(f"{name:12} {value}\n" for name, value in result.items())
     return 0
+
+
+def _signing_key(file: Path) -> SigningKey:
+    from fedimg.crypto.keys import SigningKey
+
+    if not file.is_file():
+        raise DataError("--key FILE with a secret key", "no such file", "make one: fedimg bundle keygen FILE")
+    return SigningKey.load(file)
 
 
 def _public(text: str) -> bytes:

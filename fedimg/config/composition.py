@@ -44,7 +44,7 @@ def compose(overrides: Sequence[str] = (), also: Sequence[str] = ()) -> Config:
         ConfigError: an unknown key or option (with the nearest valid one), a value that does
             not fit, a sweep (that is `sweep`'s), or anything that would name code.
     """
-    overrides = settings_file.expanded(overrides, _MAPPINGS)
+    overrides = settings_file.expanded(overrides, _MAPPINGS, conf_folder())
     parsed = _parse(overrides)
     for override in parsed:
         if override.is_sweep_override():

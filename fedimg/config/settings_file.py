@@ -7,7 +7,8 @@
       path: /export/vessels
     rounds: 20
 
-What stands behind it on the command line counts more. Paths in it are those of the working folder, as everywhere.
+What stands behind it on the command line counts more: of an experiment too, whose network and other options take the
+place of the file's. Paths in it are those of the working folder, as everywhere.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ _LARGEST_BYTES = 1 << 20
 _REMEDY = "write key: value lines, and options of groups as a list below defaults"
 
 
-def expanded(overrides: Sequence[str], mappings: Sequence[str]) -> list[str]:
+def expanded(overrides: Sequence[str], mappings: Sequence[str], conf: Path) -> list[str]:
     """The same overrides, with what a file says in place of `settings=FILE`, before all others.
 
     Args:
         mappings: keys whose value is a mapping by itself, such as `data.columns`.
+        conf: the folder with the groups' options.
     Raises ConfigError: a file that cannot be read or is no such YAML; two of them.
     """
     files = [override.removeprefix(KEY) for override in overrides if override.startswith(KEY)]
@@ -40,8 +42,10 @@ def expanded(overrides: Sequence[str], mappings: Sequence[str]) -> list[str]:
     if len(files) > 1:
         raise ConfigError("one settings=FILE", str(len(files)), "put everything into one file")
     content = _read(Path(files[0]))
+    taken = _of_experiments(overrides, conf)
+    options = _options(content.pop("defaults", []))
     return [
-        *_options(content.pop("defaults", [])),
+        *(option for option in options if option.partition("=")[0] not in taken),
         *_values(content, "", frozenset(mappings)),
         *(override for override in overrides if not override.startswith(KEY)),
     ]
@@ -57,6 +61,18 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError("a YAML file of keys and values", "another one", _REMEDY)
     return found
+
+
+def _of_experiments(overrides: Sequence[str], conf: Path) -> set[str]:
+    """Groups of which an experiment among the overrides chooses the option: a file's own choice would hide it."""
+    taken = set()
+    for override in overrides:
+        name = override.removeprefix("experiment=")
+        file = conf / "experiment" / f"{name}.yaml"
+        if name != override and _NAME.fullmatch(name) and file.is_file():
+            chosen = yaml.safe_load(file.read_text("utf-8")).get("defaults", [])
+            taken |= {key.removeprefix("override /") for one in chosen for key in one} | {"experiment"}
+    return taken
 
 
 def _options(defaults: object) -> Iterator[str]:

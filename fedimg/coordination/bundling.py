@@ -58,6 +58,9 @@ class Asked:
         if not all(NAME.fullmatch(text) for text in (self.name, self.version)):
             expected = "a name and a version of 1 to 200 characters on one line"
             raise ConfigError(expected, "another", "change --name or --release")
+        if not (0 < self.target < 1 and 0 < self.confidence < 1):
+            expected = "--sensitivity and --confidence as shares between 0 and 1, such as 0.95"
+            raise ConfigError(expected, f"{self.target:g} and {self.confidence:g}", "change them")
         if not all(CODE.fullmatch(text) for text in (*self.modalities, *self.body_parts)):
             expected = "--modality and --body-part in DICOM's own words (CT, CR; CHEST, HEAD)"
             raise ConfigError(

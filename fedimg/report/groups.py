@@ -83,7 +83,8 @@ def _gap(one: Breakdown, data: ReportData) -> list[str]:
 def _table(own: Sequence[Breakdown], data: ReportData, name: str) -> Markup:
     """One attribute's groups, from each source."""
     columns = [Column(ATTRIBUTES.get(own[0].attribute, own[0].attribute), numeric=False)]
-    cells: dict[str, list[str]] = {}
+    order = max((one.groups for one in own), key=len)  # a source may lack some
+    cells: dict[str, list[str]] = {group.name: [] for group in order}
     for one in own:
         private = one.source == "sites" and data.privacy.mode != "none"
         number = f"{data.privacy.unit}s" if one.source == "sites" else "examples"

@@ -67,12 +67,13 @@ def groups_of(row: Mapping[str, str], config: DataConfig) -> Codes:
 
 def needed(config: DataConfig) -> tuple[str, ...]:
     """Of those what must: a label, unless something else says what an image shows; together all that is asked for."""
+    beside = (*_beside(config), *config.subgroups.values())
     if config.together:
         drawn = {"masks": ("mask",), "boxes": ("boxes",)}.get(config.voxels, ())
-        return ("label", *drawn, *((config.value,) if config.value else ()))
+        return ("label", *drawn, *((config.value,) if config.value else ()), *beside)
     if config.value is not None:
-        return (config.value, *_beside(config))
-    return _beside(config) if config.voxels != "none" else ("label", *_beside(config))
+        return (config.value, *beside)
+    return beside if config.voxels != "none" else ("label", *beside)
 
 
 def _beside(config: DataConfig) -> tuple[str, ...]:

@@ -79,7 +79,12 @@ def test_what_does_not_hold_together_is_not_released(small_run, tmp_path, key, c
     assert make(run.path, tmp_path / "b", key) == 4
     assert "a new folder" in capsys.readouterr().err
     other = small_run("rounds=1", "privacy=none", "seed=7")
-    for word in (["--modality", "ct"], ["--body-part", "Left Chest!"], ["--release", "1\n2"]):
+    for word in (
+        ["--modality", "ct"],
+        ["--body-part", "Left Chest!"],
+        ["--release", "1\n2"],
+        ["--sensitivity", "95"],
+    ):
         assert make(run.path, tmp_path / "d", key, *word) == 2
         assert not (tmp_path / "d").exists()
     (run.path / "model.safetensors").write_bytes((other.path / "model.safetensors").read_bytes())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedimg.errors import ConfigError
+from fedimg.errors import ConfigError, DataError
 from fedimg.sources import DataConfig, load
 from fedimg.subgroups import UNKNOWN, age_code, maker_code
 
@@ -34,17 +34,18 @@ def test_named_columns_become_codes_and_all_else_is_dropped(config, write_files,
     assert plain.dropped_columns == 4
 
 
-def test_a_column_that_a_table_lacks_leaves_its_attribute_unknown(config, write_files, write_table, tmp_path):
+def test_a_column_that_a_table_lacks_is_refused(config, write_files, write_table, tmp_path):
+    """A name with a typo would make everybody unknown, and nobody would notice."""
     write_files("a.png")
     write_table([row("a.png", gender="M")])
-    (one,) = load(config(subgroups=COLUMNS), tmp_path, 1, 0)["site-1"].items
-    assert one.groups == (2, 0, 0)
+    with pytest.raises(DataError, match="no column years, vendor"):
+        load(config(subgroups=COLUMNS), tmp_path, 1, 0)
 
 
 def test_of_dicom_files_too(config, write_dicom, write_table, tmp_path):
     write_dicom("a.dcm")
     write_dicom("b.dcm", "P2", 2, 2)
-    write_table([{"path": "a.dcm", "label": "1", "gender": "F"}])
+    write_table([{"path": "a.dcm", "label": "1", "gender": "F", "years": "", "vendor": ""}])
     items = load(config("dicom", subgroups=COLUMNS), tmp_path, 1, 0)["site-1"].items
     assert {one.path.name: one.groups for one in items} == {"a.dcm": (1, 0, 0), "b.dcm": UNKNOWN}
 
