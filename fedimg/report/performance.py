@@ -14,7 +14,7 @@ from fedimg.report.markup import Markup, element
 from fedimg.values import EvaluationReport
 
 SIZE = (440.0, 420.0)
-SOURCES = {"public": "public test set", "sites": "sites (from noised histograms)"}
+SOURCES = {"public": "public test set", "sites": "sites (from released histograms)"}
 _STRIP = 30.0
 # A bin of fewer says next to nothing of a rate: it is drawn faint and no line leads to it.
 FEW = 10

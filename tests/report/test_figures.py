@@ -159,7 +159,7 @@ def test_the_reliability_figure_holds_its_bins(complete):
         weights = report.reliability[:, 2]
         assert np.array(bars) / max(bars) == pytest.approx(weights / weights.max(), abs=1e-3)
     assert "public test set" in chart.legend
-    assert "sites (from noised histograms)" in chart.legend
+    assert "sites (from released histograms)" in chart.legend
     assert_inside(svg)
 
 

@@ -320,7 +320,7 @@ def test_the_numbers_of_the_data_stand_in_the_tables(complete):
     assert rows["alder"] == ["160", "155", "5", "6.1 MiB", "3.0 MiB"]
     said = words(render(data))
     assert "alder 8.00 2e-5 1.137 0.2 200 0.1 pld (dp-accounting 0.6) 8.00 (prv)" in said
-    assert "calibration error (ece), sites (from noised histograms): the absolute differences" in said
+    assert "calibration error (ece), sites (from released histograms): the absolute differences" in said
 
 
 def test_images_are_shown_for_generated_data_only(complete):
