@@ -201,7 +201,9 @@ class ImagingConfig:
     dimensions: Literal[2, 3] = 2
     unit: Literal["image", "series", "study", "patient"] = "image"
     together: tuple[str, ...] = ()
-    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    features: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict, hash=False
+    )  # a mapping has none
     image_size: tuple[int, ...] = (64, 64)
     channels: Literal[1, 3] = 1
     spacing_mm: tuple[float, ...] | None = None

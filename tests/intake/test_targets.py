@@ -143,7 +143,7 @@ def test_an_image_whose_mask_does_not_fit_is_held_back_and_the_others_go_on(home
 def test_labels_come_back_as_they_were_put_and_old_lines_still_count(tmp_path):
     path = tmp_path / "labels.jsonl"
     path.write_text('{"instance":"old","label":1,"split":"train"}\n')
-    full = Label(3, "public", "ab" * 32, "cd" * 32, 2.5, (("age", 63.0), ("marker", 0.5)), "FLAIR")
+    full = Label(3, "public", "ab" * 32, "cd" * 32, 2.5, (2, 5, 1), (("age", 63.0), ("marker", 0.5)), "FLAIR")
     with LabelFile(path) as labels:
         labels.put("new", full)
         labels.put("plain", Label(0, "train"))
@@ -161,7 +161,7 @@ def test_labels_come_back_as_they_were_put_and_old_lines_still_count(tmp_path):
         {"value": True},
         {"target": ["a"]},
         {"label": 1 << 62},
-        {"label": -1},
+        {"label": -2},
         {"value": 10**400},
         {"features": [1]},
         {"features": {"Jane Doe": 1}},
