@@ -42,8 +42,13 @@ def main() -> int:
     _say(out, {"ready": sorted(loaded)})
     for line in sys.stdin:
         asked = json.loads(line)
-        model = loaded.get(asked["model"])  # one that has just been taken in is for the worker that comes next
-        _say(out, {"job": asked["job"]} | (_answer(model, asked) if model else {"failed": "a model not loaded"}))
+        model = loaded.get(
+            asked["model"]
+        )  # one that has just been taken in is for the worker that comes next
+        _say(
+            out,
+            {"job": asked["job"]} | (_answer(model, asked) if model else {"failed": "a model not loaded"}),
+        )
     return 0
 
 

@@ -135,8 +135,9 @@ class Jobs:
                 ),
             )
             change.execute(
-                "INSERT OR REPLACE INTO measure (job, model, at, numbers, embedding) VALUES (?, ?, ?, ?, ?)",
-                (job.id, job.model, at, json.dumps(found.measures), json.dumps(found.embedding)),
+                "INSERT INTO measure (study, model, at, numbers, embedding) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (model, study) DO UPDATE SET numbers = excluded.numbers, embedding = excluded.embedding",
+                (job.study, job.model, at, json.dumps(found.measures), json.dumps(found.embedding)),
             )
 
     def refused(self, job: Job, reason: str) -> None:

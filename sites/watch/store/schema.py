@@ -106,10 +106,11 @@ CREATE TABLE IF NOT EXISTS delivery (
     UNIQUE (target, key));
 CREATE INDEX IF NOT EXISTS delivery_state ON delivery (state, next_at);
 
--- What drift watches, one row a result; and every look that was taken.
+-- What drift watches, one row for each model's study (its latest result); and every look that was taken.
 CREATE TABLE IF NOT EXISTS measure (
-    job INTEGER PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL, numbers TEXT NOT NULL, embedding TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS measure_model ON measure (model, job);
+    id INTEGER PRIMARY KEY, study TEXT NOT NULL, model TEXT NOT NULL, at REAL NOT NULL,
+    numbers TEXT NOT NULL, embedding TEXT NOT NULL,     -- JSON: stream → number; list of numbers
+    UNIQUE (model, study));
 CREATE TABLE IF NOT EXISTS drift_look (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL, studies INTEGER NOT NULL,
     streams TEXT NOT NULL,                              -- JSON: stream → {p, effect, alarm}
