@@ -84,8 +84,9 @@ CREATE TABLE IF NOT EXISTS alert (
     model_name TEXT NOT NULL, model_version TEXT NOT NULL, model TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('raised', 'delivered', 'acknowledged', 'confirmed', 'dismissed', 'superseded')),
     reason TEXT NOT NULL DEFAULT '', raised_at REAL NOT NULL, changed_at REAL NOT NULL,
-    suppressed INTEGER NOT NULL DEFAULT 0,              -- 1: above the rate limit, shown but not pushed
-    escalations INTEGER NOT NULL DEFAULT 0);
+    revision INTEGER NOT NULL DEFAULT 0,                -- how often a later run of the study has changed it
+    escalated INTEGER NOT NULL DEFAULT 0,
+    suppressed INTEGER NOT NULL DEFAULT 0);             -- 1: above the rate limit, shown but not pushed
 CREATE INDEX IF NOT EXISTS alert_study ON alert (study);
 CREATE INDEX IF NOT EXISTS alert_state ON alert (state);
 CREATE TRIGGER IF NOT EXISTS alerts_stay BEFORE DELETE ON alert
@@ -96,6 +97,9 @@ CREATE TABLE IF NOT EXISTS alert_event (
     id INTEGER PRIMARY KEY, alert TEXT NOT NULL REFERENCES alert, at REAL NOT NULL,
     event TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS alert_event_alert ON alert_event (alert);
+
+-- What is remembered of a finding's pushes, for the rate limit: JSON of `Pushes`.
+CREATE TABLE IF NOT EXISTS pushes (finding TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 
 -- What is to go out, written in the transaction that makes it due.
 CREATE TABLE IF NOT EXISTS delivery (
