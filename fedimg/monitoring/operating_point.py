@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from fedimg.errors import ConfigError, DataError
 from fedimg.evaluation.cells import Cells
-from fedimg.monitoring.proportions import clopper_pearson, least_at_confidence
+from fedimg.evaluation.intervals import clopper_pearson, least_at_confidence
 from fedimg.values import Interval
 
 _Floats = npt.NDArray[np.float64]
