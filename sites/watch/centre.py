@@ -22,26 +22,11 @@ from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
 from sites.watch.spool import Received
-from sites.watch.store.database import Database
-from sites.watch.store.jobs import Finished, Job, Jobs, images_digest
-from sites.watch.store.models import Models
-from sites.watch.store.studies import Studies
+from sites.watch.store.jobs import Finished, Job, images_digest
+from sites.watch.store.whole import Store
 
 _AT_ONCE = 256
 _LOOK_S = 0.25
-
-
-@dataclass
-class Store:
-    """The tables, over one connection."""
-
-    database: Database
-    studies: Studies = field(init=False)
-    jobs: Jobs = field(init=False)
-    models: Models = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.studies, self.jobs, self.models = (kind(self.database) for kind in (Studies, Jobs, Models))
 
 
 @dataclass

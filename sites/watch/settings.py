@@ -17,6 +17,7 @@ from fedimg.errors import ConfigError
 from fedimg.federation.manifest import split_address
 from fedimg.monitoring.assembly import AssemblyConfig
 from fedimg.monitoring.drift import DriftConfig
+from fedimg.monitoring.pushing import RateLimit, Step, check_steps
 from fedimg.web.serving import is_loopback
 
 _AE_TITLE = re.compile(
@@ -123,7 +124,7 @@ class Target:
         name: in the store and on the pages. kind: webhook and stow have a url, cstore an address and the title that it
             is called by, folder a path.
         secret: a file, with which a webhook is signed. token: a file, for stow. identifiers: a webhook names the patient.
-        calling: our own AE title. step: 0 is told at once; 1, 2, … when nobody has acknowledged an alert.
+        calling: our own AE title.
     """
 
     name: str
@@ -137,7 +138,6 @@ class Target:
     token: str | None = None
     tls: TlsFiles | None = None
     identifiers: bool = False
-    step: int = 0
 
     def __post_init__(self) -> None:
         needed = {
@@ -153,24 +153,11 @@ class Target:
             "a target's name of 1 to 32 small letters, digits, - and _",
             "change it",
         )
-        _check(
-            self.step >= 0 and (self.step == 0 or self.kind == "webhook"),
-            "step 1 and later for webhooks only",
-            "change it",
-        )
         if self.url is not None:
             parts = urlsplit(self.url)
             local = is_loopback(parts.hostname or "")
             sound = bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
             _check(sound and not parts.username, "an https:// address without a password in it", "change url")
-
-
-@dataclass(frozen=True)
-class EscalationSettings:
-    """after_s: unacknowledged for so long, the next step's targets are told. most_an_hour: alerts of a finding pushed."""
-
-    after_s: float = 300.0
-    most_an_hour: int = 20
 
 
 @dataclass(frozen=True)
@@ -183,6 +170,8 @@ class WatchSettings:
         workers: processes that look at studies; one for each spare core. job_s: after so long a job is given up.
         keep_days: how long images are kept after their study was looked at.
         least_free_gib: below so much room new images are refused, for the sender to try again.
+        escalation: whom to tell of an alert that nobody has acknowledged, and when; these targets are not told before.
+        limit: of pushes of one finding; what is above it is shown, and told of in one message.
         prevalence: of each model's finding among this site's studies, by the model's name.
         site_home: the home of `fedimg site init`, whose ledger the page shows.
         drift_references: studies that a model's drift is measured against: its first ones here.
@@ -196,7 +185,8 @@ class WatchSettings:
     stow: StowSettings | None = None
     console: ConsoleSettings | None = field(default_factory=ConsoleSettings)
     deliver: tuple[Target, ...] = ()
-    escalation: EscalationSettings = field(default_factory=EscalationSettings)
+    escalation: tuple[Step, ...] = ()
+    limit: RateLimit = field(default_factory=RateLimit)
     assembly: AssemblyConfig = field(default_factory=AssemblyConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     drift_references: int = 200
@@ -221,6 +211,13 @@ class WatchSettings:
         _check(self.keep_days > 0, "keep_days above 0", "images are needed until their study was looked at")
         names = [target.name for target in self.deliver]
         _check(len(set(names)) == len(names), "targets of different names", "rename one")
+        check_steps(self.escalation)
+        hooks = {target.name for target in self.deliver if target.kind == "webhook"}
+        _check(
+            {step.target for step in self.escalation} <= hooks,
+            "escalation to webhooks of deliver",
+            "name one",
+        )
         shares = all(0 < share < 1 for share in self.prevalence.values())
         _check(shares, "prevalences between 0 and 1", "state each as a share of this site's studies")
         _check(self.drift_references >= 50, "drift_references of 50 or more", "fewer tell nothing")

@@ -19,13 +19,15 @@ class Job:
     """A model and a study's series.
 
     Attributes:
-        model: the bundle's digest. files: of the series' images. shadow: nobody is told what it finds.
+        model: the bundle's digest. images: of the files' digests. files: of the series' images.
+        shadow: nobody is told what it finds.
     """
 
     id: int
     study: str
     model: str
     series: str
+    images: str
     files: tuple[Path, ...]
     shadow: bool
     attempts: int
@@ -97,7 +99,7 @@ class Jobs:
         """The next one, now running: urgent studies first, then by priority, then by when they came; shadows last."""
         with self._database.change() as change:
             row = change.execute(
-                "SELECT job.id, job.study, job.model, job.series, job.shadow, job.attempts FROM job"
+                "SELECT job.id, job.study, job.model, job.series, job.images, job.shadow, job.attempts FROM job"
                 " JOIN study ON study.key = job.study WHERE job.state = 'queued'"
                 " ORDER BY job.shadow, study.stat DESC, study.priority DESC, job.queued_at, job.id LIMIT 1"
             ).fetchone()
@@ -117,7 +119,9 @@ class Jobs:
             ).fetchall()
         paths = tuple(Path(one["path"]) for one in files)
         shadow, attempts = bool(row["shadow"]), row["attempts"] + 1
-        return Job(row["id"], row["study"], row["model"], row["series"], paths, shadow, attempts)
+        return Job(
+            row["id"], row["study"], row["model"], row["series"], row["images"], paths, shadow, attempts
+        )
 
     def finished(self, job: Job, found: Finished, at: float) -> None:
         """In the transaction that also raises what follows from it."""

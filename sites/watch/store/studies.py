@@ -21,7 +21,7 @@ class Studies:
         self._database = database
 
     def received(self, study: str, arrival: Arrival, path: Path, source: str, at: float) -> bool:
-        """Note an image; True if it was not there before, and the study is open again.
+        """Note an image; True if it was not there before (or its file was removed), and the study is open again.
 
         Of two images that disagree about the patient the first one's words stay: what an alert names does not change
         under a reader's eyes.
@@ -37,7 +37,7 @@ class Studies:
             values = (study, arrival.sop_uid, arrival.sha256, arrival.series_uid, str(path))
             added = change.execute(
                 "INSERT INTO instance (study, sop_uid, sha256, series_uid, path, arrival, source, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET path = excluded.path WHERE path = ''",
                 (*values, json.dumps(asdict(arrival)), source, at),
             )
             if not added.rowcount:
@@ -46,7 +46,7 @@ class Studies:
                 "SELECT modalities, body_parts FROM study WHERE key = ?", (study,)
             ).fetchone()
             change.execute(
-                "UPDATE study SET images = images + 1, last_at = MAX(last_at, ?), state = 'arriving', completeness = '',"
+                "UPDATE study SET images = (SELECT COUNT(*) FROM instance WHERE study = key), last_at = MAX(last_at, ?), state = 'arriving', completeness = '',"
                 " modalities = ?, body_parts = ?, stat = MAX(stat, ?), priority = MAX(priority, ?), reason = ''"
                 " WHERE key = ?",
                 (
