@@ -100,7 +100,7 @@ class Alert:
                 "key, study and model digest as hex digits", "another form", "use the store's keys"
             )
         words = (self.finding, self.kind, self.where, self.model_name, self.model_version)
-        if not all(isinstance(text, str) and _WORDS.fullmatch(text) for text in words) or not self.finding:
+        if not all(_WORDS.fullmatch(text) for text in words) or not self.finding:
             raise DataError(
                 "names and words of one line, up to 200 characters", "others", "shorten what the bundle says"
             )
