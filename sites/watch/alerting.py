@@ -15,6 +15,7 @@ from fedimg.codes import Code
 from fedimg.monitoring import alerts as life
 from fedimg.monitoring.alerts import Alert, alert_key
 from fedimg.monitoring.pushing import Message, RateLimit, Step, due_step, message, message_key
+from fedimg.monitoring.worklist import urgency
 from sites.watch.drifting import Look
 from sites.watch.settings import Target
 from sites.watch.store import audit
@@ -63,7 +64,7 @@ class Alerting:
             if alert.key not in keys and life.may(alert, life.Superseded):
                 self._tell(alert, life.after(alert, life.Superseded()), job.id, study, at)
         if called:
-            self.store.studies.raise_priority(job.study, 1)
+            self.store.studies.raise_priority(job.study, max(urgency(alert.kind) for alert in called))
             self._send_files(job, called, finished, study, at)
         self.due()
 
@@ -219,7 +220,7 @@ class Alerting:
         paths = tuple(
             Path(finished.outputs[name]) for name in sorted(finished.outputs) if name in ("sr", "seg", "sc")
         )
-        about = "\n".join((job.study, job.model, job.series, job.images))
+        about = f"{job.study}\n{job.model}\n{job.series}\n{job.images}"
         key = f"result-{hashlib.sha256(about.encode()).hexdigest()}"
         outgoing = [
             Outgoing(

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS study (
     completeness TEXT NOT NULL CHECK (completeness IN ('', 'complete', 'quiet', 'partial')),
     revision INTEGER NOT NULL DEFAULT 0,      -- how often it was found complete
     completed_at REAL,                        -- the last time
-    priority INTEGER NOT NULL DEFAULT 0,      -- 0 routine, 1 raised by a model, 2 ordered as urgent
+    priority INTEGER NOT NULL DEFAULT 0,      -- 0 routine, else as urgent as what a model has called
     reason TEXT NOT NULL DEFAULT '',          -- why not analysed or failed, in words
     read_at REAL);                            -- when a person said that it was read
 

@@ -47,14 +47,13 @@ class Studies:
             ).fetchone()
             change.execute(
                 "UPDATE study SET images = (SELECT COUNT(*) FROM instance WHERE study = key), last_at = MAX(last_at, ?), state = 'arriving', completeness = '',"
-                " modalities = ?, body_parts = ?, stat = MAX(stat, ?), priority = MAX(priority, ?), reason = ''"
+                " modalities = ?, body_parts = ?, stat = MAX(stat, ?), reason = ''"
                 " WHERE key = ?",
                 (
                     at,
                     _with(row["modalities"], arrival.modality),
                     _with(row["body_parts"], arrival.body_part),
                     int(arrival.stat),
-                    2 * int(arrival.stat),
                     study,
                 ),
             )
