@@ -44,22 +44,30 @@ class Drifting:
 
     def observed(self, model: str, at: float) -> Look | None:
         """There may be new results of a model: the last look that they made due, written down; else None."""
-        monitor, last = self._monitors.get(model), self._last.get(model, 0)
+        monitor = self._monitors.get(model)
         if monitor is None:
             if (monitor := self._restored(model)) is None:
                 return None
             self._monitors[model] = monitor
-            return None
+            return self._look(model, monitor, at) if self._owed(model, monitor) else None
         look = None
-        for row in self._rows(model, last):
+        for row in self._rows(model, self._last[model]):
             self._last[model] = row["id"]
             monitor.take(_values(row, monitor.references))
             if monitor.is_due:
-                tests = monitor.tests()
-                moved = monitor.moved(tests)
-                self._note(model, monitor.studies, tests, moved, at)
-                look = Look(model, monitor.studies, moved, self._persists(model))
+                look = self._look(model, monitor, at)
         return look
+
+    def _owed(self, model: str, monitor: DriftMonitor) -> bool:
+        """Whether a look is due that nobody has taken."""
+        row = self.database.row("SELECT MAX(studies) AS last FROM drift_look WHERE model = ?", (model,))
+        return monitor.is_due and (row is None or (row["last"] or 0) < monitor.studies)
+
+    def _look(self, model: str, monitor: DriftMonitor, at: float) -> Look:
+        tests = monitor.tests()
+        moved = monitor.moved(tests)
+        self._note(model, monitor.studies, tests, moved, at)
+        return Look(model, monitor.studies, moved, self._persists(model))
 
     def _restored(self, model: str) -> DriftMonitor | None:
         """As the store has it; None as long as there are too few references."""
