@@ -125,6 +125,13 @@ CREATE TABLE IF NOT EXISTS label (
     study TEXT NOT NULL REFERENCES study, finding TEXT NOT NULL, present INTEGER NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (study, finding)) WITHOUT ROWID;
 
+-- Now and then: what this site's labels say of a model, shadows too, at its threshold.
+CREATE TABLE IF NOT EXISTS evaluation (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL,
+    positives INTEGER NOT NULL, hits INTEGER NOT NULL, negatives INTEGER NOT NULL, false_alarms INTEGER NOT NULL,
+    target REAL,                                        -- the sensitivity that was promised, if any
+    kept INTEGER NOT NULL);                             -- 0: the labels contradict the promise
+
 -- Totals since the first start, for metrics: refused by reason, received by source, …
 CREATE TABLE IF NOT EXISTS counter (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL,
     PRIMARY KEY (name, label)) WITHOUT ROWID;
