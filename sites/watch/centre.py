@@ -176,7 +176,7 @@ class Centre:
             self.store.studies.settle(job.study)
         self.changed()
         if (look := self.drifting.observed(job.model, now)) is not None and look.moved:
-            self.alerting.drifted(look, now)
+            self.alerting.drifted(look, self.models[job.model].name, now)
 
     def refused(self, job: Job, reason: str) -> None:
         with self.store.database.change():
