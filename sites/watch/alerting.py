@@ -14,9 +14,8 @@ from typing import Any, Protocol
 from fedimg.codes import Code
 from fedimg.monitoring import alerts as life
 from fedimg.monitoring.alerts import Alert, alert_key
-from fedimg.monitoring.pushing import Message, RateLimit, Step, due_step, message, message_key
+from fedimg.monitoring.pushing import Message, RateLimit, Step, Summary, due_step, message, message_key
 from fedimg.monitoring.worklist import urgency
-from sites.watch.drifting import Look
 from sites.watch.settings import Target
 from sites.watch.store import audit
 from sites.watch.store.alerts import Outgoing
@@ -30,9 +29,11 @@ WATCHER = "watcher"
 class Bodies(Protocol):
     """What targets are told, as bytes."""
 
-    def alert(self, alert: Alert, kind: Message, target: Target, study: Mapping[str, Any]) -> bytes: ...
-    def summary(self, finding: str, suppressed: Sequence[str]) -> bytes: ...
-    def drift(self, look: Look, model: str) -> bytes: ...
+    def alert(
+        self, alert: Alert, kind: Message, target: Target, study: Mapping[str, Any], at: float
+    ) -> bytes: ...
+    def summary(self, summary: Summary) -> bytes: ...
+    def model(self, kind: str, said: Mapping[str, Any], at: float) -> bytes: ...
     def fhir(self, alerts: Sequence[Alert], study: Mapping[str, Any]) -> bytes: ...
 
 
@@ -68,17 +69,14 @@ class Alerting:
             self._send_files(job, called, finished, study, at)
         self.due()
 
-    def drifted(self, look: Look, model: str, at: float) -> None:
-        """Streams of a model have moved: noted; and told where it lasts."""
-        about = f"{look.model}:{look.studies}"
+    def about_model(self, model: str, kind: str, said: Mapping[str, Any], at: float, *, tell: bool) -> None:
+        """Drift, or labels that contradict a promise: noted; and told where it asks for a new training."""
         with self.store.database.change():
-            audit.note(self.store.database, WATCHER, "drift", about, at)
-            if look.persists:
-                key = f"drift-{hashlib.sha256(about.encode()).hexdigest()}"
-                body = self.bodies.drift(look, model)
-                self.store.alerts.send(
-                    "", [Outgoing(t.name, t.kind, key, body) for t in self._told_at_once()], at
-                )
+            audit.note(self.store.database, WATCHER, kind, model, at)
+            if tell:
+                body = self.bodies.model(kind, said, at)
+                key = f"model-{hashlib.sha256(body).hexdigest()}"
+                self.store.alerts.send("", [_outgoing(one, key, body) for one in self._told_at_once()], at)
         self.due()
 
     def tick(self, at: float) -> None:
@@ -92,12 +90,11 @@ class Alerting:
         for pushes in self.store.alerts.all_pushes():
             left, summary = pushes.summary(at, self.limit)
             if summary is not None:
-                body = self.bodies.summary(summary.finding, summary.suppressed)
+                body = self.bodies.summary(summary)
+                outgoing = [_outgoing(one, summary.key, body) for one in self._told_at_once()]
                 with self.store.database.change():
                     self.store.alerts.put_pushes(left)
-                    self.store.alerts.send(
-                        "", [Outgoing(t.name, t.kind, summary.key, body) for t in self._told_at_once()], at
-                    )
+                    self.store.alerts.send("", outgoing, at)
                 sent = True
         if sent:
             self.due()
@@ -204,7 +201,7 @@ class Alerting:
     ) -> None:
         key = message_key(alert, kind)
         outgoing = [
-            Outgoing(one.name, one.kind, key, self.bodies.alert(alert, kind, one, study), alert=alert.key)
+            Outgoing(one.name, one.kind, key, self.bodies.alert(alert, kind, one, study, at), alert=alert.key)
             for one in targets
         ]
         self.store.alerts.send(alert.study, outgoing, at)
@@ -238,3 +235,7 @@ class Alerting:
     def _study(self, key: str) -> Mapping[str, Any]:
         row = self.store.database.row("SELECT * FROM study WHERE key = ?", (key,))
         return {} if row is None else dict(row)
+
+
+def _outgoing(target: Target, key: str, body: bytes) -> Outgoing:
+    return Outgoing(target.name, target.kind, key, body)

@@ -24,6 +24,7 @@ from sites.watch.naming import Names
 from sites.watch.spool import Received
 from sites.watch.store.jobs import Finished, Job, images_digest
 from sites.watch.store.whole import Store
+from sites.watch.targets import moved
 
 _AT_ONCE = 256
 _LOOK_S = 0.25
@@ -176,7 +177,8 @@ class Centre:
             self.store.studies.settle(job.study)
         self.changed()
         if (look := self.drifting.observed(job.model, now)) is not None and look.moved:
-            self.alerting.drifted(look, self.models[job.model].name, now)
+            said = moved(look, self.models[job.model].name)
+            self.alerting.about_model(job.model, "drift", said, now, tell=look.persists)
 
     def refused(self, job: Job, reason: str) -> None:
         with self.store.database.change():

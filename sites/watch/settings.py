@@ -26,7 +26,7 @@ _AE_TITLE = re.compile(
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _PATHS = frozenset(
     {
-        *("home", "path", "certificate", "key", "authority", "token", "secret", "site_home"),
+        *("home", "path", "certificate", "key", "authority", "token", "secret", "site_home", "move_to"),
     }
 )
 _T = TypeVar("_T")
@@ -75,26 +75,37 @@ class ScpSettings:
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """A folder into which others write. quiet_s: a file is taken once it has not grown for so long."""
+    """A folder into which others write.
+
+    Attributes:
+        quiet_s: a file is taken once it has not changed for so long. move_to: where it goes then; null: it stays.
+    """
 
     path: str
     quiet_s: float = 2.0
+    move_to: str | None = None
 
 
 @dataclass(frozen=True)
 class StowSettings:
-    """A receiver of DICOMweb. token: a file with the bearer token. tls: where others than this machine can reach it."""
+    """A receiver of DICOMweb.
+
+    Attributes:
+        token: a file with the bearer token, made where there is none.
+        certificate, key: needed where others than this machine can reach it.
+    """
 
     address: str
     token: str
-    tls: TlsFiles | None = None
+    certificate: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         host, _ = split_address(self.address)
         _check(
-            is_loopback(host) or self.tls is not None,
-            "stow with tls where others than this machine can reach it",
-            "add tls",
+            is_loopback(host) or (self.certificate is not None and self.key is not None),
+            "stow with certificate and key where others than this machine can reach it",
+            "add them",
         )
 
 

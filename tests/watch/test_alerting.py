@@ -10,10 +10,8 @@ import pytest
 from fedimg.errors import DataError
 from fedimg.monitoring.alerts import Dismissal, TransitionRefused
 from fedimg.monitoring.assembly import Completeness
-from fedimg.monitoring.drift import Drifted
 from fedimg.monitoring.pushing import RateLimit, Step
 from sites.watch.alerting import Alerting
-from sites.watch.drifting import Look
 from sites.watch.settings import Target
 from sites.watch.store.jobs import Finished
 from sites.watch.store.models import Registered
@@ -30,14 +28,14 @@ TARGETS = (
 class SaidPlainly:
     """Bodies that say what they are of."""
 
-    def alert(self, alert, kind, target, study):
+    def alert(self, alert, kind, target, study, at):
         return json.dumps([alert.key, kind, target.name, study["accession"]]).encode()
 
-    def summary(self, finding, suppressed):
-        return json.dumps([finding, list(suppressed)]).encode()
+    def summary(self, summary):
+        return json.dumps([summary.finding, list(summary.suppressed)]).encode()
 
-    def drift(self, look, model):
-        return json.dumps([look.studies, model]).encode()
+    def model(self, kind, said, at):
+        return json.dumps([said, kind]).encode()
 
     def fhir(self, alerts, study):
         return b"{}"
@@ -218,9 +216,12 @@ def test_a_delivered_alert_says_so_and_a_crash_between_tells_nothing_twice(store
     assert alerts(store)[0]["state"] == "delivered"
 
 
-def test_drift_that_lasts_asks_for_a_training(store, alerting):
-    moved = (Drifted("image.mean", 1e-6, 0.8, 200),)
-    alerting.drifted(Look(MODEL.digest, 200, moved, persists=False), "bleed", 1.0)
+def test_what_is_wrong_with_a_model_is_noted_and_told_where_it_matters(store, alerting):
+    alerting.about_model(MODEL.digest, "drift", {"studies": 200}, 1.0, tell=False)
     assert outbox(store) == []
-    alerting.drifted(Look(MODEL.digest, 250, moved, persists=True), "bleed", 2.0)
-    assert outbox(store) == [("pager", "bleed")]
+    alerting.about_model(MODEL.digest, "drift", {"studies": 250}, 2.0, tell=True)
+    assert outbox(store) == [("pager", "drift")]
+    assert [row["what"] for row in store.database.rows("SELECT what FROM audit WHERE what = 'drift'")] == [
+        "drift",
+        "drift",
+    ]
