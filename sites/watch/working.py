@@ -91,6 +91,19 @@ class _Worker:
         self._lines.put(None)
 
 
+@dataclass(slots=True)
+class _Seat:
+    """What pages show of a worker."""
+
+    state: str = "starting"
+    done: int = 0
+    since: float = 0.0
+
+    def now(self, state: str) -> None:
+        if state != self.state or not self.since:
+            self.state, self.since = state, time.time()
+
+
 class Pool:
     """`count` workers while it is entered.
 
@@ -103,9 +116,11 @@ class Pool:
     ) -> None:
         self._work, self._models, self._job_s, self._say = work, models, job_s, say
         self._ending, self._wake = threading.Event(), threading.Semaphore(0)
-        self._generation, self._busy = 0, 0
+        self._generation = 0
+        self._seats = [_Seat() for _ in range(count)]
         self._threads = [
-            threading.Thread(target=self._serve, name=f"work {k}", daemon=True) for k in range(count)
+            threading.Thread(target=self._serve, args=(seat,), name="work", daemon=True)
+            for seat in self._seats
         ]
         self._first = [_Worker(models) for _ in self._threads[:1]]
 
@@ -125,10 +140,9 @@ class Pool:
         """There may be jobs."""
         self._wake.release()
 
-    @property
-    def busy(self) -> int:
-        """Workers that look at a study now."""
-        return self._busy
+    def states(self) -> list[tuple[str, int, float]]:
+        """What each worker does, how many series it has looked at, and since when it does it (seconds since 1970)."""
+        return [(seat.state, seat.done, seat.since) for seat in self._seats]
 
     def exchange(self, models: Models) -> None:
         """Raises DataError where a bundle is unfit; then everything stays as it is."""
@@ -137,24 +151,27 @@ class Pool:
         self._generation += 1
         self.wake()
 
-    def _serve(self) -> None:
+    def _serve(self, seat: _Seat) -> None:
         worker: _Worker | None = None
         generation = -1
         try:
             while not self._ending.is_set():
                 if worker is None or generation != self._generation:
                     generation = self._generation
+                    seat.now("starting")
                     fresh = self._started()
                     if worker is not None:
                         worker.end()
                     worker = fresh
                     if worker is None:
+                        seat.now("no model that is fit")
                         self._ending.wait(5.0)
                         continue
+                    seat.now("waiting")
                 if (job := self._work.claim()) is None:
                     self._wake.acquire(timeout=_LOOK_S)
                     continue
-                if not self._one(worker, job):
+                if not self._one(worker, job, seat):
                     worker.end()
                     worker = None
         finally:
@@ -170,9 +187,9 @@ class Pool:
             self._say("no worker", about=str(fault))
             return None
 
-    def _one(self, worker: _Worker, job: Job) -> bool:
+    def _one(self, worker: _Worker, job: Job, seat: _Seat) -> bool:
         """Whether the worker is still fit."""
-        self._busy += 1
+        seat.now("looking")
         try:
             question = {
                 "job": job.id,
@@ -195,5 +212,6 @@ class Pool:
             else:
                 self._work.done(job, answer)
         finally:
-            self._busy -= 1
+            seat.done += 1
+            seat.now("waiting")
         return True
