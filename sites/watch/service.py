@@ -110,7 +110,7 @@ class _Parts:
     def __init__(
         self, settings: WatchSettings, store: Store, names: Names, models: dict[str, Metadata], say: Say
     ) -> None:
-        self.settings, self.store = settings, store
+        self.settings, self.store, self._say = settings, store, say
         trusted = bundles.trusted_keys(settings)
         self._console: Console | None = None
         alerting = Alerting(
@@ -119,7 +119,7 @@ class _Parts:
             settings.escalation,
             settings.limit,
             TargetBodies(_address(settings)),
-            lambda: self.deliverer.wake(),
+            self._wake,
         )
         self.alerting = alerting
         self.deliverer = Deliverer(
@@ -135,6 +135,9 @@ class _Parts:
             store, self.pool, models, trusted, settings.keep_days * 86400.0, say, self._contradicted
         )
         self.actions = StoreActions(store, alerting, self.changed)
+
+    def _wake(self) -> None:
+        self.deliverer.wake()
 
     def changed(self) -> None:
         """After every transaction: workers and readers of pages may want to know."""
@@ -162,7 +165,7 @@ class _Parts:
         self._console = Console(
             Path(self.settings.home),
             self.actions,
-            lambda event, **about: None,
+            self._say,
             home=None if self.settings.site_home is None else Path(self.settings.site_home),
             prevalence=self.settings.prevalence,
             process=lambda: self._process(spool),
@@ -223,7 +226,7 @@ def _running(name: str, work: Callable[[threading.Event], Any], say: Say) -> Ite
     def run() -> None:
         try:
             work(ending)
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001 - its text may quote anything
             # a watcher that receives and forgets would be worse than one that is not there
             say(
                 "fault",
