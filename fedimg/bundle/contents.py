@@ -21,7 +21,8 @@ import torch
 from safetensors.torch import save
 
 from fedimg.bundle.manifest import Opened
-from fedimg.bundle.metadata import METADATA, Finding, Metadata, read_metadata
+from fedimg.bundle.metadata import METADATA, Metadata, read_metadata
+from fedimg.bundle.promised import Finding
 from fedimg.codes import Code
 
 GRAPH, STATE, PROBE = "models/model.pt2", "models/model.pt", "models/probe.safetensors"
