@@ -93,6 +93,11 @@ def decode(
     if image.labels_DHW is not None and image.labels_DHW.shape != image.pixels_DHW.shape:
         found = f"labels {image.labels_DHW.shape} of an image {image.pixels_DHW.shape}"
         raise Quarantined(Quarantine.WRONG_SHAPE, found)
+    return finite(image)
+
+
+def finite(image: DecodedImage) -> DecodedImage:
+    """Raises Quarantined for NaN and infinities, which `decode_dataset` lets pass."""
     if not np.isfinite(image.pixels_DHW).all():
         raise Quarantined(Quarantine.PIXELS_NOT_FINITE, "NaN or infinite pixel values")
     return image
