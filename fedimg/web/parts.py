@@ -46,14 +46,21 @@ def cards(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, caption: 
     return card_table(columns, [card_row(columns, row) for row in rows], caption=caption)
 
 
-def card_row(columns: Sequence[Column], row: Sequence[str], *, name: str | None = None) -> Markup:
-    """One row of `cards`, its first cell as its head; `name` is its id, under which events may replace it."""
-    first, *rest = row
+def card_row(
+    columns: Sequence[Column], row: Sequence[str], *, name: str | None = None, head: int = 0
+) -> Markup:
+    """One row of `cards`.
+
+    Args:
+        name: its id, under which events may replace it. head: the column whose cell heads the row.
+    """
     cells = [
-        element("td", cell, class_=_class(column, cell), data_head=column.head)
-        for column, cell in zip(columns[1:], rest, strict=True)
+        element("th", cell, scope="row")
+        if number == head
+        else element("td", cell, class_=_class(column, cell), data_head=column.head)
+        for number, (column, cell) in enumerate(zip(columns, row, strict=True))
     ]
-    return element("tr", element("th", first, scope="row"), cells, id=name)
+    return element("tr", cells, id=name)
 
 
 def card_table(columns: Sequence[Column], rows: Sequence[Markup], *, caption: str = "") -> Markup:

@@ -102,7 +102,9 @@ class Shell:
         rules, form = self.rules, request.state.form
         named = " ".join(form.get("username", "").split()) if self.named else ""
         if self.named and not _NAME.fullmatch(named):
-            return self._login_form(f"Say who you are, in up to {MOST_NAME} characters.", HTTPStatus.BAD_REQUEST)
+            return self._login_form(
+                f"Say who you are, in up to {MOST_NAME} characters.", HTTPStatus.BAD_REQUEST
+            )
         try:
             check_token(rules, request, form.get("token", "").strip())
         except Refused as refused:
