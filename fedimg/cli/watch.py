@@ -77,10 +77,13 @@ def _status(arguments: Namespace) -> int:
 
     connection = reader(_root(arguments))
     found = {
-        name: {
-            row[0]: row[1] for row in connection.execute(f"SELECT state, COUNT(*) FROM {name} GROUP BY state")
-        }  # noqa: S608
-        for name in ("study", "job", "alert", "delivery")
+        name: {row[0]: row[1] for row in connection.execute(query)}
+        for name, query in (
+            ("studies", "SELECT state, COUNT(*) FROM study GROUP BY state"),
+            ("jobs", "SELECT state, COUNT(*) FROM job GROUP BY state"),
+            ("alerts", "SELECT state, COUNT(*) FROM alert GROUP BY state"),
+            ("deliveries", "SELECT state, COUNT(*) FROM delivery GROUP BY state"),
+        )
     }
     connection.close()
     if arguments.json:

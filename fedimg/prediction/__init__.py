@@ -3,7 +3,7 @@
 from fedimg.prediction.loading import Model, load
 from fedimg.prediction.predicting import predict
 from fedimg.prediction.results import Analysis, Found, Prediction, Region
-from fedimg.prediction.routing import Routed, routed
+from fedimg.prediction.routing import Routed, Words, routed, rules_of
 from fedimg.prediction.writing import Outputs, write_outputs
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "Prediction",
     "Region",
     "Routed",
+    "Words",
     "load",
     "predict",
     "routed",
+    "rules_of",
     "write_outputs",
 ]

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedimg.prediction.loading import Model
+from fedimg.bundle import Metadata, Opened, read_metadata
+from fedimg.imaging.config import ImagingConfig
+from fedimg.prediction.said_imaging import imaging_of
 
 _IMAGES = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{tail}"
@@ -37,6 +39,29 @@ _IMAGES = frozenset(
 this program among it."""
 _LARGEST_GAP_RATIO = 1.5  # as `imaging.series`
 _SAME_PLACE_MM = 1e-3
+
+
+class Rules(Protocol):
+    """What decides: a `Model`, or a bundle's words alone, for who routes and does not look."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+    @property
+    def imaging(self) -> ImagingConfig: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """`Rules` without a network."""
+
+    metadata: Metadata
+    imaging: ImagingConfig
+
+
+def rules_of(bundle: Opened) -> Words:
+    """Of a bundle whose signature held. Raises DataError as `load` does for what it says."""
+    said = read_metadata(bundle)
+    return Words(said, imaging_of(said.imaging))
 
 
 class Header(Protocol):
@@ -70,7 +95,7 @@ class Routed:
     others: Mapping[str, str]
 
 
-def routed(model: Model, arrivals: Sequence[Header]) -> Routed:
+def routed(model: Rules, arrivals: Sequence[Header]) -> Routed:
     """Of the instances of one study, whatever their order."""
     by_series: dict[str, list[Header]] = {}
     for one in arrivals:
@@ -79,7 +104,7 @@ def routed(model: Model, arrivals: Sequence[Header]) -> Routed:
     return Routed(tuple(uid for uid in by_series if uid not in others), others)
 
 
-def why_not(model: Model, series: Sequence[Header]) -> str:
+def why_not(model: Rules, series: Sequence[Header]) -> str:
     """Of one series; "" where it is looked at."""
     said = model.metadata
     if not all(one.sop_class in _IMAGES and one.rows and one.columns for one in series):

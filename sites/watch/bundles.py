@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from fedimg.bundle import Metadata, open_sealed, read_metadata
+from fedimg.bundle import open_sealed
 from fedimg.crypto.public_key import public_key
+from fedimg.prediction import Words, rules_of
 from sites.watch.settings import WatchSettings
 from sites.watch.store.models import Registered
 
@@ -17,13 +18,14 @@ def trusted_keys(settings: WatchSettings) -> tuple[bytes, ...]:
     return tuple(public_key(text) for text in settings.trusted_keys)
 
 
-def verified(folder: Path, trusted: Sequence[bytes]) -> tuple[Registered, Metadata]:
+def verified(folder: Path, trusted: Sequence[bytes]) -> tuple[Registered, Words]:
     """A bundle as it is registered, and all that it says.
 
     Raises DataError: a bundle that another key has signed, that was changed, or that says what no bundle may.
     """
     opened = open_sealed(folder, trusted)
-    said = read_metadata(opened)
+    words = rules_of(opened)
+    said = words.metadata
     point = said.operating_point
     shown = {
         "task": said.task,
@@ -39,4 +41,4 @@ def verified(folder: Path, trusted: Sequence[bytes]) -> tuple[Registered, Metada
         "signer": opened.signer.hex(),
         "run": said.run,
     }
-    return Registered(opened.digest, said.name, said.version, said.kind, folder, "active", shown), said
+    return Registered(opened.digest, said.name, said.version, said.kind, folder, "active", shown), words

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from fedimg import prediction
-from fedimg.bundle import Metadata
 from fedimg.monitoring.assembly import Assembler, AssemblyConfig
 from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
@@ -35,14 +34,14 @@ class Centre:
     """One thread runs it; sources and workers call `received`, `released`, `done`, `refused` and `crashed` from theirs.
 
     Attributes:
-        root: the watcher's home. models: digest → metadata of those that look at studies. changed: called after every
+        root: the watcher's home. models: digest → what the bundle says, of those that look at studies. changed: called after every
             transaction that a page or a worker may want to know of.
     """
 
     root: Path
     store: Store
     names: Names
-    models: Mapping[str, Metadata]
+    models: Mapping[str, prediction.Words]
     alerting: Alerting
     drifting: Drifting
     assembly: AssemblyConfig
@@ -132,10 +131,10 @@ class Centre:
             images = self.store.studies.arrivals(study)
             arrivals = [arrival for arrival, _, _ in images]
             for model in self.store.models.working():
-                if (metadata := self.models.get(model.digest)) is None:
+                if (words := self.models.get(model.digest)) is None:
                     continue
-                routed = prediction.routed(metadata, arrivals)
-                self.store.jobs.not_looked_at(study, model.digest, routed.left)
+                routed = prediction.routed(words, arrivals)
+                self.store.jobs.not_looked_at(study, model.digest, routed.others)
                 for series in routed.series:
                     digest = images_digest(one.sha256 for one in arrivals if one.series_uid == series)
                     self.store.jobs.plan(
@@ -177,7 +176,7 @@ class Centre:
             self.store.studies.settle(job.study)
         self.changed()
         if (look := self.drifting.observed(job.model, now)) is not None and look.moved:
-            said = moved(look, self.models[job.model].name)
+            said = moved(look, self.models[job.model].metadata.name)
             self.alerting.about_model(job.model, "drift", said, now, tell=look.persists)
 
     def refused(self, job: Job, reason: str) -> None:

@@ -32,7 +32,14 @@ _STATUS: Final = {
 }
 VERIFICATION: Final = "1.2.840.10008.1.1"
 _C_STORE_RQ, _C_ECHO_RQ, _C_CANCEL_RQ, _NO_DATA_SET = 0x0001, 0x0030, 0x0FFF, 0x0101
-_SOP_CLASS, _KIND, _MESSAGE, _PRIORITY, _DATA_SET, _SOP_INSTANCE = 0x0002, 0x0100, 0x0110, 0x0700, 0x0800, 0x1000
+_SOP_CLASS, _KIND, _MESSAGE, _PRIORITY, _DATA_SET, _SOP_INSTANCE = (
+    0x0002,
+    0x0100,
+    0x0110,
+    0x0700,
+    0x0800,
+    0x1000,
+)
 _HEAD: Final = struct.Struct("<HHI")
 _LONGEST_COMMAND: Final = 4096
 _MOST_WAITING: Final = 4  # a window of one operation was agreed on

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedimg.bundle import Metadata
 from fedimg.durable import alone
 from fedimg.errors import FedimgError
 from fedimg.federation.manifest import split_address
+from fedimg.prediction import Words
 from fedimg.process_log import Say
 from fedimg.web.serving import is_loopback
 from sites.watch import bundles
@@ -108,7 +108,7 @@ class _Parts:
     """What does the work, bound to each other."""
 
     def __init__(
-        self, settings: WatchSettings, store: Store, names: Names, models: dict[str, Metadata], say: Say
+        self, settings: WatchSettings, store: Store, names: Names, models: dict[str, Words], say: Say
     ) -> None:
         self.settings, self.store, self._say = settings, store, say
         trusted = bundles.trusted_keys(settings)
@@ -194,7 +194,7 @@ class _Parts:
         self.alerting.about_model(one.digest, "contradicted", said, at, tell=True)
 
 
-def _registered(settings: WatchSettings, store: Store) -> dict[str, Metadata]:
+def _registered(settings: WatchSettings, store: Store) -> dict[str, Words]:
     """What bundles say, of all that look at studies: those of the settings, and those that were added since."""
     trusted, now = bundles.trusted_keys(settings), time.time()
     for folder in settings.bundles:

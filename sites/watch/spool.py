@@ -139,7 +139,9 @@ class Spool:
         self._bytes_of: dict[str, set[str]] = {}  # digest of an instance → digests of bytes that are here
         for path in self._incoming():
             self._note(path.name)
-        for left in (root / _DRAFTS).iterdir():  # of a process that was killed: nobody was told that it had them
+        for left in (
+            root / _DRAFTS
+        ).iterdir():  # of a process that was killed: nobody was told that it had them
             left.unlink()
 
     def __enter__(self) -> Self:

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fedimg.bundle import Metadata
 from fedimg.errors import DataError, FedimgError
 from fedimg.evaluation.intervals import clopper_pearson
+from fedimg.prediction import Words
 from fedimg.process_log import Say
 from sites.watch import bundles
 from sites.watch.store import audit
@@ -48,7 +48,7 @@ class Upkeep:
 
     store: Store
     pool: Pool
-    models: dict[str, Metadata]
+    models: dict[str, Words]
     trusted: tuple[bytes, ...]
     keep_s: float
     say: Say
@@ -69,7 +69,7 @@ class Upkeep:
         working = {one.digest: one for one in self.store.models.working() if one.digest not in self._refused}
         if working.keys() == self.models.keys():
             return
-        held: dict[str, Metadata] = {}
+        held: dict[str, Words] = {}
         for digest, one in working.items():
             try:
                 registered, said = bundles.verified(one.folder, self.trusted)

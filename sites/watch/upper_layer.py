@@ -33,7 +33,9 @@ from sites.watch.messages import Messages
 from sites.watch.spool import Spool
 
 GREATEST_PDU: Final = 131072
-_GREATEST_RECEIVED: Final = 2 * GREATEST_PDU  # an association request of 128 contexts is longer than a fragment
+_GREATEST_RECEIVED: Final = (
+    2 * GREATEST_PDU
+)  # an association request of 128 contexts is longer than a fragment
 _POLL_S: Final = 0.2
 _Address = tuple[Any, ...]
 Handlers = list[tuple[evt.EventType, Callable[[evt.Event], Any]]]
@@ -165,9 +167,7 @@ class Server(ThreadedAssociationServer):
         # Its own `ssl_context` stays empty: it would make the handshake within accept().
         super().__init__(ae, address, ae.ae_title, ae.supported_contexts, request_handler=_Handler)
         ae._servers.append(self)  # noqa: SLF001 - `shutdown` takes it out again
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(_POLL_S,), name="scp", daemon=True
-        )
+        self._thread = threading.Thread(target=self.serve_forever, args=(_POLL_S,), name="scp", daemon=True)
 
     def start(self) -> None:
         self._thread.start()

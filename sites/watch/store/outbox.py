@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from sites.watch.delivering import Delivery
+from sites.watch.deliveries import Delivery
 from sites.watch.store.database import Database
 
 
