@@ -15,26 +15,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
+
 from fedimg.errors import FedimgError
+from fedimg.prediction import Model, load, predict, write_outputs
 
 
 def main() -> int:
     """Read the models to load, say `ready`, then answer one job after another until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     out = _own_output()
-    import torch
-
-    from fedimg import prediction
-
     torch.set_num_threads(1)
-    loaded: dict[str, prediction.Model] = {}
+    loaded: dict[str, Model] = {}
     begun = json.loads(sys.stdin.readline() or "null")
     if begun is None:
         return 0
     trusted = [bytes.fromhex(key) for key in begun["trusted"]]
     for folder in begun["bundles"]:
         try:
-            model = prediction.load(Path(folder), trusted)
+            model = load(Path(folder), trusted)
         except FedimgError as fault:
             _say(out, {"unfit": folder, "why": str(fault)})
             return 4
@@ -42,30 +41,25 @@ def main() -> int:
     _say(out, {"ready": sorted(loaded)})
     for line in sys.stdin:
         asked = json.loads(line)
-        model = loaded.get(
-            asked["model"]
-        )  # one that has just been taken in is for the worker that comes next
-        _say(
-            out,
-            {"job": asked["job"]} | (_answer(model, asked) if model else {"failed": "a model not loaded"}),
-        )
+        found = loaded.get(asked["model"])  # one that has just been taken in is for the worker that comes next
+        _say(out, {"job": asked["job"]} | (_answer(found, asked) if found else {"failed": "a model not loaded"}))
     return 0
 
 
-def _answer(model: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
-    from fedimg import prediction
-
+def _answer(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        analysis = prediction.predict(model, [Path(path) for path in asked["files"]])
-        outputs = prediction.write_outputs(analysis, Path(asked["out"]))
+        analysis = predict(model, [Path(path) for path in asked["files"]])
+        folder = Path(asked["out"])
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = write_outputs(analysis, folder)
     except FedimgError as fault:
         return {"refused": fault.expected}  # its own words, never what was found in the file
     except Exception as fault:  # noqa: BLE001 - one study may make a library fail in ways of its own; only the kind is told
         return {"failed": type(fault).__name__}
-    found = analysis.prediction
+    outputs = {"sr": made.report, "seg": made.outline, "sc": made.picture, "preview": made.preview}
     return {
-        "prediction": dataclasses.asdict(found),
-        "outputs": {name: str(path) for name, path in outputs.paths().items()},
+        "prediction": dataclasses.asdict(analysis.prediction),
+        "outputs": {name: str(path) for name, path in outputs.items() if path is not None},
     }
 
 
