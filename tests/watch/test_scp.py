@@ -85,11 +85,11 @@ def test_an_instance_is_on_the_disk_before_it_is_acknowledged(tmp_path):
     with (
         spooled(tmp_path) as spool,
         listening(spool, on_received=lambda one: on_disk.append(one.path.exists())) as scp,
+        Peer(scp.port) as peer,
     ):
-        with Peer(scp.port) as peer:
-            assert peer.associate() == ACCEPTED
-            assert peer.store(bare(instance()), uid_of(1)) == 0
-            assert on_disk == [True]
+        assert peer.associate() == ACCEPTED
+        assert peer.store(bare(instance()), uid_of(1)) == 0
+        assert on_disk == [True]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_peer_without_a_certificate_of_the_authority_gets_no_association(tmp_p
         other = client_tls(papers, certificate=False)
         other.load_cert_chain(strangers / "client.pem", strangers / "client.key")
         old = client_tls(papers)
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         for context in (none, other, old):
             answer = None
@@ -156,14 +156,17 @@ def test_a_peer_without_a_certificate_of_the_authority_gets_no_association(tmp_p
 @pytest.mark.parametrize("secured", [True, False])
 def test_twenty_silent_connections_do_not_hold_up_an_echo(tmp_path, papers, tls, secured):
     """pynetdicom 3.0.4 would make the handshake of the first of them within accept(), and wait for it."""
-    with spooled(tmp_path) as spool, listening(spool, tls if secured else None, handshake_s=30) as scp:
-        with contextlib.ExitStack() as stack:
-            for _ in range(20):
-                stack.enter_context(socket.create_connection(("127.0.0.1", scp.port)))
-            begun = time.monotonic()
-            with Peer(scp.port, client_tls(papers) if secured else None) as peer:
-                assert peer.associate() == ACCEPTED and peer.echo() == 0
-            assert time.monotonic() - begun <= 1.0
+    with (
+        spooled(tmp_path) as spool,
+        listening(spool, tls if secured else None, handshake_s=30) as scp,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(("127.0.0.1", scp.port)))
+        begun = time.monotonic()
+        with Peer(scp.port, client_tls(papers) if secured else None) as peer:
+            assert peer.associate() == ACCEPTED and peer.echo() == 0
+        assert time.monotonic() - begun <= 1.0
 
 
 def test_of_too_many_strangers_the_oldest_goes(tmp_path):
