@@ -102,7 +102,7 @@ def profiled(sent: Path, papers: Path, uids: set[str]) -> None:
         profiles.append(profile)
         profile.runcall(run_of_thread, thread)
 
-    threading.Thread.run = run_profiled  # type: ignore[method-assign]
+    threading.Thread.run = run_profiled  # type: ignore[method-assign,assignment]
     try:
         rate, _ = run(sent, papers, uids, tls=False)
     finally:
@@ -115,7 +115,9 @@ def profiled(sent: Path, papers: Path, uids: set[str]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=tuple(ASKED))

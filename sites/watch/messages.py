@@ -1,6 +1,6 @@
 """DIMSE messages of one association: C-STORE, whose data set grows in the spool, and C-ECHO. There are no others.
 
-Message structure: PS3.7 6.3, 9.3.1 and 9.3.5; fragments: PS3.8 annex E; statuses: PS3.4 B.2.3.
+Message structure: PS3.7 6.3, 9.3.1 and 9.3.5; fragments: PS3.8 annex E.
 """
 
 from __future__ import annotations
@@ -21,15 +21,8 @@ from fedimg.dicom.elements import file_meta
 from fedimg.dicom.refusal import Quarantined
 from fedimg.values import Quarantine
 from sites.watch.spool import Draft, Full, Spool
+from sites.watch.statuses import CLASS_NOT_SUPPORTED, SUCCESS, status_of
 
-SUCCESS: Final = 0x0000
-_OUT_OF_RESOURCES, _OTHER_OBJECT, _CLASS_NOT_SUPPORTED = 0xA700, 0xA900, 0x0122
-_STATUS: Final = {
-    Quarantine.UNREADABLE: 0xC000,
-    Quarantine.NOT_AN_IMAGE: 0xC001,
-    Quarantine.UNSAFE_STRUCTURE: 0xC002,
-    Quarantine.OBJECT_TYPE: _OTHER_OBJECT,
-}
 VERIFICATION: Final = "1.2.840.10008.1.1"
 _C_STORE_RQ, _C_ECHO_RQ, _C_CANCEL_RQ, _NO_DATA_SET = 0x0001, 0x0030, 0x0FFF, 0x0101
 _SOP_CLASS, _KIND, _MESSAGE, _PRIORITY, _DATA_SET, _SOP_INSTANCE = (
@@ -65,13 +58,6 @@ class _Incoming:
     draft: Draft | None = None
     status: int = SUCCESS
     drained: int = 0
-
-
-def status_of(refusal: Quarantined | Full) -> int:
-    """What the sender is told."""
-    if isinstance(refusal, Full):
-        return _OUT_OF_RESOURCES
-    return _STATUS.get(refusal.reason, _STATUS[Quarantine.UNREADABLE])
 
 
 def read_command(data: bytes) -> dict[int, bytes]:
@@ -166,7 +152,7 @@ class Messages(DIMSEServiceProvider):
             self._incoming = self._opened(context, fields)
             if self._incoming.draft is not None and sop_class != agreed.abstract_syntax:
                 self._refuse(self._incoming, Quarantined(Quarantine.OBJECT_TYPE, "a SOP class not agreed on"))
-                self._incoming.status = _CLASS_NOT_SUPPORTED
+                self._incoming.status = CLASS_NOT_SUPPORTED
             elif self._incoming.draft is not None:
                 meta = file_meta(sop_class, _text(fields, _SOP_INSTANCE), str(agreed.transfer_syntax[0]))
                 self._write(self._incoming, memoryview(meta))

@@ -21,8 +21,9 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from fedimg.dicom.arrival import TRANSFER_SYNTAXES
 from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import ConfigError
-from sites.watch.messages import SUCCESS, VERIFICATION, Messages, Store, status_of
+from sites.watch.messages import VERIFICATION, Messages, Store
 from sites.watch.spool import Full, Received, Spool
+from sites.watch.statuses import SUCCESS, status_of
 from sites.watch.upper_layer import GREATEST_PDU, ConnectionLimits, Handlers, Server
 
 _SOURCE: Final = "scp"
@@ -156,7 +157,6 @@ class DicomScp:
         settings = self._settings
         entity = ApplicationEntity(settings.ae_title)
         entity.maximum_pdu_size = GREATEST_PDU
-        entity.maximum_associations = settings.limits.associations
         entity.require_called_aet = True
         entity.require_calling_aet = list(settings.allowed)
         entity.acse_timeout = settings.limits.handshake_s

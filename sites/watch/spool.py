@@ -44,6 +44,14 @@ class Full(FedimgError):
         super().__init__("room on the spool's disk", found, "free some, or lower `keep_free_bytes`")
 
 
+class OfAnotherStudy(Quarantined):
+    """An instance that was sent for a study that it is not of. `arrival`: what it is."""
+
+    def __init__(self, arrival: Arrival) -> None:
+        super().__init__(Quarantine.OBJECT_TYPE, "an instance of another study than its sender named")
+        self.arrival = arrival
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """An instance that is on the disk.
@@ -168,11 +176,12 @@ class Spool:
         if free < self.limits.keep_free_bytes:
             raise Full(f"{free} bytes free, {self.limits.keep_free_bytes} are kept")
 
-    def take(self, brought: Path | bytes | Draft, source: str) -> Received:
+    def take(self, brought: Path | bytes | Draft, source: str, study: str | None = None) -> Received:
         """Examine an instance and have it on the disk, name included, when this returns; only then acknowledge it.
 
         Args:
             brought: a draft of this spool, which it takes over; else a file, which stays as it is, or its bytes.
+            study: StudyInstanceUID that it must be of, where the sender named one.
 
         Raises Quarantined or Full; either is counted, and nothing of it stays.
         """
@@ -180,6 +189,8 @@ class Spool:
         try:
             draft = brought if isinstance(brought, Draft) else self._copied(brought)
             arrival = self._examined(draft)
+            if study not in (None, arrival.study_uid):
+                raise OfAnotherStudy(arrival)
             return self._named(draft, arrival, source)
         except (Quarantined, Full) as refusal:
             self.refuse(refusal)
@@ -213,6 +224,10 @@ class Spool:
                 path.replace(self.root / _DAMAGED / path.name)
                 continue
             yield Received(path, arrival, "restart", at)
+
+    def digest(self, purpose: str, *parts: bytes) -> bytes:
+        """32 bytes that stand for parts that may be patient data, under the spool's key."""
+        return keyed_digest(self._key, purpose.encode(), *parts)
 
     def drop(self, path: Path) -> None:
         """Remove an instance that nobody needs any more."""
@@ -254,8 +269,8 @@ class Spool:
             return examine(draft.path, self.limits.arrival)
 
     def _name(self, arrival: Arrival) -> str:
-        instance = keyed_digest(self._key, b"instance", arrival.sop_uid.encode()).hex()[:32]
-        content = keyed_digest(self._key, b"content", bytes.fromhex(arrival.sha256)).hex()[:32]
+        instance = self.digest("instance", arrival.sop_uid.encode()).hex()[:32]
+        content = self.digest("content", bytes.fromhex(arrival.sha256)).hex()[:32]
         return f"{instance}-{content}.dcm"
 
     def _note(self, name: str) -> bool:

@@ -37,6 +37,8 @@ _GREATEST_RECEIVED: Final = (
     2 * GREATEST_PDU
 )  # an association request of 128 contexts is longer than a fragment
 _POLL_S: Final = 0.2
+_IDLE: Final = "Sta1"  # PS3.8 9.2
+_LOCAL_LIMIT_EXCEEDED: Final = (2, 3, 2)  # A-ASSOCIATE-RJ: transient, of the provider (PS3.8 9.3.4)
 _Address = tuple[Any, ...]
 Handlers = list[tuple[evt.EventType, Callable[[evt.Event], Any]]]
 
@@ -59,24 +61,41 @@ class ConnectionLimits:
 class _Socket(AssociationSocket):
     """Reads whole PDUs of bounded length in bounded time."""
 
-    silent_s = 60.0
+    limits = ConnectionLimits()
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Raises OSError for more than a PDU may have, and where it does not arrive in time; pynetdicom closes then."""
-        if nr_bytes > _GREATEST_RECEIVED:
-            raise OSError("a PDU beyond the greatest length")
+        """Raises OSError for more than a PDU may have, and where it does not arrive in time; the connection is over."""
         connection = self.socket
         if connection is None:
             return bytearray()
-        received, at, until = bytearray(nr_bytes), 0, time.monotonic() + self.silent_s
-        view = memoryview(received)
-        while at < nr_bytes:
-            connection.settimeout(max(until - time.monotonic(), 0.001))
-            count = connection.recv_into(view[at:])
-            if not count:
-                return received[:at]
-            at += count
-        return received
+        seconds = self.limits.silent_s if self.assoc.is_established else self.limits.handshake_s
+        try:
+            if nr_bytes > _GREATEST_RECEIVED:
+                raise OSError("a PDU beyond the greatest length")
+            return _received(connection, nr_bytes, time.monotonic() + seconds)
+        except OSError:
+            _close(connection)  # what may still come of this PDU is not waited for
+            raise
+
+    def close(self) -> None:
+        """pynetdicom leaves a socket open whose peer has gone first."""
+        connection = self.socket
+        super().close()
+        if connection is not None:
+            connection.close()
+
+
+def _received(connection: socket.socket, count: int, until: float) -> bytearray:
+    """So many bytes, or fewer where the peer ends. Raises OSError where they are not there in time."""
+    received, at = bytearray(count), 0
+    view = memoryview(received)
+    while at < count:
+        connection.settimeout(max(until - time.monotonic(), 0.001))
+        number = connection.recv_into(view[at:])
+        if not number:
+            return received[:at]
+        at += number
+    return received
 
 
 class _UpperLayer(DULServiceProvider):
@@ -90,10 +109,15 @@ class _UpperLayer(DULServiceProvider):
         try:
             super().run()
         except Exception:  # noqa: BLE001 - whatever a peer's bytes make it raise; the text may quote them
-            self.assoc.fault()  # type: ignore[attr-defined]
+            if (
+                self.state_machine.current_state != _IDLE
+            ):  # then the peer was gone, and was heard to go once more
+                self.assoc.fault()  # type: ignore[attr-defined]
         finally:
             if self.socket is not None:
                 self.socket.close()
+            if not self.assoc.is_established:
+                self.to_user_queue.put(None)  # who waits for a request waits in vain
 
 
 class _Association(Association):
@@ -123,7 +147,7 @@ class _Handler(RequestHandler):
         association = _Association(self.ae, "acceptor")
         association._server = server  # noqa: SLF001 - as pynetdicom's handler does
         association.name = "AcceptorThread@watch"
-        association.ended = lambda: server.forget(self.client_address)
+        association.ended = lambda: server.leave(association, self.client_address)
         association.fault = lambda: server.spool.counts.add("faults")
         association.dul = _UpperLayer(association)
         association.messages = Messages(association, server.spool)
@@ -132,7 +156,7 @@ class _Handler(RequestHandler):
         # Set again: they reach the timers of the upper layer, which is another one now.
         association.acse_timeout, association.network_timeout = limits.handshake_s, limits.silent_s
         connection = _Socket(association, client_socket=self.request)
-        connection.silent_s = limits.silent_s
+        connection.limits = limits
         association.set_socket(connection)
         acceptor = association.acceptor
         acceptor.maximum_length, acceptor.ae_title = GREATEST_PDU, server.ae_title
@@ -161,9 +185,12 @@ class Server(ThreadedAssociationServer):
     ) -> None:
         """Raises OSError for an address that is taken."""
         self.spool, self.limits, self._tls = spool, limits, tls
-        self.handlers: Handlers = [*handlers, (evt.EVT_ESTABLISHED, self._established)]
+        own: Handlers = [(evt.EVT_REQUESTED, self._requested), (evt.EVT_ESTABLISHED, self._established)]
+        self.handlers: Handlers = [*handlers, *own]
         self._strangers: dict[_Address, socket.socket] = {}
+        self._admitted: set[Association] = set()
         self._lock = threading.Lock()
+        ae.maximum_associations = 1 << 30  # it would count whoever is connected
         # Its own `ssl_context` stays empty: it would make the handshake within accept().
         super().__init__(ae, address, ae.ae_title, ae.supported_contexts, request_handler=_Handler)
         ae._servers.append(self)  # noqa: SLF001 - `shutdown` takes it out again
@@ -187,6 +214,11 @@ class Server(ThreadedAssociationServer):
         """This connection is no stranger any more, or no connection."""
         with self._lock:
             self._strangers.pop(address, None)
+
+    def leave(self, association: Association, address: _Address) -> None:
+        self.forget(address)
+        with self._lock:
+            self._admitted.discard(association)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Of too many strangers the one who has been silent longest makes room."""
@@ -223,6 +255,17 @@ class Server(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing is printed: `process_request_thread` has counted it."""
+
+    def _requested(self, event: evt.Event) -> None:
+        """Before titles are looked at: a further one is told to come again."""
+        association = event.assoc
+        with self._lock:
+            full = len(self._admitted) >= self.limits.associations
+            if not full:
+                self._admitted.add(association)
+        if full:
+            association.acse.send_reject(*_LOCAL_LIMIT_EXCEEDED)
+            association.kill()
 
     def _established(self, event: evt.Event) -> None:
         peer = event.assoc.requestor.address_info
