@@ -1,6 +1,7 @@
 """C-STORE to real archives: DCMTK's storescp, and pynetdicom's where an answer must be chosen."""
 
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -20,8 +21,16 @@ from sites.watch.deliveries import Delivery, Undelivered
 from sites.watch.sending import Archive, Storing
 from tests.watch.receivers import NAME, PATIENT, SECONDARY_CAPTURE, certified, dicom_file
 
-# pynetdicom drops a socket that could not connect instead of closing it; Python closes it there and then, and says so.
+# pynetdicom drops a socket that could not connect, or whose peer left first, instead of closing it; Python closes it
+# there and then, or with the cycle that it is part of, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def sockets_of_this_test_are_gone_before_the_next():
+    yield
+    gc.collect()
+
 
 STORESCP = Path("/usr/bin/storescp")  # not the script of that name in a Python environment
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit]
