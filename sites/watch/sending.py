@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,16 +90,21 @@ class Storing:
         files = [_file(path) for path in delivery.paths]
         if not files:
             raise Undelivered("a delivery without files", "report this fault", permanent=True)
-        association = self._associated(files)
+        opened: list[socket.socket] = []
         try:
-            self._send(association, files)
+            association = self._associated(files, opened)
+            try:
+                self._send(association, files)
+            finally:
+                if association.is_established:
+                    association.release()
+                if association.is_established:
+                    association.abort()
         finally:
-            if association.is_established:
-                association.release()
-            if association.is_established:
-                association.abort()
+            for connection in opened:
+                connection.close()  # the library does not, where the peer was gone first
 
-    def _associated(self, files: Sequence[_File]) -> Association:
+    def _associated(self, files: Sequence[_File], opened: list[socket.socket]) -> Association:
         # One context for each pair: the archive takes each file as it is, or says that it does not.
         pairs = sorted({(file.sop_class, file.transfer_syntax) for file in files})
         if len(pairs) > _MOST_CONTEXTS:
@@ -113,10 +119,11 @@ class Storing:
             contexts=[build_context(*pair) for pair in pairs],
             ae_title=self._archive.ae_title,
             tls_args=(self._context, self._archive.host) if self._context else None,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _bounded, [wait])],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _bounded, [wait, opened])],
         )
         if association.is_established:
             return association
+        association.dul.join(wait)  # it may still read
         if association.is_rejected:
             said = association.acceptor.primitive
             reason = f" ({said.reason_str})" if said is not None else ""
@@ -154,11 +161,12 @@ class Storing:
             )
 
 
-def _bounded(event: evt.Event, seconds: float) -> None:
+def _bounded(event: evt.Event, seconds: float, opened: list[socket.socket]) -> None:
     """The library sends without a time-out: a peer that stops to read would hold its thread for ever."""
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.settimeout(seconds)
+        opened.append(connection.socket)
 
 
 def _file(path: Path) -> _File:

@@ -37,16 +37,17 @@ class Stow:
         """All files in one request. Raises Undelivered unless all were stored, warnings included."""
         boundary = secrets.token_hex(16)
         try:
-            length = sum(path.stat().st_size + len(_head(boundary)) + 2 for path in delivery.paths)
+            sizes = [path.stat().st_size for path in delivery.paths]
         except OSError:
             remedy = "was it deleted after it was written?"
             raise Undelivered("a file that is gone", remedy, permanent=True) from None
+        length = sum(sizes) + len(sizes) * (len(_head(boundary)) + 2) + len(_tail(boundary))
         headers = {
             "accept": "application/dicom+json",
             "content-type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-            "content-length": str(length + len(_tail(boundary))),
+            "content-length": str(length),
         }
-        pieces = _pieces(delivery.paths, boundary)
+        pieces = _pieces(delivery.paths, sizes, boundary)
         answer = self._poster.post(self._authorization | headers, pieces, _MOST_ANSWER)
         refuse_unless_stored(answer, len(delivery.paths))
 
@@ -92,12 +93,18 @@ def _tail(boundary: str) -> bytes:
     return f"--{boundary}--\r\n".encode()
 
 
-def _pieces(paths: Sequence[Path], boundary: str) -> Iterator[bytes]:
-    for path in paths:
+def _pieces(paths: Sequence[Path], sizes: Sequence[int], boundary: str) -> Iterator[bytes]:
+    """The body. Raises Undelivered where a file is not as long as it was said to be: nothing of it counts then."""
+    for path, size in zip(paths, sizes, strict=True):
         yield _head(boundary)
+        left = size
         with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
+            while left >= 0 and (piece := file.read(_PIECE)):
+                left -= len(piece)
+                if left >= 0:
+                    yield piece
+        if left:
+            raise Undelivered("a file that was changed while it was sent", "who writes there?")
         yield b"\r\n"
     yield _tail(boundary)
 
