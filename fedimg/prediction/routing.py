@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from fedimg.prediction.loading import Model
@@ -120,7 +121,7 @@ def _no_volume(series: Sequence[Header], unit: str) -> str:
     if len(positions) < len(series):
         return "images without a position, of which no stack can be made"
     ordered = sorted(positions)
-    gaps = [b - a for a, b in zip(ordered, ordered[1:], strict=False) if b - a > _SAME_PLACE_MM]
+    gaps = [b - a for a, b in pairwise(ordered) if b - a > _SAME_PLACE_MM]
     if not gaps:
         return "images at one position, of which no stack can be made"
     return "a stack with a slice missing" if max(gaps) > _LARGEST_GAP_RATIO * statistics.median(gaps) else ""
