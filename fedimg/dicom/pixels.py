@@ -52,6 +52,14 @@ _PLUGINS: Mapping[str, str] = {
     uids.HTJ2K: "pylibjpeg",
     uids.RLELossless: "pydicom",
 }
+DECODED = (
+    uids.ExplicitVRLittleEndian,
+    uids.ImplicitVRLittleEndian,
+    uids.DeflatedExplicitVRLittleEndian,
+    uids.ExplicitVRBigEndian,
+    *_PLUGINS,
+)
+"""Transfer syntaxes whose pixels are decoded here."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as YBR_FULL's own Y (PS3.3 C.7.6.3.1.2)
 
 
