@@ -37,7 +37,11 @@ _CODE_STRING: Final = re.compile(r"[A-Z0-9_ ]{1,16}")
 _DATE: Final = re.compile(r"[0-9]{8}")
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,10}")
 _URGENT: Final = frozenset({"STAT", "HIGH"})
-_LONGEST_TEXT, _LONGEST_NAME, _LONGEST_RAW = 64, 194, 4096  # LO; three groups of PN (PS3.5 6.2); bytes looked at
+_LONGEST_TEXT, _LONGEST_NAME, _LONGEST_RAW = (
+    64,
+    194,
+    4096,
+)  # LO; three groups of PN (PS3.5 6.2); bytes looked at
 _OFF_UNIT: Final = 0.05  # of direction cosines: what rounding leaves
 
 _one_at_a_time = threading.Lock()

@@ -153,7 +153,9 @@ class _Walk:
             self._within.append(_Open("fragments", end, inner.implicit, inner.little))
             return
         if vr not in (b"", b"SQ", b"UN"):
-            raise Quarantined(Quarantine.UNSAFE_STRUCTURE, "an undefined length of a value that is no sequence")
+            raise Quarantined(
+                Quarantine.UNSAFE_STRUCTURE, "an undefined length of a value that is no sequence"
+            )
         unknown = vr == b"UN"  # its items are Implicit VR Little Endian
         self._within.append(_Open("items", end, inner.implicit or unknown, inner.little or unknown))
 
