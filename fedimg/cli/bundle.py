@@ -135,7 +135,7 @@ def _asked(arguments: Namespace) -> Asked:
 def _verify(arguments: Namespace) -> int:
     from fedimg.bundle import network_of, open_sealed
 
-    opened = open_sealed(arguments.bundle, [_public(text) for text in arguments.key])
+    opened = open_sealed(arguments.bundle, [public_key(text) for text in arguments.key])
     said, _ = network_of(opened)
     result = {
         "verdict": "pass",
@@ -169,7 +169,7 @@ def _signing_key(file: Path) -> SigningKey:
     return SigningKey.load(file)
 
 
-def _public(text: str) -> bytes:
+def public_key(text: str) -> bytes:
     """32 bytes of ed25519:HEX, or of the file that holds it."""
     found = _PUBLIC.fullmatch(text)
     if found is None and Path(text).is_file():

@@ -9,9 +9,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from fedimg.bundle import Metadata, Opened, read_metadata
+from fedimg.dicom.arrival import Arrival
 from fedimg.imaging.config import ImagingConfig
 from fedimg.prediction.said_imaging import imaging_of
 
@@ -64,29 +66,6 @@ def rules_of(bundle: Opened) -> Words:
     return Words(said, imaging_of(said.imaging))
 
 
-class Header(Protocol):
-    """What is asked of an instance: see `dicom.arrival.Arrival`."""
-
-    @property
-    def series_uid(self) -> str: ...
-    @property
-    def sop_uid(self) -> str: ...
-    @property
-    def sop_class(self) -> str: ...
-    @property
-    def modality(self) -> str: ...
-    @property
-    def body_part(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def columns(self) -> int: ...
-    @property
-    def frames(self) -> int: ...
-    @property
-    def position_mm(self) -> float | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Routed:
     """Attributes: series: UIDs of those to look at, in the order of their first instance. others: UID → why not."""
@@ -95,16 +74,16 @@ class Routed:
     others: Mapping[str, str]
 
 
-def routed(model: Rules, arrivals: Sequence[Header]) -> Routed:
+def routed(model: Rules, arrivals: Sequence[Arrival]) -> Routed:
     """Of the instances of one study, whatever their order."""
-    by_series: dict[str, list[Header]] = {}
+    by_series: dict[str, list[Arrival]] = {}
     for one in arrivals:
         by_series.setdefault(one.series_uid, []).append(one)
     others = {uid: why for uid, own in by_series.items() if (why := why_not(model, own))}
     return Routed(tuple(uid for uid in by_series if uid not in others), others)
 
 
-def why_not(model: Rules, series: Sequence[Header]) -> str:
+def why_not(model: Rules, series: Sequence[Arrival]) -> str:
     """Of one series; "" where it is looked at."""
     said = model.metadata
     if not all(one.sop_class in _IMAGES and one.rows and one.columns for one in series):
@@ -123,7 +102,7 @@ def why_not(model: Rules, series: Sequence[Header]) -> str:
     return ""
 
 
-def _other_part(series: Sequence[Header], wanted: Sequence[str]) -> str:
+def _other_part(series: Sequence[Arrival], wanted: Sequence[str]) -> str:
     """A part that is not said is another one: what a description or a look at the image would say is not asked."""
     said = {one.body_part.strip().upper() for one in series}
     if "" in said:
@@ -131,7 +110,7 @@ def _other_part(series: Sequence[Header], wanted: Sequence[str]) -> str:
     return "" if said <= set(wanted) else f"another body part than {' or '.join(wanted)}"
 
 
-def _no_volume(series: Sequence[Header], unit: str) -> str:
+def _no_volume(series: Sequence[Arrival], unit: str) -> str:
     """Why no volume can be made of it, as far as headers say; pixels are asked when it is looked at."""
     if unit == "image":
         return "" if all(one.frames > 1 for one in series) else "single images, where the model takes volumes"
@@ -145,7 +124,7 @@ def _no_volume(series: Sequence[Header], unit: str) -> str:
     if len(positions) < len(series):
         return "images without a position, of which no stack can be made"
     ordered = sorted(positions)
-    gaps = [b - a for a, b in zip(ordered, ordered[1:], strict=False) if b - a > _SAME_PLACE_MM]
+    gaps = [b - a for a, b in pairwise(ordered) if b - a > _SAME_PLACE_MM]
     if not gaps:
         return "images at one position, of which no stack can be made"
     return "a stack with a slice missing" if max(gaps) > _LARGEST_GAP_RATIO * statistics.median(gaps) else ""

@@ -27,24 +27,26 @@ def imaging_of(said: Mapping[str, Any]) -> ImagingConfig:
     own = {key: value for key, value in said.items() if key != _VERSION}
     try:
         found = ImagingConfig(**_arguments(ImagingConfig(), own))
-        same = json.loads(json.dumps(asdict(found))) == json.loads(json.dumps(own))
-    except (FedimgError, TypeError, ValueError, AttributeError):
-        same = False
-    if not same:
-        raise DataError("preprocessing as fedimg describes it", "something else", "ask for the bundle again")
-    return found
+        if json.loads(json.dumps(asdict(found))) == own:
+            return found
+        fault = "another value"
+    except (FedimgError, TypeError, ValueError, AttributeError) as error:
+        fault = type(error).__name__
+    raise DataError("preprocessing as fedimg describes it", fault, "ask for the bundle again")
 
 
 def _arguments(default: Any, said: Mapping[str, Any]) -> dict[str, Any]:
     """By the types of a default's own values: sections inside are built, lists are tuples."""
     found = {}
     for one in fields(default):
-        own, value = getattr(default, one.name), said[one.name] if one.name in said else None
+        own, value = getattr(default, one.name), said.get(one.name)
         if is_dataclass(own) and isinstance(value, Mapping):
-            value = type(own)(**_arguments(own, value))
+            build: Any = type(own)
+            found[one.name] = build(**_arguments(own, value))
         elif isinstance(value, Mapping):
-            value = {key: _tuples(item) for key, item in value.items()}
-        found[one.name] = _tuples(value)
+            found[one.name] = {key: _tuples(item) for key, item in value.items()}
+        else:
+            found[one.name] = _tuples(value)
     return found
 
 
