@@ -14,6 +14,7 @@ from fedimg import __version__
 from fedimg.errors import FedimgError
 
 VERBS = {
+    "demo": "all of it once, generated: a federation, its released model, studies that arrive, the page",
     "simulate": "run a whole federation in this process, or several (-m)",
     "train": "ask a federation's server for a run",
     "compare": "run several learners on one federation, or take past runs: one table, one figure",
