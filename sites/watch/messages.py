@@ -5,11 +5,13 @@ Message structure: PS3.7 6.3, 9.3.1 and 9.3.5; fragments: PS3.8 annex E.
 
 from __future__ import annotations
 
+import queue
 import struct
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -33,7 +35,9 @@ _SOP_CLASS, _KIND, _MESSAGE, _PRIORITY, _DATA_SET, _SOP_INSTANCE = (
     0x0800,
     0x1000,
 )
-_HEAD: Final = struct.Struct("<HHI")
+_ANSWERED, _STATUS, _RESPONSE = 0x0120, 0x0900, 0x8000
+_HEAD, _US = struct.Struct("<HHI"), struct.Struct("<H")
+_NAP_S: Final = 0.02
 _LONGEST_COMMAND: Final = 4096
 _MOST_WAITING: Final = 4  # a window of one operation was agreed on
 _MOST_DRAINED: Final = 4  # times the limit of an instance; a peer that sends on is aborted
@@ -76,6 +80,19 @@ def read_command(data: bytes) -> dict[int, bytes]:
     return fields
 
 
+def write_command(fields: Mapping[int, bytes]) -> bytes:
+    """A Command Set of the fields that are not empty, behind its group length."""
+    data = b"".join(
+        _HEAD.pack(0, element, len(value)) + value for element, value in sorted(fields.items()) if value
+    )
+    return _HEAD.pack(0, 0, 4) + struct.pack("<I", len(data)) + data
+
+
+def _padded(uid: str | None) -> bytes:
+    value = (uid or "").encode("ascii")
+    return value + b"\0" * (len(value) % 2)
+
+
 class Messages(DIMSEServiceProvider):
     """What pynetdicom's association receives its requests from.
 
@@ -89,6 +106,31 @@ class Messages(DIMSEServiceProvider):
         self._spool, self._command = spool, bytearray()
         self._incoming: _Incoming | None = None
         self._over, self._lock = False, threading.Lock()
+
+    def get_msg(self, block: bool = False) -> Any:  # noqa: ARG002 - as pynetdicom's
+        """(context, request), or (None, None); waited for a little, so that an idle association costs little."""
+        try:
+            return self.msg_queue.get(timeout=_NAP_S)
+        except queue.Empty:
+            return None, None
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """A response to C-STORE or C-ECHO; pynetdicom would make a data set of each, which takes a millisecond."""
+        kind = _C_STORE_RQ if isinstance(primitive, C_STORE) else _C_ECHO_RQ
+        instance = getattr(primitive, "AffectedSOPInstanceUID", None)
+        command = write_command(
+            {
+                _SOP_CLASS: _padded(primitive.AffectedSOPClassUID),
+                _KIND: _US.pack(kind | _RESPONSE),
+                _ANSWERED: _US.pack(primitive.MessageIDBeingRespondedTo),
+                _DATA_SET: _US.pack(_NO_DATA_SET),
+                _STATUS: _US.pack(primitive.Status),
+                _SOP_INSTANCE: _padded(instance),
+            }
+        )
+        data = P_DATA()
+        data.presentation_data_value_list.append((context_id, b"\x03" + command))
+        self.dul.send_pdu(data)
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Fragments from the peer, by the thread of the upper layer."""

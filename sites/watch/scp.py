@@ -21,10 +21,11 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from fedimg.dicom.arrival import TRANSFER_SYNTAXES
 from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import ConfigError
+from sites.watch.connection import GREATEST_PDU, ConnectionLimits
 from sites.watch.messages import VERIFICATION, Messages, Store
 from sites.watch.spool import Full, Received, Spool
 from sites.watch.statuses import SUCCESS, status_of
-from sites.watch.upper_layer import GREATEST_PDU, ConnectionLimits, Handlers, Server
+from sites.watch.upper_layer import Handlers, Server
 
 _SOURCE: Final = "scp"
 

@@ -17,107 +17,22 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from sites.watch.connection import GREATEST_PDU, ConnectionLimits, Socket, UpperLayer, hang_up
 from sites.watch.messages import Messages
 from sites.watch.spool import Spool
 
-GREATEST_PDU: Final = 131072
-_GREATEST_RECEIVED: Final = (
-    2 * GREATEST_PDU
-)  # an association request of 128 contexts is longer than a fragment
 _POLL_S: Final = 0.2
-_IDLE: Final = "Sta1"  # PS3.8 9.2
 _LOCAL_LIMIT_EXCEEDED: Final = (2, 3, 2)  # A-ASSOCIATE-RJ: transient, of the provider (PS3.8 9.3.4)
 _Address = tuple[Any, ...]
 Handlers = list[tuple[evt.EventType, Callable[[evt.Event], Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """Attributes, in seconds or connections:
-
-    handshake_s: of TLS, and then for the association request. silent_s: for a PDU to be whole, and between two.
-    associations: at once; a further one is told to come again. strangers: connections without an association; of more,
-        the oldest goes.
-    """
-
-    handshake_s: float = 10.0
-    silent_s: float = 60.0
-    associations: int = 16
-    strangers: int = 32
-
-
-class _Socket(AssociationSocket):
-    """Reads whole PDUs of bounded length in bounded time."""
-
-    limits = ConnectionLimits()
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Raises OSError for more than a PDU may have, and where it does not arrive in time; the connection is over."""
-        connection = self.socket
-        if connection is None:
-            return bytearray()
-        seconds = self.limits.silent_s if self.assoc.is_established else self.limits.handshake_s
-        try:
-            if nr_bytes > _GREATEST_RECEIVED:
-                raise OSError("a PDU beyond the greatest length")
-            return _received(connection, nr_bytes, time.monotonic() + seconds)
-        except OSError:
-            _close(connection)  # what may still come of this PDU is not waited for
-            raise
-
-    def close(self) -> None:
-        """pynetdicom leaves a socket open whose peer has gone first."""
-        connection = self.socket
-        super().close()
-        if connection is not None:
-            connection.close()
-
-
-def _received(connection: socket.socket, count: int, until: float) -> bytearray:
-    """So many bytes, or fewer where the peer ends. Raises OSError where they are not there in time."""
-    received, at = bytearray(count), 0
-    view = memoryview(received)
-    while at < count:
-        connection.settimeout(max(until - time.monotonic(), 0.001))
-        number = connection.recv_into(view[at:])
-        if not number:
-            return received[:at]
-        at += number
-    return received
-
-
-class _UpperLayer(DULServiceProvider):
-    """pynetdicom's reactor, whose faults end the association instead of being printed."""
-
-    def __init__(self, association: Association) -> None:
-        super().__init__(association)
-        self.daemon = True  # the process may end; what was not acknowledged is its sender's
-
-    def run(self) -> None:
-        try:
-            super().run()
-        except Exception:  # noqa: BLE001 - whatever a peer's bytes make it raise; the text may quote them
-            if (
-                self.state_machine.current_state != _IDLE
-            ):  # then the peer was gone, and was heard to go once more
-                self.assoc.fault()  # type: ignore[attr-defined]
-        finally:
-            if self.socket is not None:
-                self.socket.close()
-            if not self.assoc.is_established:
-                self.to_user_queue.put(None)  # who waits for a request waits in vain
 
 
 class _Association(Association):
@@ -149,13 +64,13 @@ class _Handler(RequestHandler):
         association.name = "AcceptorThread@watch"
         association.ended = lambda: server.leave(association, self.client_address)
         association.fault = lambda: server.spool.counts.add("faults")
-        association.dul = _UpperLayer(association)
+        association.dul = UpperLayer(association)
         association.messages = Messages(association, server.spool)
         association.dimse = association.messages
         limits = server.limits
         # Set again: they reach the timers of the upper layer, which is another one now.
         association.acse_timeout, association.network_timeout = limits.handshake_s, limits.silent_s
-        connection = _Socket(association, client_socket=self.request)
+        connection = Socket(association, client_socket=self.request)
         connection.limits = limits
         association.set_socket(connection)
         acceptor = association.acceptor
@@ -163,7 +78,7 @@ class _Handler(RequestHandler):
         acceptor.address_info, association.requestor.address_info = self.local, self.remote
         acceptor.implementation_class_uid = self.ae.implementation_class_uid
         acceptor.implementation_version_name = self.ae.implementation_version_name
-        acceptor.supported_contexts = deepcopy(server.contexts)
+        acceptor.supported_contexts = server.contexts  # nobody changes them: a copy for each would take 50 ms
         for event, handler in server.handlers:
             association.bind(event, handler)
         return association
@@ -185,7 +100,11 @@ class Server(ThreadedAssociationServer):
     ) -> None:
         """Raises OSError for an address that is taken."""
         self.spool, self.limits, self._tls = spool, limits, tls
-        own: Handlers = [(evt.EVT_REQUESTED, self._requested), (evt.EVT_ESTABLISHED, self._established)]
+        own: Handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ESTABLISHED, self._established),
+            (evt.EVT_REJECTED, self._rejected),
+        ]
         self.handlers: Handlers = [*handlers, *own]
         self._strangers: dict[_Address, socket.socket] = {}
         self._admitted: set[Association] = set()
@@ -208,7 +127,7 @@ class Server(ThreadedAssociationServer):
         with self._lock:
             left = list(self._strangers.values())
         for connection in left:
-            _close(connection)
+            hang_up(connection)
 
     def forget(self, address: _Address) -> None:
         """This connection is no stranger any more, or no connection."""
@@ -228,7 +147,7 @@ class Server(ThreadedAssociationServer):
             self._strangers[client_address] = request
         if oldest is not None:
             self.spool.counts.add("crowded_out")
-            _close(oldest)
+            hang_up(oldest)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -249,7 +168,7 @@ class Server(ThreadedAssociationServer):
         except Exception:  # noqa: BLE001 - a stranger's: whatever it sends or leaves out, it is not heard further
             self.spool.counts.add("not_admitted")
             self.forget(client_address)
-            _close(connection)
+            hang_up(connection)
             with contextlib.suppress(OSError):
                 connection.close()
 
@@ -267,13 +186,12 @@ class Server(ThreadedAssociationServer):
             association.acse.send_reject(*_LOCAL_LIMIT_EXCEEDED)
             association.kill()
 
+    def _rejected(self, event: evt.Event) -> None:
+        """For its titles; whoever takes its time to go keeps no place."""
+        with self._lock:
+            self._admitted.discard(event.assoc)
+
     def _established(self, event: evt.Event) -> None:
         peer = event.assoc.requestor.address_info
         if peer is not None:
             self.forget(peer.as_tuple)
-
-
-def _close(connection: socket.socket) -> None:
-    """Wakes whoever waits for it. Past `SSLSocket.shutdown`, which takes the session away from a thread that reads."""
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
