@@ -82,6 +82,10 @@ def stamped(dataset: Dataset, maker: Maker, description: str) -> None:
         setattr(dataset, keyword, maker.date)
     for keyword in ("ContentTime", "SeriesTime", "InstanceCreationTime"):
         setattr(dataset, keyword, maker.time)
+    if equipment := dataset.get("ContributingEquipmentSequence"):
+        equipment[
+            -1
+        ].ContributionDateTime = f"{maker.date}{maker.time}"  # the library itself; the others' are their own
     dataset.SeriesDescription = description[:64]
     dataset.SpecificCharacterSet = "ISO_IR 192"
 

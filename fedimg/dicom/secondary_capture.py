@@ -18,7 +18,7 @@ from scipy import ndimage
 from fedimg.dicom.elements import encode_file
 from fedimg.dicom.lettering import CHARACTER_WIDTH_PX, LINE_HEIGHT_PX, draw, fitting
 from fedimg.dicom.original import Original
-from fedimg.dicom.result_object import MANUFACTURER, NOT_DIAGNOSTIC, Maker, identity, uids_of
+from fedimg.dicom.result_object import MANUFACTURER, NOT_DIAGNOSTIC, SERIES_NUMBERS, Maker, identity, uids_of
 from fedimg.values import FloatArray
 
 Pixels = npt.NDArray[np.uint8]
@@ -72,7 +72,7 @@ def secondary_capture(
         "SOPClassUID": uids.SecondaryCaptureImageStorage,
         "SOPInstanceUID": own.instance,
         "SeriesInstanceUID": own.series,
-        "SeriesNumber": "9103",
+        "SeriesNumber": str(SERIES_NUMBERS["SC"]),
         "InstanceNumber": "1",
         "Modality": "OT",
         "ConversionType": "WSD",

@@ -17,9 +17,18 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as PydicomCode
 
 from fedimg.codes import Code
+from fedimg.dicom.elements import derived_uid
 from fedimg.dicom.original import Original
 from fedimg.dicom.refusal import contained
-from fedimg.dicom.result_object import MANUFACTURER, NOT_DIAGNOSTIC, Maker, headers, stamped, uids_of
+from fedimg.dicom.result_object import (
+    MANUFACTURER,
+    NOT_DIAGNOSTIC,
+    SERIES_NUMBERS,
+    Maker,
+    headers,
+    stamped,
+    uids_of,
+)
 from fedimg.errors import DataError
 
 Planes = Sequence[tuple[int, int]]
@@ -56,7 +65,7 @@ def segmentation(
         segmented_property_type=hd.sr.CodedConcept(code.value, code.scheme, code.meaning),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        tracking_uid=f"{uids.instance}.1" if len(uids.instance) < 62 else uids.series,
+        tracking_uid=derived_uid("fedimg SEG segment", uids.instance),
         tracking_id=code.meaning,
     )
     try:
@@ -67,7 +76,7 @@ def segmentation(
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=[described],
                 series_instance_uid=uids.series,
-                series_number=9102,
+                series_number=SERIES_NUMBERS["SEG"],
                 sop_instance_uid=uids.instance,
                 instance_number=1,
                 manufacturer=MANUFACTURER,
@@ -80,12 +89,16 @@ def segmentation(
             )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         # the library's own words may quote a header
-        found_ = f"a header that it cannot follow ({type(error).__name__})"
+        reason = f"a header that it cannot follow ({type(error).__name__})"
         raise DataError(
-            "images of which a segmentation can be made", found_, "see the report in its place"
+            "images of which a segmentation can be made", reason, "see the report in its place"
         ) from None
     if "FrameOfReferenceUID" not in found:  # then type 2C (PS3.3 C.7.6.1)
         found.PatientOrientation = sources[0].get("PatientOrientation") or ""
+    organisation = derived_uid("fedimg SEG dimensions", uids.instance)
+    for sequence in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
+        for item in found[sequence].value:
+            item.DimensionOrganizationUID = organisation  # the library draws one
     stamped(found, maker, f"{maker.shown}: outline, {NOT_DIAGNOSTIC.lower()}")
     return found
 

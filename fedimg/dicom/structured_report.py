@@ -20,7 +20,15 @@ from fedimg.codes import Code
 from fedimg.dicom.elements import derived_uid
 from fedimg.dicom.original import Original
 from fedimg.dicom.refusal import contained
-from fedimg.dicom.result_object import MANUFACTURER, NOT_DIAGNOSTIC, Maker, headers, stamped, uids_of
+from fedimg.dicom.result_object import (
+    MANUFACTURER,
+    NOT_DIAGNOSTIC,
+    SERIES_NUMBERS,
+    Maker,
+    headers,
+    stamped,
+    uids_of,
+)
 from fedimg.errors import DataError
 
 _IMAGING = Code("363679005", "SCT", "Imaging")
@@ -75,7 +83,7 @@ def report(
                 evidence=evidence,
                 content=content,
                 series_instance_uid=uids.series,
-                series_number=9101,
+                series_number=SERIES_NUMBERS["SR"],
                 sop_instance_uid=uids.instance,
                 instance_number=1,
                 manufacturer=MANUFACTURER,

@@ -224,6 +224,9 @@ def write_series(
         whole = {
             "PatientID": "P-1",
             "PatientName": "A^B",
+            "StudyDate": "20260102",
+            "StudyTime": "030405",
+            "StudyID": "7",
             "BodyPartExamined": "CHEST",
             "StudyInstanceUID": derived_uid(study),
             "SeriesInstanceUID": derived_uid(study, series),
