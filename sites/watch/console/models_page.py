@@ -71,7 +71,11 @@ def _ledger(found: LedgerInfo | None, why: str) -> Markup:
     figures = tiles(
         [
             ("ε spent or reserved", epsilon_text(found.epsilon_spent), f"at δ = {scientific(found.delta)}"),
-            ("ε left", f"{math.floor(1000 * found.epsilon_left) / 1000:.3f}", f"of {found.epsilon_max:g} that the ledger promises"),
+            (
+                "ε left",
+                f"{math.floor(1000 * found.epsilon_left) / 1000:.3f}",
+                f"of {found.epsilon_max:g} that the ledger promises",
+            ),
             ("runs", f"{found.runs:,}", f"{found.closed:,} of them closed"),
         ]
     )
