@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS study (
     completeness TEXT NOT NULL CHECK (completeness IN ('', 'complete', 'quiet', 'partial')),
     revision INTEGER NOT NULL DEFAULT 0,      -- how often it was found complete
     completed_at REAL,                        -- the last time
-    priority INTEGER NOT NULL DEFAULT 0,      -- 0 routine, 1 raised by a model, 2 ordered as urgent
+    priority INTEGER NOT NULL DEFAULT 0,      -- 0 routine, else as urgent as what a model has called
     reason TEXT NOT NULL DEFAULT '',          -- why not analysed or failed, in words
     read_at REAL);                            -- when a person said that it was read
 
@@ -84,8 +84,9 @@ CREATE TABLE IF NOT EXISTS alert (
     model_name TEXT NOT NULL, model_version TEXT NOT NULL, model TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('raised', 'delivered', 'acknowledged', 'confirmed', 'dismissed', 'superseded')),
     reason TEXT NOT NULL DEFAULT '', raised_at REAL NOT NULL, changed_at REAL NOT NULL,
-    suppressed INTEGER NOT NULL DEFAULT 0,              -- 1: above the rate limit, shown but not pushed
-    escalations INTEGER NOT NULL DEFAULT 0);
+    revision INTEGER NOT NULL DEFAULT 0,                -- how often a later run of the study has changed it
+    escalated INTEGER NOT NULL DEFAULT 0,
+    suppressed INTEGER NOT NULL DEFAULT 0);             -- 1: above the rate limit, shown but not pushed
 CREATE INDEX IF NOT EXISTS alert_study ON alert (study);
 CREATE INDEX IF NOT EXISTS alert_state ON alert (state);
 CREATE TRIGGER IF NOT EXISTS alerts_stay BEFORE DELETE ON alert
@@ -97,6 +98,9 @@ CREATE TABLE IF NOT EXISTS alert_event (
     event TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS alert_event_alert ON alert_event (alert);
 
+-- What is remembered of a finding's pushes, for the rate limit: JSON of `Pushes`.
+CREATE TABLE IF NOT EXISTS pushes (finding TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+
 -- What is to go out, written in the transaction that makes it due.
 CREATE TABLE IF NOT EXISTS delivery (
     id INTEGER PRIMARY KEY, alert TEXT, study TEXT NOT NULL, target TEXT NOT NULL, kind TEXT NOT NULL,
@@ -106,10 +110,11 @@ CREATE TABLE IF NOT EXISTS delivery (
     UNIQUE (target, key));
 CREATE INDEX IF NOT EXISTS delivery_state ON delivery (state, next_at);
 
--- What drift watches, one row a result; and every look that was taken.
+-- What drift watches, one row for each model's study (its latest result); and every look that was taken.
 CREATE TABLE IF NOT EXISTS measure (
-    job INTEGER PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL, numbers TEXT NOT NULL, embedding TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS measure_model ON measure (model, job);
+    id INTEGER PRIMARY KEY, study TEXT NOT NULL, model TEXT NOT NULL, at REAL NOT NULL,
+    numbers TEXT NOT NULL, embedding TEXT NOT NULL,     -- JSON: stream → number; list of numbers
+    UNIQUE (model, study));
 CREATE TABLE IF NOT EXISTS drift_look (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL, studies INTEGER NOT NULL,
     streams TEXT NOT NULL,                              -- JSON: stream → {p, effect, alarm}
@@ -119,6 +124,13 @@ CREATE TABLE IF NOT EXISTS drift_look (
 CREATE TABLE IF NOT EXISTS label (
     study TEXT NOT NULL REFERENCES study, finding TEXT NOT NULL, present INTEGER NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (study, finding)) WITHOUT ROWID;
+
+-- Now and then: what this site's labels say of a model, shadows too, at its threshold.
+CREATE TABLE IF NOT EXISTS evaluation (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, at REAL NOT NULL,
+    positives INTEGER NOT NULL, hits INTEGER NOT NULL, negatives INTEGER NOT NULL, false_alarms INTEGER NOT NULL,
+    target REAL,                                        -- the sensitivity that was promised, if any
+    kept INTEGER NOT NULL);                             -- 0: the labels contradict the promise
 
 -- Totals since the first start, for metrics: refused by reason, received by source, …
 CREATE TABLE IF NOT EXISTS counter (name TEXT NOT NULL, label TEXT NOT NULL, value INTEGER NOT NULL,
