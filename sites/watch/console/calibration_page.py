@@ -67,7 +67,7 @@ def _expected(one: Calibrated) -> Markup:
     if one.prevalence is None or not 0 < one.prevalence < 1:
         return element(
             "p",
-            "No prevalence is stated for it: name one in the settings (`prevalence`) to see what an alert is worth.",
+            "No prevalence is stated for it: name one in the settings, prevalence, to see what an alert is worth.",
             class_="nothing",
         )
     found = expected(one.model.point, one.prevalence)

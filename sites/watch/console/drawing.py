@@ -103,10 +103,10 @@ def score_text(score: float, threshold: float | None) -> str:
     return f"{score:.{digits}f} {sign} {threshold:.{digits}f}"
 
 
-def facts(rows: list[tuple[str, str]]) -> Markup:
-    """Names and values, one below the other; what is empty is left out."""
+def facts(rows: list[tuple[str, str]], *, across: bool = False) -> Markup:
+    """Names and values, one below the other or three in a row; what is empty is left out."""
     drawn = [part for name, value in rows if value for part in (element("dt", name), element("dd", value))]
-    return element("dl", drawn, class_="facts")
+    return element("dl", drawn, class_="facts across" if across else "facts")
 
 
 def tiles(rows: list[tuple[str, str, str]]) -> Markup:

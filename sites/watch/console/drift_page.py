@@ -12,7 +12,7 @@ from sites.watch.console.drift_reading import Drifting, LookTaken, StreamInfo
 
 _LEAD = (
     "Each stream's latest studies against those that the model was released for. The chance of any false alarm, over all "
-    "streams and looks of the horizon together, is bounded: see `alpha` in the settings."
+    "streams and looks of the horizon together, is bounded: see alpha in the settings."
 )
 
 
@@ -32,7 +32,11 @@ def _model(number: int, one: Drifting) -> Markup:
     else:
         mark = chip("no drift found", "good")
     head = element("div", element("h2", one.model.title), mark, chip(one.model.role), class_="head")
-    count = element("p", f"{one.measured:,} studies measured. {_LEAD if not number else ''}", class_="lead")
+    count = element(
+        "p",
+        f"{one.measured:,} {'study' if one.measured == 1 else 'studies'} measured. {_LEAD if not number else ''}",
+        class_="lead",
+    )
     streams_drawn = _streams(one.streams) if one.streams else nothing("Nothing was measured yet.")
     return element("section", head, count, streams_drawn, _looks(number, one.looks))
 
@@ -40,7 +44,7 @@ def _model(number: int, one: Drifting) -> Markup:
 def _streams(streams: list[StreamInfo]) -> Markup:
     columns = [
         Column("stream", numeric=False),
-        Column("", numeric=False),
+        Column("alarm", numeric=False),
         Column("p at the last look"),
         Column("effect"),
         Column("latest values", numeric=False),
@@ -48,7 +52,7 @@ def _streams(streams: list[StreamInfo]) -> Markup:
     rows = [
         [
             one.name,
-            chip("⚠ alarm", "danger") if one.alarm else element("span", "none", class_="faint"),
+            _alarm(one),
             "–" if one.p is None else f"{one.p:.2g}",
             "–" if one.effect is None else f"{one.effect:+.2f}",
             sparkline(one.values, one.name),
@@ -56,6 +60,12 @@ def _streams(streams: list[StreamInfo]) -> Markup:
         for one in streams
     ]
     return cards(columns, rows, caption="Streams, those with an alarm first")
+
+
+def _alarm(one: StreamInfo) -> Markup:
+    if one.alarm:
+        return chip("⚠ alarm", "danger")
+    return element("span", "not tested" if one.p is None else "none", class_="faint")
 
 
 def _looks(number: int, looks: list[LookTaken]) -> Markup:

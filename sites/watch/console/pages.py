@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from fedimg.errors import DataError, FedimgError
 from fedimg.home import SiteHome
@@ -27,6 +28,25 @@ from sites.watch.console.viewing import Following, Viewing
 from sites.watch.console.worklist_reading import AlertState, Show, alerts, worklist
 
 Parts = Callable[[], Mapping[str, Markup]]
+_T = TypeVar("_T")
+_FRESH_S = 1.0
+
+
+class Kept(Generic[_T]):
+    """What was drawn of the same thing within the last second: many who follow a page are told alike."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[object, float, _T]] = {}
+
+    def of(self, found: object, now: float, draw: Callable[[], _T]) -> _T:
+        """`found`: that same object; it is held on to, so that its identity is nobody else's."""
+        last = self._last.get(id(found))
+        if last is not None and last[0] is found and 0 <= now - last[1] < _FRESH_S:
+            return last[2]
+        drawn = draw()
+        fresh = {key: one for key, one in list(self._last.items()) if now - one[1] < _FRESH_S}
+        self._last = fresh | {id(found): (found, now, drawn)}
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,8 @@ class Known:
     prevalence: Mapping[str, float] = field(default_factory=dict)
     process: Callable[[], Running | None] = lambda: None
     clock: Callable[[], float] = time.time
+    _drawn_lists: Kept[worklist_page.Drawn] = field(default_factory=lambda: Kept(), init=False)
+    _drawn_alerts: Kept[Mapping[str, Markup]] = field(default_factory=lambda: Kept(), init=False)
 
     def worklist(self, show: Show, first: int) -> Worklist:
         return self.reading.read(worklist(show, first), ("worklist", show, first))
@@ -112,7 +134,7 @@ class Known:
                 return None, "This site has no ledger yet: one is opened with its first run."
             found = statement_of(home.ledger, home.signing_key)
         except (FedimgError, OSError):
-            return None, "The ledger cannot be read: `fedimg ledger verify` says why."
+            return None, "The ledger cannot be read: fedimg ledger verify says why."
         closed = sum(run.closed for run in found.runs.values())
         return LedgerInfo(
             found.epsilon_spent,
@@ -124,15 +146,23 @@ class Known:
             tuple(course(found)),
         ), ""
 
+    def drawn_worklist(self, found: Worklist, show: Show) -> worklist_page.Drawn:
+        now = self.clock()
+        return self._drawn_lists.of(found, now, lambda: worklist_page.drawn_of(found, show, now))
+
+    def drawn_alerts(self, found: Alerts, state: AlertState, finding: str) -> Mapping[str, Markup]:
+        now = self.clock()
+        return self._drawn_alerts.of(found, now, lambda: alerts_page.parts(found, state, finding, now))
+
     # ------------------------------------------------------------------------------- what streams tell
 
     def worklist_parts(self, viewing: Viewing, show: Show, first: int) -> Parts:
-        following, followed = Following(viewing, "worklist"), worklist_page.Followed(show)
+        following, followed = Following(viewing, "worklist"), worklist_page.Followed()
 
         def parts() -> Mapping[str, Markup]:
             found = self.worklist(show, first)
             following.note(row.study for row in found.rows)
-            return followed.parts(found, self.clock())
+            return followed.parts(self.drawn_worklist(found, show))
 
         return parts
 
@@ -142,7 +172,7 @@ class Known:
         def parts() -> Mapping[str, Markup]:
             found = self.alerts(state, finding, first)
             following.note(row.study for row in found.rows)
-            return alerts_page.parts(found, state, finding, self.clock())
+            return self.drawn_alerts(found, state, finding)
 
         return parts
 

@@ -52,7 +52,7 @@ def _dead(found: list[DeliveryInfo], now: float, csrf: str) -> Markup:
         Column("tries"),
         Column("made", numeric=False),
         Column("why", numeric=False),
-        Column("", numeric=False),
+        Column("action", numeric=False),
     ]
     rows = [
         [

@@ -27,6 +27,7 @@ class Reading:
         # a connection is for one thread
         self._thread = ThreadPoolExecutor(1, "console-reading")
         self._kept: dict[Hashable, object] = {}
+        self._before: dict[Hashable, object] = {}
         self._version = -1
         try:
             self._connection = self._thread.submit(reader, root).result()
@@ -39,7 +40,10 @@ class Reading:
         self._thread.shutdown()
 
     def read(self, question: Question[_T], kept_as: Hashable = None) -> _T:
-        """What the question finds; `kept_as` names it, and it is asked again only when the store has changed."""
+        """What the question finds; `kept_as` names it, and it is asked again only when the store has changed.
+
+        What has not changed is the same object as before, so that whoever has drawn it need not draw it again.
+        """
         return self._thread.submit(self._answer, question, kept_as).result()
 
     def _answer(self, question: Question[_T], kept_as: Hashable) -> _T:
@@ -47,11 +51,13 @@ class Reading:
         try:
             version = version_of(self._connection)  # begins the snapshot
             if version != self._version or len(self._kept) >= _MOST_KEPT:
-                self._version, self._kept = version, {}
+                self._version, self._kept, self._before = version, {}, self._kept
             if kept_as in self._kept:
                 return cast("_T", self._kept[kept_as])
             found = question(self._connection)
             if kept_as is not None:
+                if (before := self._before.get(kept_as)) == found:
+                    found = before
                 self._kept[kept_as] = found
             return found
         finally:

@@ -52,7 +52,7 @@ def patients(shell: Shell, known: Known, actions: Actions) -> APIRouter:
         session_of(request)
         found = known.worklist(show, first)
         viewing(request).note("worklist", f"viewed it, {len(found.rows)} studies")
-        drawn = worklist_page.parts(found, show, known.clock())
+        drawn = worklist_page.parts(known.drawn_worklist(found, show))
         sections = [worklist_page.heading(show), *drawn.values()]
         return shell.page(request, "Worklist", sections, f"/events?show={show}&first={first}", "Worklist")
 
@@ -83,7 +83,7 @@ def patients(shell: Shell, known: Known, actions: Actions) -> APIRouter:
         session_of(request)
         found = known.alerts(state, finding, first)
         viewing(request).note("alerts", f"viewed them, {len(found.rows)} alerts")
-        drawn = alerts_page.parts(found, state, finding, known.clock())
+        drawn = known.drawn_alerts(found, state, finding)
         sections = [element("h1", "Alerts"), alerts_page.filters(found, state, finding), *drawn.values()]
         where = alerts_page.path(state, finding, events=True, first=first)
         return shell.page(request, "Alerts", sections, where, "Alerts")

@@ -63,7 +63,8 @@ def _head(found: StudyDetail, csrf: str) -> Markup:
             ),
             ("why", row.reason),
             ("study UID", element("span", found.study_uid, class_="uid")),
-        ]
+        ],
+        across=True,
     )
     crumb = element("p", element("a", "← Worklist", href="/"), class_="crumb")
     head = element("div", element("h1", title(found)), said, act, class_="head")

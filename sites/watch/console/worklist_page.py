@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from fedimg.report.blocks import Column
@@ -61,38 +61,47 @@ def heading(show: Show) -> Markup:
     )
 
 
-def parts(found: Worklist, show: Show, now: float) -> dict[str, Markup]:
+@dataclass(frozen=True)
+class Drawn:
+    """A list as it was drawn, the same for all who read it.
+
+    Attributes:
+        now: the part of the figures. order: which studies stand in the list, and in which order. rows: by study.
+        whole: draws the part of the list.
+    """
+
+    now: Markup
+    order: tuple[object, ...]
+    rows: dict[str, Markup]
+    whole: Callable[[], Markup]
+
+
+def drawn_of(found: Worklist, show: Show, now: float) -> Drawn:
+    rows = {row.study: _row(row, ago(row.first_at, now)) for row in found.rows}
+    whole = cache(lambda: frame.part(LIST, _list(found, show, list(rows.values()))))
+    return Drawn(frame.part("now", _tiles(found)), (found.total, *rows), rows, whole)
+
+
+def parts(drawn: Drawn) -> dict[str, Markup]:
     """The page's parts, by the ids under which events replace them."""
-    return {
-        "now": frame.part("now", _tiles(found)),
-        LIST: frame.part(LIST, _list(found, show, now)),
-    }
+    return {"now": drawn.now, LIST: drawn.whole()}
 
 
 @dataclass
 class Followed:
-    """What one stream was sent, so that a list of which one row has changed is sent as that row.
+    """What one stream was sent, so that a list of which one row has changed is sent as that row."""
 
-    Args:
-        show: which studies the page is about.
-    """
-
-    show: Show
     _order: tuple[object, ...] = field(default=(), init=False)
     _rows: dict[str, Markup] = field(default_factory=dict, init=False)
-    _list: Markup = field(default=Markup(""), init=False)
 
-    def parts(self, found: Worklist, now: float) -> dict[str, Markup]:
-        """`parts`, or what of it is other than before."""
-        order = (found.total, *(row.study for row in found.rows))
-        drawn = {row.study: _row(row, ago(row.first_at, now)) for row in found.rows}
-        changed = {name: row for name, row in drawn.items() if self._rows.get(name) != row}
-        if not self._list or order != self._order:
-            self._list = frame.part(LIST, _list(found, self.show, now))
-            changed = {}
-        self._order, self._rows = order, drawn
-        rows = {f"study-{name}": _alone(row) for name, row in changed.items()}
-        return {"now": frame.part("now", _tiles(found)), LIST: self._list, **rows}
+    def parts(self, drawn: Drawn) -> dict[str, Markup]:
+        """What has changed of what was drawn."""
+        if drawn.order != self._order:
+            self._order, self._rows = drawn.order, drawn.rows
+            return {"now": drawn.now, LIST: drawn.whole()}
+        changed = {name: row for name, row in drawn.rows.items() if self._rows.get(name) != row}
+        self._rows = drawn.rows
+        return {"now": drawn.now} | {f"study-{name}": _alone(row) for name, row in changed.items()}
 
 
 def _alone(row: Markup) -> Markup:
@@ -116,11 +125,10 @@ def _tiles(found: Worklist) -> Markup:
     )
 
 
-def _list(found: Worklist, show: Show, now: float) -> Markup:
+def _list(found: Worklist, show: Show, drawn: list[Markup]) -> Markup:
     title = element("h2", f"{_TITLES[show]}: {found.total:,} {'study' if found.total == 1 else 'studies'}")
     if not found.rows:
         return element("section", title, nothing("No study here."))
-    drawn = [_row(row, ago(row.first_at, now)) for row in found.rows]
     caption = "Studies: ordered as urgent first, then those raised by a model, then by arrival"
     table = card_table(_COLUMNS, drawn, caption=caption)
     more = pages(f"/?show={show}&first=", found.first, len(found.rows), found.total, MOST_ROWS)

@@ -16,7 +16,9 @@ from sites.watch.console.values import Running, Worker
 from sites.watch.store.schema import writer
 from tests.server.conftest import Visitor as Browserless
 
-NODULE, STROKE, SHADOW = (hashlib.sha256(name.encode()).hexdigest() for name in ("nodule", "stroke", "shadow"))
+NODULE, STROKE, SHADOW = (
+    hashlib.sha256(name.encode()).hexdigest() for name in ("nodule", "stroke", "shadow")
+)
 POINT = {
     "threshold": 0.62,
     "target": 0.95,
@@ -144,7 +146,9 @@ class Store:
         )
         return self.jobs
 
-    def result(self, number, job, score, model=NODULE, finding="nodule", threshold=0.62, minutes=9.0, **outputs):
+    def result(
+        self, number, job, score, model=NODULE, finding="nodule", threshold=0.62, minutes=9.0, **outputs
+    ):
         at, called = self.now - 60 * minutes + 1.7, threshold is not None and score >= threshold
         place = {
             "finding": finding,
@@ -170,10 +174,16 @@ class Store:
             seconds=1.3,
             finished_at=at,
         )
-        numbers = {"image.mean": -420 + 30 * score + job, "image.noise": 18 + (7 * job) % 5, "score.value": score}
+        numbers = {
+            "image.mean": -420 + 30 * score + job,
+            "image.noise": 18 + (7 * job) % 5,
+            "score.value": score,
+        }
         self.insert("measure", job=job, model=model, at=at, numbers=json.dumps(numbers), embedding="[]")
 
-    def alert(self, number, job, score, state="raised", *, finding="nodule", code=NODULE_CODE, minutes=9.0, **other):
+    def alert(
+        self, number, job, score, state="raised", *, finding="nodule", code=NODULE_CODE, minutes=9.0, **other
+    ):
         key, at = hashlib.sha256(f"{number} {finding}".encode()).hexdigest(), self.now - 60 * minutes + 1.8
         values = {
             "key": key,
@@ -199,7 +209,9 @@ class Store:
             self.insert("alert_event", alert=key, at=at + 1, event="delivered", who="watcher")
         if state not in ("raised", "delivered"):
             reason = other.get("reason", "")
-            self.insert("alert_event", alert=key, at=at + 60, event=state, who="Dr. Ash [c0ffee00]", reason=reason)
+            self.insert(
+                "alert_event", alert=key, at=at + 60, event=state, who="Dr. Ash [c0ffee00]", reason=reason
+            )
         return key
 
     def found(self, number, score, state="delivered", **other):
@@ -309,18 +321,37 @@ def png(size=96):
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     head = size.to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00"
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def fill(store):
     """Studies 1 to 16, in every state; see each line."""
     store.model(NODULE, "Pulmonary nodule", "1.2.0", "active", NODULE_CODE)
-    store.model(STROKE, "Intracranial haemorrhage", "0.9.1", "active", STROKE_CODE, ("clear", "bleeding"), body_parts=["HEAD"])
-    store.model(SHADOW, "Pulmonary nodule", "1.3.0", "shadow", NODULE_CODE, operating_point=None, threshold=None)
+    store.model(
+        STROKE,
+        "Intracranial haemorrhage",
+        "0.9.1",
+        "active",
+        STROKE_CODE,
+        ("clear", "bleeding"),
+        body_parts=["HEAD"],
+    )
+    store.model(
+        SHADOW, "Pulmonary nodule", "1.3.0", "shadow", NODULE_CODE, operating_point=None, threshold=None
+    )
     store.model("ab" * 32, "Pulmonary nodule", "1.1.0", "retired", NODULE_CODE)
     folder = store.root / "results" / "1"
     folder.mkdir(parents=True)
-    for name, data in (("preview.png", png()), ("sr.dcm", b"\0" * 128 + b"DICM sr"), ("seg.dcm", b"\0" * 128 + b"DICM seg")):
+    for name, data in (
+        ("preview.png", png()),
+        ("sr.dcm", b"\0" * 128 + b"DICM sr"),
+        ("seg.dcm", b"\0" * 128 + b"DICM seg"),
+    ):
         (folder / name).write_bytes(data)
     outputs = {name.partition(".")[0]: str(folder / name) for name in ("preview.png", "sr.dcm", "seg.dcm")}
     store.study(1, stat=True, minutes=22)
@@ -328,7 +359,13 @@ def fill(store):
     store.result(1, job, 0.914, minutes=21, **outputs)
     store.alert(1, job, 0.914, "delivered", minutes=21)
     store.series(1, 2, 2, store.now - 22 * 60 + 5, "Bone")
-    store.insert("routing", study=key_of(1), model=NODULE, series=uid(1, 2), reason="a series with 2 images; 8 are needed")
+    store.insert(
+        "routing",
+        study=key_of(1),
+        model=NODULE,
+        series=uid(1, 2),
+        reason="a series with 2 images; 8 are needed",
+    )
     shadow = store.job(1, SHADOW, shadow=True, minutes=21)
     store.result(1, shadow, 0.71, SHADOW, threshold=None, minutes=21)
     store.found(2, 0.781, "raised", minutes=14)
@@ -341,7 +378,15 @@ def fill(store):
     store.job(8, state="queued", minutes=1.8)
     store.study(9, "running", stat=True, minutes=1.2, description="CT head, trauma", body_parts="HEAD")
     store.job(9, STROKE, "running", minutes=1)
-    store.study(10, "not_analysed", minutes=75, reason="no model is for MR of the KNEE", modalities="MR", body_parts="KNEE", description="MR knee left")
+    store.study(
+        10,
+        "not_analysed",
+        minutes=75,
+        reason="no model is for MR of the KNEE",
+        modalities="MR",
+        body_parts="KNEE",
+        description="MR knee left",
+    )
     store.study(11, "failed", minutes=95, reason="its pixels cannot be decoded", completeness="partial")
     store.job(11, state="failed", reason="its pixels cannot be decoded", minutes=94)
     for number in range(12, 15):
@@ -368,7 +413,12 @@ def looks(store):
     calm = {"p": 0.41, "effect": 0.05, "alarm": False}
     moved = {"p": 3e-7, "effect": 0.83, "alarm": True}
     for number in range(4):
-        streams = {"image.mean": moved if number == 3 else calm, "image.noise": calm, "score.value": calm, "embedding": calm}
+        streams = {
+            "image.mean": moved if number == 3 else calm,
+            "image.noise": calm,
+            "score.value": calm,
+            "embedding": calm,
+        }
         store.insert(
             "drift_look",
             model=NODULE,
@@ -380,7 +430,10 @@ def looks(store):
 
 
 def process():
-    workers = (Worker("worker-1", "analysing", 212, time.time() - 7200), Worker("worker-2", "waiting", 199, time.time() - 7200))
+    workers = (
+        Worker("worker-1", "analysing", 212, time.time() - 7200),
+        Worker("worker-2", "waiting", 199, time.time() - 7200),
+    )
     return Running(workers, 12, 6_500_000, 200 << 30, 20 << 30)
 
 
@@ -402,7 +455,9 @@ class Made:
         self.told.append((event, fields))
 
     def console(self, **other):
-        return Console(self.root, self.centre, self.say, prevalence={"nodule": 0.04}, process=process, **other)
+        return Console(
+            self.root, self.centre, self.say, prevalence={"nodule": 0.04}, process=process, **other
+        )
 
     def token(self):
         return (self.root / TOKEN_FILE).read_text().strip()
