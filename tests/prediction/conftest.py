@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import shutil
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -24,6 +22,7 @@ from fedimg.dicom.authoring import encode_image
 from fedimg.dicom.elements import derived_uid
 from fedimg.imaging.config import PIPELINE_VERSION, ImagingConfig
 from fedimg.prediction import load
+from tests.system import program
 
 NODULE = Code("27925004", "SCT", "Nodule")
 LUNG = Code("39607008", "SCT", "Lung")
@@ -276,10 +275,4 @@ def nothing(tmp_path):
 
 def dciodvfy():
     """The program; skips where the system has none, and fails in continuous integration, where it has to be."""
-    program = shutil.which("dciodvfy")
-    if program is None:
-        reason = "needs dciodvfy: apt-get install dicom3tools"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return program("dciodvfy")
