@@ -41,8 +41,13 @@ def main() -> int:
     _say(out, {"ready": sorted(loaded)})
     for line in sys.stdin:
         asked = json.loads(line)
-        found = loaded.get(asked["model"])  # one that has just been taken in is for the worker that comes next
-        _say(out, {"job": asked["job"]} | (_answer(found, asked) if found else {"failed": "a model not loaded"}))
+        found = loaded.get(
+            asked["model"]
+        )  # one that has just been taken in is for the worker that comes next
+        _say(
+            out,
+            {"job": asked["job"]} | (_answer(found, asked) if found else {"failed": "a model not loaded"}),
+        )
     return 0
 
 
