@@ -175,7 +175,7 @@ def _timeline(connection: sqlite3.Connection, study: sqlite3.Row) -> list[Happen
         (study["key"],),
     ):
         who = "" if row["who"] == "watcher" else row["who"]
-        about = row["finding"] + (f": {row['reason']}" if row["reason"] else "")
+        about = row["finding"] + (f": {row['reason'].replace('-', ' ')}" if row["reason"] else "")
         found.append(Happened(row["at"], f"alert {row['event']}", about, who))
     for row in connection.execute(
         "SELECT target, kind, done_at FROM delivery WHERE study = ? AND state = 'done' AND done_at IS NOT NULL ORDER BY id",

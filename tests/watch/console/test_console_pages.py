@@ -43,7 +43,7 @@ def test_a_row_says_all_that_it_has_to(inside):
     text = seen(inside.get("/").text)
     assert "Research only. Not for diagnostic use." in text
     assert (
-        "▲▲ STAT Family1, Given1 PID-000001 ACC00001 2026-01-31 CT CHEST CT chest, native 30 22 min analysed "
+        "● STAT Family1, Given1 PID-000001 ACC00001 2026-01-31 CT CHEST CT chest, native 30 22 min analysed "
         "Nodule 0.91 ≥ 0.62 looked at: Pulmonary nodule 1.2.0" in text
     )
     assert "▲ raised Family3, Given3" in text
@@ -138,6 +138,8 @@ def test_calibration_shows_what_is_promised_and_what_it_is_worth_here(inside):
         "Of 4 alerts that a person settled, 3 were confirmed and 1 dismissed: 75% [30%, 95%] confirmed."
         in text
     )
+    assert "Of 3 labelled studies with the finding 3 were called, of 2 without it 1." in text
+    assert "agrees with the promised sensitivity of 95%" in text
     assert "Reliability for nodule, 5 labelled studies" in text
     assert "No prevalence is stated for it" in text  # of the other model
     assert "no sensitivity: the release held too few positives for one" in text
