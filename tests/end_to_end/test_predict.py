@@ -124,7 +124,7 @@ def test_a_class_among_several_heads_has_a_threshold_and_studies_are_looked_at(
     assert said.operating_point.sensitivity.value >= 0.8
     assert [one.task for one in said.outputs] == ["classification", "regression", "segmentation"]
 
-    hospital = sorted((run.path / "source").glob("*/hospital-1"))[0]
+    hospital = min((run.path / "source").glob("*/hospital-1"))
     done = main(
         [
             "predict",
