@@ -7,6 +7,7 @@ deliveries by their row. Nothing is told to anybody that is not in the store fir
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -34,8 +35,8 @@ class Centre:
     """One thread runs it; sources and workers call `received`, `released`, `done`, `refused` and `crashed` from theirs.
 
     Attributes:
-        root: the watcher's home. models: digest → what the bundle says, of those that look at studies. changed: called after every
-            transaction that a page or a worker may want to know of.
+        root: the watcher's home. models: digest → what the bundle says, of those that look at studies. drop: lets go of a
+            file in incoming/. changed: called after every transaction that a page or a worker may want to know of.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class Centre:
     alerting: Alerting
     drifting: Drifting
     assembly: AssemblyConfig
+    drop: Callable[[Path], None]
     changed: Callable[[], None]
     _queue: queue.SimpleQueue[Received | frozenset[str] | None] = field(default_factory=queue.SimpleQueue)
 
@@ -115,7 +117,7 @@ class Centre:
                     self.store.database.count("received", event.source)
                     order.append(study)
         for _, before, path in added:
-            _move(before, path)
+            self._move(before, path)
         for one in order:
             if isinstance(one, str):
                 self._assembler.received(one, time.monotonic())
@@ -194,11 +196,9 @@ class Centre:
                 self.store.database.count("failed")
         self.changed()
 
-
-def _move(before: Path, after: Path) -> None:
-    """Rename; where it was done before, or the same image came again, what is left in incoming/ is removed."""
-    after.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if after.exists():
-        before.unlink(missing_ok=True)
-    elif before.exists():
-        before.rename(after)
+    def _move(self, before: Path, after: Path) -> None:
+        """Into the study's folder; where that was done before, or the same image came again, it is only let go of."""
+        after.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if before.exists() and not after.exists():
+            os.link(before, after)
+        self.drop(before)

@@ -74,20 +74,20 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
         stack.callback(database.close)
         store, names = Store(database), Names(root)
         models = _registered(settings, store)
-        parts = _Parts(settings, store, names, models, say)
+        limits = SpoolLimits(keep_free_bytes=int(settings.least_free_gib * _GIB))
+        spool = stack.enter_context(Spool(root / "spool", limits))
+        parts = _Parts(settings, store, names, models, spool, say)
         stack.callback(parts.pool.end)
         parts.pool.start()
         parts.deliverer.start()
         stack.callback(parts.deliverer.stop)
-        limits = SpoolLimits(keep_free_bytes=int(settings.least_free_gib * _GIB))
-        spool = stack.enter_context(Spool(root / "spool", limits))
         parts.centre.recover(spool.waiting())
         stack.enter_context(_running("centre", parts.centre.run, say))
         stack.enter_context(_running("upkeep", lambda ending: parts.look_after(ending, say), say))
         ports: dict[str, int] = {}
         if settings.console is not None:
             host, port = split_address(settings.console.address)
-            page = stack.enter_context(parts.console(spool).serve(host, port))
+            page = stack.enter_context(parts.console().serve(host, port))
             ports["console"] = page.port
         for name, source in sources(settings, spool, parts.centre.received, parts.centre.released):
             entered = stack.enter_context(source)
@@ -108,9 +108,15 @@ class _Parts:
     """What does the work, bound to each other."""
 
     def __init__(
-        self, settings: WatchSettings, store: Store, names: Names, models: dict[str, Words], say: Say
+        self,
+        settings: WatchSettings,
+        store: Store,
+        names: Names,
+        models: dict[str, Words],
+        spool: Spool,
+        say: Say,
     ) -> None:
-        self.settings, self.store, self._say = settings, store, say
+        self.settings, self.store, self.spool, self._say = settings, store, spool, say
         trusted = bundles.trusted_keys(settings)
         self._console: Console | None = None
         alerting = Alerting(
@@ -127,7 +133,15 @@ class _Parts:
         )
         drifting = Drifting(store.database, settings.drift_references, settings.drift)
         self.centre = Centre(
-            Path(settings.home), store, names, models, alerting, drifting, settings.assembly, self.changed
+            Path(settings.home),
+            store,
+            names,
+            models,
+            alerting,
+            drifting,
+            settings.assembly,
+            spool.drop,
+            self.changed,
         )
         folders = tuple(one.folder for one in store.models.working())
         self.pool = Pool(self.centre, Models(folders, trusted), settings.workers, settings.job_s, say)
@@ -157,7 +171,7 @@ class _Parts:
                     about=str(fault) if isinstance(fault, FedimgError) else os.strerror(fault.errno or 0),
                 )
 
-    def console(self, spool: Spool) -> Console:
+    def console(self) -> Console:
         chosen = self.settings.console
         pair = None
         if chosen is not None and chosen.certificate is not None and chosen.key is not None:
@@ -168,20 +182,20 @@ class _Parts:
             self._say,
             home=None if self.settings.site_home is None else Path(self.settings.site_home),
             prevalence=self.settings.prevalence,
-            process=lambda: self._process(spool),
+            process=self._process,
             tls=pair,
         )
         return self._console
 
-    def _process(self, spool: Spool) -> Running:
-        free = os.statvfs(spool.root)
+    def _process(self) -> Running:
+        spool, disk = self.spool, os.statvfs(self.spool.root)
         workers = tuple(
             Worker(name=f"worker {k + 1}", state=state, done=done, since=since)
             for k, (state, done, since) in enumerate(self.pool.states())
         )
-        return Running(
-            workers, self.centre.waiting, 0, free.f_bavail * free.f_frsize, spool.limits.keep_free_bytes
-        )
+        waiting = [one.stat().st_size for one in (spool.root / "incoming").glob("*.dcm") if one.exists()]
+        free, least = disk.f_bavail * disk.f_frsize, spool.limits.keep_free_bytes
+        return Running(workers, len(waiting), sum(waiting), free, least, dict(spool.counts.read()))
 
     def _contradicted(self, one: Registered, found: Evaluated, at: float) -> None:
         said = {
