@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from loopback_federation import free_port
 from loopback_watch import wait_for
@@ -35,7 +35,7 @@ class Orthanc:
         """Of STOW-RS."""
         return f"http://127.0.0.1:{self.http}/dicom-web/studies"
 
-    def __enter__(self) -> Orthanc:
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = {
             "Name": "PACS",

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from fedimg import config as configuration
 from fedimg import record, training
-from fedimg.bundle import KINDS, Described, Finding, Metadata, Output, Point
+from fedimg.bundle import KINDS, Finding, Metadata, Output, Point
+from fedimg.bundle.contents import Described
 from fedimg.bundle.metadata import CODE, DESCRIPTION, MOST_IMAGES, NAME
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import own_network, terms_of

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedimg import prediction
 from fedimg.monitoring.assembly import Assembler, AssemblyConfig
+from fedimg.prediction.routing import Words, routed
 from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
@@ -42,7 +42,7 @@ class Centre:
     root: Path
     store: Store
     names: Names
-    models: Mapping[str, prediction.Words]
+    models: Mapping[str, Words]
     alerting: Alerting
     drifting: Drifting
     assembly: AssemblyConfig
@@ -135,9 +135,9 @@ class Centre:
             for model in self.store.models.working():
                 if (words := self.models.get(model.digest)) is None:
                     continue
-                routed = prediction.routed(words, arrivals)
-                self.store.jobs.not_looked_at(study, model.digest, routed.others)
-                for series in routed.series:
+                chosen = routed(words, arrivals)
+                self.store.jobs.not_looked_at(study, model.digest, chosen.others)
+                for series in chosen.series:
                     digest = images_digest(one.sha256 for one in arrivals if one.series_uid == series)
                     self.store.jobs.plan(
                         study,

@@ -17,7 +17,7 @@ from typing import Any
 from fedimg.durable import alone
 from fedimg.errors import FedimgError
 from fedimg.federation.manifest import split_address
-from fedimg.prediction import Words
+from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
 from fedimg.web.serving import is_loopback
 from sites.watch import bundles

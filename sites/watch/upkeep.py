@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fedimg.errors import DataError, FedimgError
 from fedimg.evaluation.intervals import clopper_pearson
-from fedimg.prediction import Words
+from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
 from sites.watch import bundles
 from sites.watch.store import audit

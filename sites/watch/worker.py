@@ -18,7 +18,9 @@ from typing import Any, TextIO
 import torch
 
 from fedimg.errors import FedimgError
-from fedimg.prediction import Model, load, predict, write_outputs
+from fedimg.prediction.loading import Model, load
+from fedimg.prediction.predicting import predict
+from fedimg.prediction.writing import write_outputs
 
 
 def main() -> int:
@@ -58,7 +60,7 @@ def _answer(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = write_outputs(analysis, folder)
     except FedimgError as fault:
-        return {"refused": fault.expected}  # its own words, never what was found in the file
+        return {"refused": fault.found}  # our own words on why no series can be made of it
     except Exception as fault:  # noqa: BLE001 - one study may make a library fail in ways of its own; only the kind is told
         return {"failed": type(fault).__name__}
     outputs = {"sr": made.report, "seg": made.outline, "sc": made.picture, "preview": made.preview}

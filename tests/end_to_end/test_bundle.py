@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from fedimg.bundle import network_of, open_sealed
+from fedimg.bundle import open_sealed
+from fedimg.bundle.running import network_of
 from fedimg.cli import main
 from fedimg.config import load
 from fedimg.coordination.terms import own_network, terms_of

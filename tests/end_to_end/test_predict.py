@@ -22,7 +22,8 @@ from fedimg.home import SiteHome
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.loading import grouped, load_dataset
 from fedimg.intake.released import decoder
-from fedimg.prediction import load, predict
+from fedimg.prediction.loading import load
+from fedimg.prediction.predicting import predict
 from fedimg.record.model import weights_of_file
 
 

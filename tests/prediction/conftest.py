@@ -15,13 +15,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedimg.bundle import Described, Finding, Metadata, Output, contents, seal
+from fedimg.bundle import Finding, Metadata, Output, seal
+from fedimg.bundle.contents import Described, contents
 from fedimg.codes import Code
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom.authoring import encode_image
 from fedimg.dicom.elements import derived_uid
 from fedimg.imaging.config import PIPELINE_VERSION, ImagingConfig
-from fedimg.prediction import load
+from fedimg.prediction.loading import load
 from tests.system import program
 
 NODULE = Code("27925004", "SCT", "Nodule")

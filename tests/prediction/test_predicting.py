@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from fedimg.errors import DataError
 from fedimg.imaging.cleaning import Rejected
-from fedimg.prediction import predict
-from fedimg.prediction.predicting import ATTENTION, NO_PLACE
+from fedimg.prediction.predicting import ATTENTION, NO_PLACE, predict
 from tests.prediction.conftest import AXIAL, CORONAL, LUNG, NODULE, SAGITTAL, write_series
 
 BALL_MM = (31.0, -5.0, 12.0)

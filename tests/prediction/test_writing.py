@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from fedimg.dicom.segmentation import segmentation_masks
-from fedimg.prediction import predict, write_outputs
+from fedimg.prediction.predicting import predict
+from fedimg.prediction.writing import write_outputs
 from tests.prediction.conftest import SAGITTAL, dciodvfy, write_series
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
