@@ -122,6 +122,12 @@ def _judged(watcher: Loopback, receiver: Receiver, sent: dict[str, list[Path]]) 
         "SELECT study.key, study.state, study.images, (SELECT COUNT(*) FROM alert WHERE study = study.key) AS alerts,"
         " (SELECT COUNT(*) FROM result WHERE study = study.key) AS results FROM study"
     )
+    for row in rows:
+        if row["state"] != "analysed" or not row["results"]:
+            sys.stderr.write(f"{row}\n")
+            for name in ("job", "routing"):
+                for one in watcher.rows(f"SELECT * FROM {name} WHERE study = ?", row["key"]):  # noqa: S608
+                    sys.stderr.write(f"  {name}: {one}\n")
     alerts = watcher.rows("SELECT key FROM alert")
     told = Counter(receiver.raised())
     sick = sum(name.endswith("sick") for name in sent)
