@@ -152,7 +152,7 @@ class PlaceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ResultInfo:
-    """What a job found. `scores`: calibrated probabilities by class. `outputs`: names of its files.
+    """What a job found. `scores`: calibrated probabilities by finding. `outputs`: names of its files.
 
     `current`: False where later images made it void.
     """

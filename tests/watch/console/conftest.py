@@ -56,7 +56,7 @@ class Store:
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
 
-    def model(self, digest, name, version, role, code, classes=("clear", "nodule"), **said):
+    def model(self, digest, name, version, role, code, classes=("normal", "nodule"), **said):
         own = {
             "task": "classification",
             "classes": list(classes),
@@ -160,7 +160,7 @@ class Store:
             "image": uid(number, 1, 1),
             "centre_mm": [1, 2, 3],
         }
-        said = {"scores": {"clear": 1 - score, finding: score}, "found": [place] if called else []}
+        said = {"scores": {"normal": 1 - score, finding: score}, "found": [place] if called else []}
         self.insert(
             "result",
             job=job,
@@ -342,7 +342,7 @@ def fill(store):
         "0.9.1",
         "active",
         STROKE_CODE,
-        ("clear", "bleeding"),
+        ("negative", "bleeding"),
         body_parts=["HEAD"],
     )
     store.model(
