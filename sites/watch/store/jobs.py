@@ -151,6 +151,18 @@ class Jobs:
                 (job.study, job.model, at, json.dumps(found.measures), json.dumps(found.embedding)),
             )
 
+    def calling(self, study: str, model: str) -> list[tuple[int, dict[str, Any]]]:
+        """Of each series' last job that was not a shadow's and has a result: its number and prediction, where it calls."""
+        rows = self._database.rows(
+            "SELECT job.id, result.prediction FROM job JOIN result ON result.job = job.id"
+            " WHERE job.study = ? AND job.model = ? AND job.shadow = 0 AND result.called = 1 AND NOT EXISTS"
+            " (SELECT 1 FROM job AS later JOIN result AS said ON said.job = later.id WHERE later.study = job.study"
+            " AND later.model = job.model AND later.series = job.series AND later.shadow = 0"
+            " AND (later.revision, later.id) > (job.revision, job.id)) ORDER BY job.id",
+            (study, model),
+        )
+        return [(row["id"], json.loads(row["prediction"])) for row in rows]
+
     def refused(self, job: Job, reason: str) -> None:
         """The model's own preparation says that it cannot look at this series: not analysed, never scored."""
         with self._database.change() as change:
