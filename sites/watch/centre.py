@@ -187,6 +187,11 @@ class Centre:
             self.store.studies.settle(job.study)
         self.changed()
 
+    def put_back(self, job: Job) -> None:
+        with self.store.database.change():
+            self.store.jobs.put_back(job)
+            self.store.studies.settle(job.study)
+
     def crashed(self, job: Job, reason: str) -> None:
         with self.store.database.change():
             failed = self.store.jobs.crashed(job, reason, time.time())

@@ -238,3 +238,69 @@ def test_files_of_studies_that_were_looked_at_may_go(store, arrival):
     assert store.studies.received("aa", arrival(2), Path("/f/again.dcm"), "scp", 90.0)  # sent once more
     assert [path for _, path, _ in store.studies.arrivals("aa")] == [Path("/f/again.dcm")]
     assert state(store)["images"] == 3
+
+
+def test_a_commit_that_fails_leaves_the_store_usable(store, arrival):
+    def refused_at_the_end():
+        with store.database.change() as change:
+            received(store, arrival)
+            change.execute("PRAGMA defer_foreign_keys = ON")
+            change.execute("INSERT INTO label (study, finding, present, at) VALUES ('nobody', 'x', 1, 0)")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        refused_at_the_end()
+    assert store.database.rows("SELECT * FROM study") == []
+    received(store, arrival)
+    assert state(store)["images"] == 3
+
+
+def test_a_series_is_looked_at_by_one_worker_at_a_time_and_the_newest_images_speak_last(store, arrival):
+    received(store, arrival)
+    planned(store, arrival, images="1", at=10.0)
+    first = store.jobs.claim(11.0)
+    planned(store, arrival, images="2", at=5.0)  # the clock was set back
+    assert store.jobs.claim(12.0) is None, "the first is still looked at"
+    assert not store.jobs.crashed(first, "a worker that ended", 13.0)
+    assert store.jobs.claim(14.0).images == "2"
+    assert store.jobs.claim(15.0) is None
+    states = [row["state"] for row in store.database.rows("SELECT state FROM job ORDER BY id")]
+    assert states == ["superseded", "running"]
+
+
+def test_after_a_result_a_job_does_not_crash(store, arrival):
+    received(store, arrival)
+    planned(store, arrival)
+    job = store.jobs.claim(11.0)
+    store.jobs.finished(job, FOUND, 12.0)
+    assert not store.jobs.crashed(job, "an afterthought", 13.0)
+    assert store.jobs.claim(14.0) is None
+
+
+def test_what_was_put_back_has_lost_no_attempt(store, arrival):
+    received(store, arrival)
+    planned(store, arrival)
+    for _ in range(2 * MOST_ATTEMPTS):
+        job = store.jobs.claim(11.0)
+        assert job.attempts == 1
+        store.jobs.put_back(job)
+
+
+def test_a_failure_of_fewer_images_is_past_once_all_were_looked_at(store, arrival):
+    received(store, arrival)
+    planned(store, arrival, images="1")
+    for _ in range(MOST_ATTEMPTS):
+        store.jobs.crashed(store.jobs.claim(20.0), "a worker that ended", 21.0)
+    store.studies.settle("aa")
+    assert state(store)["state"] == "failed"
+    planned(store, arrival, images="2")
+    store.jobs.finished(store.jobs.claim(30.0), FOUND, 31.0)
+    store.studies.settle("aa")
+    assert state(store)["state"] == "analysed"
+
+
+def test_what_waits_again_waits_for_the_model_as_it_is_now(store, arrival):
+    received(store, arrival)
+    planned(store, arrival, images="1", shadow=True)
+    planned(store, arrival, images="2", shadow=True)
+    assert planned(store, arrival, images="1", shadow=False)
+    assert not store.jobs.claim(20.0).shadow
