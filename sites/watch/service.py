@@ -78,10 +78,10 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
         spool = stack.enter_context(Spool(root / "spool", limits))
         parts = _Parts(settings, store, names, models, spool, say)
         stack.callback(parts.pool.end)
+        parts.centre.recover(spool.waiting())  # before a worker takes what seems to be running
         parts.pool.start()
         parts.deliverer.start()
         stack.callback(parts.deliverer.stop)
-        parts.centre.recover(spool.waiting())
         stack.enter_context(_running("centre", parts.centre.run, say))
         stack.enter_context(_running("upkeep", lambda ending: parts.look_after(ending, say), say))
         ports: dict[str, int] = {}
