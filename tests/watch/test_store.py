@@ -316,3 +316,11 @@ def test_what_a_clock_that_was_set_back_has_put_off_is_due(store):
     outbox.again(1, "no answer", 900_900.0)
     assert outbox.due(900_001.0, 10) == [], "a pause is kept"
     assert len(outbox.due(900_900.0, 10)) == 1
+
+
+def test_where_images_stand_is_what_their_headers_say(store, arrival):
+    for number, place in ((1, 2.5), (2, None), (10**12, -5.0)):
+        one = arrival(1, number=number, position_mm=place, sop_uid=f"1.2.{number}", sha256=f"{number}")
+        store.studies.received("aa", one, Path(f"/f/{number}"), "scp", 1.0)
+    said = {(p.series, p.position_mm, p.number) for p in store.studies.planes("aa")}
+    assert said == {("1.2.3.4", 2.5, 1), ("1.2.3.4", None, 2), ("1.2.3.4", -5.0, 10**12)}

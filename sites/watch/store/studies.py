@@ -120,7 +120,12 @@ class Studies:
 
     def planes(self, study: str) -> Iterable[Plane]:
         """Where its images stand in their series."""
-        return [Plane(one.series_uid, one.position_mm, one.number) for one, _, _ in self.arrivals(study)]
+        rows = self._database.rows(
+            "SELECT series_uid, json_extract(arrival, '$.position_mm'), json_extract(arrival, '$.number')"
+            " FROM instance WHERE study = ? AND path <> ''",
+            (study,),
+        )
+        return [Plane(*row) for row in rows]
 
     def unfinished(self) -> list[str]:
         """Studies that were arriving when the watcher ended."""
