@@ -223,9 +223,7 @@ class Alerting:
         return {} if row is None else dict(row)
 
 
-def _called(
-    study: str, model: str, said: Mapping[str, Any], called: bool, at: float
-) -> tuple[Alert, ...]:
+def _called(study: str, model: str, said: Mapping[str, Any], called: bool, at: float) -> tuple[Alert, ...]:
     """What a result calls, as alerts. Raises DataError for what none can say."""
     if not called:
         return ()

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedimg.monitoring.assembly import Assembler, AssemblyConfig
+from fedimg.durable import sync_folder
+from fedimg.monitoring.assembly import Assembler, AssemblyConfig, Completeness
 from fedimg.prediction.routing import Words, routed
 from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
@@ -101,9 +102,11 @@ class Centre:
         return found
 
     def _take(self, events: Iterable[Received | frozenset[str]]) -> None:
-        """One commit for a batch of images, then the files' move, then what follows from it."""
-        added: list[tuple[str, Path, Path]] = []
+        """One commit for a batch of images. A file is in its study's folder before its row says so, and leaves incoming/
+        after: a row whose file is not there is never seen, and no power cut loses both names.
+        """
         order: list[str | frozenset[str]] = []
+        taken: list[Path] = []
         with self.store.database.change():
             for event in events:
                 if isinstance(event, frozenset):
@@ -111,13 +114,16 @@ class Centre:
                     continue
                 study = self.names.study(event.arrival.study_uid)
                 path = self.root / "studies" / study / event.path.name
-                new = self.store.studies.received(study, event.arrival, path, event.source, event.at)
-                added.append((study, event.path, path))
-                if new:
+                taken.append(event.path)
+                if not self._placed(event.path, path):
+                    continue
+                if self.store.studies.received(study, event.arrival, path, event.source, event.at):
                     self.store.database.count("received", event.source)
                     order.append(study)
-        for _, before, path in added:
-            self._move(before, path)
+            for folder in {self.root / "studies" / one for one in order if isinstance(one, str)}:
+                sync_folder(folder)
+        for path in taken:
+            self.drop(path)
         for one in order:
             if isinstance(one, str):
                 self._assembler.received(one, time.monotonic())
@@ -125,28 +131,24 @@ class Centre:
                 self._assembler.released(one)
         self.changed()
 
-    def _complete(self, study: str, reason: Any) -> None:
+    def _complete(self, study: str, reason: Completeness) -> None:
         """A study is whole: jobs for every model that looks at some series of it."""
-        now = time.time()
+        now, models = time.time(), dict(self.models)  # which upkeep may change meanwhile
         with self.store.database.change():
             revision = self.store.studies.completed(study, reason, now)
-            images = self.store.studies.arrivals(study)
-            arrivals = [arrival for arrival, _, _ in images]
-            for model in self.store.models.working():
-                if (words := self.models.get(model.digest)) is None:
-                    continue
-                chosen = routed(words, arrivals)
-                self.store.jobs.not_looked_at(study, model.digest, chosen.others)
+            arrivals = [arrival for arrival, _, _ in self.store.studies.arrivals(study)]
+            others = self.store.studies.not_to_look_at(study, arrivals)
+            own = [one for one in arrivals if one.series_uid not in others]
+            digests: dict[str, list[str]] = {}
+            for one in own:
+                digests.setdefault(one.series_uid, []).append(one.sha256)
+            for model, shadow in self.store.models.speaking(models).items():
+                chosen = routed(models[model], own)
+                self.store.jobs.not_looked_at(study, model, {**chosen.others, **others})
                 for series in chosen.series:
-                    digest = images_digest(one.sha256 for one in arrivals if one.series_uid == series)
+                    images = images_digest(digests[series])
                     self.store.jobs.plan(
-                        study,
-                        model.digest,
-                        series,
-                        digest,
-                        shadow=model.role == "shadow",
-                        revision=revision,
-                        at=now,
+                        study, model, series, images, shadow=shadow, revision=revision, at=now
                     )
             self.store.studies.settle(study)
         self.changed()
@@ -173,13 +175,20 @@ class Centre:
         )
         with self.store.database.change():
             self.store.jobs.finished(job, finished, now)
-            if finished.called and not job.shadow:
+            if not job.shadow:
                 self.alerting.found(job, finished, now)
             self.store.studies.settle(job.study)
         self.changed()
-        if (look := self.drifting.observed(job.model, now)) is not None and look.moved:
-            said = moved(look, self.models[job.model].metadata.name)
-            self.alerting.about_model(job.model, "drift", said, now, tell=look.persists)
+        self._look_for_drift(job.model, now)
+
+    def _look_for_drift(self, model: str, now: float) -> None:
+        """A look and what is told of it are in the store together."""
+        with self.store.database.change():
+            look = self.drifting.observed(model, now)
+            if look is not None and look.moved:
+                words = self.models.get(model)  # none of a model that was retired meanwhile
+                said = moved(look, "" if words is None else words.metadata.name)
+                self.alerting.about_model(model, "drift", said, now, tell=look.persists)
 
     def refused(self, job: Job, reason: str) -> None:
         with self.store.database.change():
@@ -201,9 +210,17 @@ class Centre:
                 self.store.database.count("failed")
         self.changed()
 
-    def _move(self, before: Path, after: Path) -> None:
-        """Into the study's folder; where that was done before, or the same image came again, it is only let go of."""
-        after.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if before.exists() and not after.exists():
+    def _placed(self, before: Path, after: Path) -> bool:
+        """Whether it is in its study's folder now; not, where a former event of the same image has brought it there and it
+        was removed since.
+        """
+        if after.exists():
+            return True
+        if not after.parent.exists():
+            after.parent.mkdir(mode=0o700)
+            sync_folder(after.parent.parent)
+        try:
             os.link(before, after)
-        self.drop(before)
+        except FileNotFoundError:
+            return False
+        return True

@@ -6,16 +6,18 @@ They end the other way round: first nothing more comes in, then what came is wri
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedimg.durable import alone
-from fedimg.errors import FedimgError
+from fedimg.errors import DataError, FedimgError
 from fedimg.federation.manifest import split_address
 from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
@@ -78,12 +80,13 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
         spool = stack.enter_context(Spool(root / "spool", limits))
         parts = _Parts(settings, store, names, models, spool, say)
         stack.callback(parts.pool.end)
+        parts.centre.recover(spool.waiting())  # before a worker takes what seems to be running
         parts.pool.start()
         parts.deliverer.start()
         stack.callback(parts.deliverer.stop)
-        parts.centre.recover(spool.waiting())
         stack.enter_context(_running("centre", parts.centre.run, say))
-        stack.enter_context(_running("upkeep", lambda ending: parts.look_after(ending, say), say))
+        for name, tick in (("escalation", parts.alerting.tick), ("upkeep", parts.upkeep.tick)):
+            stack.enter_context(_running(name, partial(_ticking, name, tick, say), say))
         ports: dict[str, int] = {}
         if settings.console is not None:
             host, port = split_address(settings.console.address)
@@ -159,18 +162,6 @@ class _Parts:
         if self._console is not None:
             self._console.wake()
 
-    def look_after(self, ending: threading.Event, say: Say) -> None:
-        """Escalations and upkeep, every second."""
-        while not ending.wait(_TICK_S):
-            try:
-                self.alerting.tick(time.time())
-                self.upkeep.tick(time.time())
-            except (FedimgError, OSError) as fault:
-                say(
-                    "upkeep",
-                    about=str(fault) if isinstance(fault, FedimgError) else os.strerror(fault.errno or 0),
-                )
-
     def console(self) -> Console:
         chosen = self.settings.console
         pair = None
@@ -214,7 +205,19 @@ def _registered(settings: WatchSettings, store: Store) -> dict[str, Words]:
     for folder in settings.bundles:
         one, _ = bundles.verified(Path(folder), trusted)
         store.models.add(one, "settings", now)
-    return {one.digest: bundles.verified(one.folder, trusted)[1] for one in store.models.working()}
+    return {one.digest: _words(one, trusted) for one in store.models.working()}
+
+
+def _words(one: Registered, trusted: tuple[bytes, ...]) -> Words:
+    """Raises DataError where its folder holds another bundle by now: workers could not load what is to speak."""
+    found, words = bundles.verified(one.folder, trusted)
+    if found.digest != one.digest:
+        raise DataError(
+            f"{one.name} {one.version} in the folder that it was registered with",
+            f"{found.name} {found.version}",
+            "put it back, or retire it: fedimg watch models SETTINGS --retired DIGEST",
+        )
+    return words
 
 
 def _made(root: Path) -> None:
@@ -230,6 +233,19 @@ def _address(settings: WatchSettings) -> str:
         return ""
     host, _ = split_address(settings.console.address)
     return f"{'http' if is_loopback(host) else 'https'}://{settings.console.address}/"
+
+
+def _ticking(name: str, tick: Callable[[float], None], say: Say, ending: threading.Event) -> None:
+    """Every second. What the disk or another process holds up is tried again: nothing of it is lost by waiting."""
+    while not ending.wait(_TICK_S):
+        try:
+            tick(time.time())
+        except FedimgError as fault:
+            say(name, about=str(fault))
+        except OSError as fault:
+            say(name, about=os.strerror(fault.errno or 0))
+        except sqlite3.OperationalError as fault:
+            say(name, about=type(fault).__name__)
 
 
 @contextmanager

@@ -196,7 +196,11 @@ class Pool:
     def _started(self) -> _Worker | None:
         try:
             return self._first.pop() if self._first else _Worker(self._models)
-        except (DataError, OSError, IndexError) as fault:  # IndexError: another thread has taken the first one
+        except (
+            DataError,
+            OSError,
+            IndexError,
+        ) as fault:  # IndexError: another thread has taken the first one
             self._say("no worker", about=str(fault) if isinstance(fault, DataError) else type(fault).__name__)
             return None
 

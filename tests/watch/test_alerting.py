@@ -12,33 +12,12 @@ from fedimg.monitoring.alerts import Dismissal, TransitionRefused
 from fedimg.monitoring.assembly import Completeness
 from fedimg.monitoring.pushing import RateLimit, Step
 from sites.watch.alerting import Alerting
-from sites.watch.settings import Target
 from sites.watch.store.jobs import Finished
 from sites.watch.store.models import Registered
+from tests.watch.told_plainly import TARGETS, SaidPlainly, outbox
 
 MODEL = Registered("a" * 64, "bleed", "1.0.0", "stroke", Path("/bundles/bleed"), "active", {})
 STUDY = "ab" * 16
-TARGETS = (
-    Target("pager", "webhook", url="https://pager.example/hook", secret="/s"),
-    Target("chief", "webhook", url="https://chief.example/hook", secret="/s"),
-    Target("pacs", "cstore", address="pacs:104", ae_title="PACS"),
-)
-
-
-class SaidPlainly:
-    """Bodies that say what they are of."""
-
-    def alert(self, alert, kind, target, study, at):
-        return json.dumps([alert.key, kind, target.name, study["accession"]]).encode()
-
-    def summary(self, summary):
-        return json.dumps([summary.finding, list(summary.suppressed)]).encode()
-
-    def model(self, kind, said, at):
-        return json.dumps([said, kind]).encode()
-
-    def fhir(self, alerts, study):
-        return b"{}"
 
 
 @pytest.fixture
@@ -90,13 +69,6 @@ def look(store, arrival, alerting):
         return job
 
     return looked
-
-
-def outbox(store):
-    return [
-        (row["target"], json.loads(row["body"])[1] if row["kind"] == "webhook" else row["kind"])
-        for row in store.database.rows("SELECT target, kind, body FROM delivery ORDER BY id")
-    ]
 
 
 def alerts(store):

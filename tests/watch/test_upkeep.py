@@ -88,7 +88,7 @@ def test_one_that_workers_cannot_use_is_retired_and_the_former_speaks_again(upke
     assert len(upkeep.models) == 1
     upkeep.pool.unfit = None
     upkeep.exchange(NOW)
-    assert upkeep.pool.given == [], "what was refused is not tried until it is added anew"
+    assert upkeep.pool.given == [], "what was refused is not tried until a person asks for it"
 
 
 def test_a_bundle_that_was_changed_since_is_refused(upkeep, store, made, tmp_path):
@@ -160,3 +160,48 @@ def test_a_tick_does_all_of_it(upkeep, store, made):
     add(store, made[1])
     upkeep.tick(time.time())
     assert len(upkeep.models) == 2
+
+
+def test_one_that_was_refused_is_tried_again_when_a_person_says_so(upkeep, store, made):
+    second = add(store, made[1])
+    upkeep.pool.unfit = made[1]
+    upkeep.exchange(NOW)
+    assert roles(store) == {"1.0.0": "active", "2.0.0": "retired"}
+    upkeep.pool.unfit = None
+    store.models.set_role(second.digest, "active", "operator", 2.0)
+    upkeep.exchange(NOW)
+    assert second.digest in upkeep.models
+    assert store.models.speaking(upkeep.models)[second.digest] is False
+
+
+def test_a_study_counts_once_whatever_number_of_findings_is_labelled(upkeep, store, arrival):
+    one = store.models.all()[0]
+    with store.database.change() as change:
+        listed = '[{"class": "ball"}, {"class": "cube"}]'
+        change.execute("UPDATE model SET metadata = json_set(metadata, '$.findings', json(?))", (listed,))
+    looked(store, arrival, 1, called=True, present=True)
+    store.studies.label(f"{1:032x}", "cube", False, "reader", NOW)
+    found = evaluated(store, store.models.all()[0])
+    assert (found.model, found.positives, found.negatives, found.false_alarms) == (one.digest, 1, 0, 0)
+
+
+def test_the_centre_never_finds_no_model(upkeep, store, made):
+    seen = []
+
+    class Watched(dict):
+        def __delitem__(self, key):
+            super().__delitem__(key)
+            seen.append(len(self))
+
+        def clear(self):
+            super().clear()
+            seen.append(len(self))
+
+    first = store.models.all()[0]
+    upkeep.models = Watched(upkeep.models)
+    second = add(store, made[1])
+    store.models.set_role(second.digest, "active", "operator", 2.0)
+    store.models.set_role(first.digest, "retired", "operator", 3.0)
+    upkeep.exchange(NOW)
+    assert set(upkeep.models) == {second.digest}
+    assert 0 not in seen
