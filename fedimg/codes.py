@@ -26,6 +26,6 @@ class Code:
 
     def __post_init__(self) -> None:
         for found, form in ((self.value, _VALUE), (self.scheme, _SCHEME), (self.meaning, _MEANING)):
-            if not isinstance(found, str) or not form.fullmatch(found):
+            if not form.fullmatch(found):
                 expected = "a code of value and scheme (1 to 16 letters, digits, . : _ -) and a meaning of up to 64 characters"
                 raise DataError(expected, "another form", "write [value, scheme, meaning]")

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from fedimg.evaluation.intervals import clopper_pearson
 from fedimg.monitoring.drift import DriftConfig, DriftMonitor, Reference
-from fedimg.monitoring.proportions import clopper_pearson
 
 NUMBERS, SHIFT, DELAY, HORIZON = 10, 0.5, 200, 2000
 

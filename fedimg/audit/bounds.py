@@ -16,19 +16,17 @@ from scipy.optimize import brentq
 from scipy.stats import beta, norm
 
 from fedimg.errors import ConfigError
+from fedimg.evaluation import intervals
 from fedimg.values import Interval, Vector
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> Interval:
-    """hits ÷ trials with the exact two-sided interval (Clopper & Pearson 1934); [0, 1] without trials."""
+    """The exact interval, [0, 1] without trials: an attack that tried nothing has shown nothing. Raises ConfigError."""
     if not 0 <= hits <= trials:
         raise ConfigError("hits between 0 and the trials", f"{hits} of {trials}", "count again")
     if trials == 0:
         return Interval(0.0, 0.0, 1.0)
-    tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, hits, trials - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.isf(tail, hits + 1, trials - hits)) if hits < trials else 1.0
-    return Interval(hits / trials, low, high)
+    return intervals.clopper_pearson(hits, trials, confidence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,17 @@ import io
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save
 
 from fedimg.bundle.manifest import Opened
-from fedimg.bundle.metadata import FORMAT, METADATA, Metadata, read_metadata
+from fedimg.bundle.metadata import METADATA, Metadata, read_metadata
+from fedimg.bundle.promised import Finding
+from fedimg.codes import Code
 
 GRAPH, STATE, PROBE = "models/model.pt2", "models/model.pt", "models/probe.safetensors"
 INFERENCE, TRAIN = "configs/inference.json", "configs/train.json"
@@ -33,42 +35,50 @@ _ACTIVATIONS = {
 }
 
 
+class Network(Protocol):
+    """What `models.deployed.exported` makes: see there."""
+
+    @property
+    def graph(self) -> bytes: ...
+    @property
+    def definition(self) -> bytes: ...
+    @property
+    def state(self) -> Mapping[str, torch.Tensor]: ...
+    @property
+    def probe(self) -> torch.Tensor: ...
+    @property
+    def logits(self) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True)
 class Described:
     """What goes into a bundle.
 
     Attributes:
-        said: its metadata. description: a sentence. output_shape: of one image's logits.
-        graph, definition, state, probe, logits: of `models.deployed.exported`.
+        said: its metadata. network: graph, parameters and probe.
         guarantees: sentences on what is promised, for the card. figures: (name, value) as measured.
         record: the signed release record's bytes; None for a run without one.
     """
 
     said: Metadata
-    description: str
-    output_shape: tuple[int, ...]
-    graph: bytes
-    definition: bytes
-    state: Mapping[str, torch.Tensor]
-    probe: torch.Tensor
-    logits: torch.Tensor
+    network: Network
     guarantees: tuple[str, ...]
     figures: tuple[tuple[str, str], ...]
     record: bytes | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def contents(made: Described) -> dict[str, bytes]:
     """Path → bytes; the same input gives the same bytes, but for what torch's zip files hold of time."""
-    state = io.BytesIO()
-    torch.save(dict(made.state), state)
+    state, network = io.BytesIO(), made.network
+    torch.save(dict(network.state), state)
+    definition = _network(network)
     files = {
         METADATA: _json(_metadata(made)),
-        INFERENCE: _json(_network(made) | _inference(made)),
-        TRAIN: _json(_network(made)),  # where `monai.bundle.load` looks if it is told nothing
-        GRAPH: made.graph,
+        INFERENCE: _json(definition | _inference(made)),
+        TRAIN: _json(definition),  # where `monai.bundle.load` looks if it is told nothing
+        GRAPH: network.graph,
         STATE: state.getvalue(),
-        PROBE: save({"images": made.probe.contiguous(), "logits": made.logits.contiguous()}),
+        PROBE: save({"images": network.probe.contiguous(), "logits": network.logits.contiguous()}),
         CARD: _card(made).encode(),
     }
     read_metadata(Opened(files, b"", ""))  # what a reader would refuse is not written
@@ -76,7 +86,7 @@ def contents(made: Described) -> dict[str, bytes]:
 
 
 def _metadata(made: Described) -> dict[str, Any]:
-    said, channels = made.said, made.said.image_shape[0]
+    said, channels, output_shape = made.said, made.said.image_shape[0], made.network.logits.shape[1:]
     image = {
         "type": "image",
         "format": "magnitude",
@@ -91,8 +101,8 @@ def _metadata(made: Described) -> dict[str, Any]:
     pred = {
         "type": "image" if said.task in ("segmentation", "detection") else "probabilities",
         "format": "segmentation" if said.task == "segmentation" else "logits",
-        "num_channels": made.output_shape[0],
-        "spatial_shape": list(made.output_shape[1:]),
+        "num_channels": int(output_shape[0]),
+        "spatial_shape": list(output_shape[1:]),
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": False,
@@ -107,36 +117,21 @@ def _metadata(made: Described) -> dict[str, Any]:
         "numpy_version": version("numpy"),
         "required_packages_version": {},
         "task": said.task,
-        "description": made.description,
+        "description": said.description,
         "authors": "the federation that trained it",
         "copyright": "",
         "intended_use": "Research. Not for diagnostic use.",
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
-        "fedimg": {
-            "format": FORMAT,
-            "name": said.name,
-            "run": said.run,
-            "task": said.task,
-            "classes": list(said.classes),
-            "image_shape": list(said.image_shape),
-            "imaging": dict(said.imaging),
-            "temperature": said.temperature,
-            "threshold": said.threshold,
-            "modalities": list(said.modalities),
-            "body_parts": list(said.body_parts),
-            "weights": said.weights,
-            "architecture": said.architecture,
-            **made.extra,
-        },
+        "fedimg": said.to_json(),
     }
 
 
-def _network(made: Described) -> dict[str, Any]:
+def _network(network: Network) -> dict[str, Any]:
     return {
         "imports": ["$import base64", "$import io", "$import torch", "$import zlib"],
         "bundle_root": ".",
         "device": "$torch.device('cpu')",
-        "graph": base64.b64encode(zlib.compress(made.definition, 9)).decode("ascii"),
+        "graph": base64.b64encode(zlib.compress(network.definition, 9)).decode("ascii"),
         "graph_file": "$io.BytesIO(zlib.decompress(base64.b64decode(@graph)))",
         "network_def": "$torch.export.unflatten(torch.export.load(@graph_file))",
         "network": "$@network_def.to(@device)",
@@ -162,14 +157,17 @@ def _card(made: Described) -> str:
         "",
         "**Research only. Not for diagnostic use.**",
         "",
-        _plain(made.description),
+        _plain(said.description),
         "",
         "| | |",
         "|---|---|",
         f"| task | {said.task} |",
         f"| classes | {', '.join(map(_plain, said.classes))} |",
         f"| input | {' × '.join(map(str, said.image_shape))} (channels first) |",
+        f"| kind | {said.kind} |",
+        *(f"| finding | {_finding(one)} |" for one in said.findings),
         f"| series | {', '.join(said.modalities) or 'any modality'}; {', '.join(said.body_parts) or 'any body part'} |",
+        f"| images of a series | {said.least_images} or more |",
         f"| temperature | {said.temperature:.4g} |",
         f"| threshold | {'none promised' if said.threshold is None else f'{said.threshold:.4g}'} |",
         *(f"| {_plain(name)} | {_plain(value)} |" for name, value in made.figures),
@@ -188,6 +186,15 @@ def _card(made: Described) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _finding(one: Finding) -> str:
+    site = f", {_code(one.site)}" if one.site is not None else ""
+    return f"{_plain(one.of_class)}: {_code(one.code)}{site}"
+
+
+def _code(code: Code) -> str:
+    return _plain(f"{code.meaning} ({code.scheme} {code.value})")
 
 
 def _plain(text: str) -> str:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedimg import canonical
+from fedimg.archive.layout import sound_name
+from fedimg.archive.writing import opened
 from fedimg.crypto.keys import SigningKey, framed, is_identity, verify
 from fedimg.durable import sync_folder, write_durably
 from fedimg.errors import DataError
@@ -27,7 +27,6 @@ from fedimg.errors import DataError
 MANIFEST, SIGNATURE = "MANIFEST.json", "MANIFEST.sig"
 FORMAT = "fedimg-bundle-1"
 _DOMAIN = b"fedimg bundle 1"
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _SIGNATURE_BYTES, _MOST_PARTS = 96, 4
 MOST_FILES, MOST_BYTES = 64, 4 << 30
 """Of a bundle: the largest network here has a tenth of it."""
@@ -81,8 +80,8 @@ def open_sealed(folder: Path, trusted: Collection[bytes]) -> Opened:
     Raises DataError, with nothing parsed: no signature, an unknown signer, another manifest than was signed; with
     nothing but the manifest parsed: a file that is missing, not listed, a link, or of other bytes.
     """
-    signature = _read(folder / SIGNATURE, _SIGNATURE_BYTES)
-    manifest = _read(folder / MANIFEST, canonical.MOST_BYTES)
+    signature = _read(folder, SIGNATURE, _SIGNATURE_BYTES)
+    manifest = _read(folder, MANIFEST, canonical.MOST_BYTES)
     if len(signature) != _SIGNATURE_BYTES:
         raise DataError(f"a {SIGNATURE} of {_SIGNATURE_BYTES} bytes", f"{len(signature)} bytes", _REMEDY)
     signer = signature[:32]
@@ -129,7 +128,7 @@ def _checked(folder: Path, listed: Mapping[str, tuple[int, str]]) -> dict[str, b
         )
     files = {}
     for path, (size, digest) in listed.items():
-        data = _read(folder / path, size)
+        data = _read(folder, path, size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
             raise DataError("every file as it was signed", "one with other bytes", _REMEDY)
         files[path] = data
@@ -149,16 +148,14 @@ def _walk(folder: Path, prefix: str) -> Iterator[str]:
                 raise DataError("a bundle of regular files in folders", "a link, or too much", _REMEDY)
 
 
-def _read(path: Path, most: int) -> bytes:
-    """At most one byte more than `most`, of a regular file that is no link."""
+def _read(folder: Path, path: str, most: int) -> bytes:
+    """At most one byte more than `most`, of a regular file; no part of its path below `folder` is a link."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with opened(folder, path) as file:
+            data = file.read(most + 1)
     except OSError as error:
-        raise DataError(f"a bundle with a readable {path.name}", error.strerror or "none", _REMEDY) from None
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise DataError("a bundle of regular files", "something else", _REMEDY)
-        data = file.read(most + 1)
+        name = path.rpartition("/")[2]
+        raise DataError(f"a bundle with a readable {name}", error.strerror or "none", _REMEDY) from None
     if len(data) > most:
         raise DataError("every file as it was signed", "a longer one", _REMEDY)
     return data
@@ -167,7 +164,7 @@ def _read(path: Path, most: int) -> bytes:
 def _sound(path: object) -> bool:
     return (
         isinstance(path, str)
+        and sound_name(path)
         and path.count("/") < _MOST_PARTS
         and path not in (MANIFEST, SIGNATURE)
-        and all(_PART.fullmatch(part) for part in path.split("/"))
     )

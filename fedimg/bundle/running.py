@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
@@ -19,12 +20,29 @@ CLOSE = 1e-3
 Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Released:
+    """A bundle's network, as it was released: `module` takes (B, C, *spatial) float32; it gave `wanted` of `images`."""
+
+    said: Metadata
+    module: torch.nn.Module
+    images: torch.Tensor
+    wanted: torch.Tensor
+
+
 def network_of(bundle: Opened) -> tuple[Metadata, Logits]:
     """What the bundle says, and (B, C, *spatial) float32 → (B, …) logits, without gradients.
 
-    The graph is torch's own archive: it is loaded from the bytes whose signature held, and from nowhere else.
-
     Raises DataError: files that are not what they say, or a network that gives other logits than it was released with.
+    """
+    released = released_network(bundle)
+    return released.said, logits_of(released.said, released.module)
+
+
+def released_network(bundle: Opened) -> Released:
+    """The graph is torch's own archive: it is loaded from the bytes whose signature held, and from nowhere else.
+
+    Raises as `network_of`.
     """
     said = read_metadata(bundle)
     if not {GRAPH, PROBE} <= bundle.files.keys():
@@ -37,6 +55,19 @@ def network_of(bundle: Opened) -> tuple[Metadata, Logits]:
         raise DataError(
             "a graph and a probe that torch can read", type(failure).__name__, "use its torch"
         ) from failure
+    found = Released(said, module, images, wanted)
+    off = difference(logits_of(said, module)(images), wanted)
+    if not off <= CLOSE:
+        raise DataError(
+            f"the released logits to within {CLOSE:g}",
+            f"others, by {off:.2g}",
+            "use the torch version it names",
+        )
+    return found
+
+
+def logits_of(said: Metadata, module: Callable[[torch.Tensor], torch.Tensor]) -> Logits:
+    """The same, of images of the shape that it says only, and without gradients."""
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         if images.dim() != 1 + len(said.image_shape) or images.shape[1:] != said.image_shape:
@@ -44,15 +75,13 @@ def network_of(bundle: Opened) -> tuple[Metadata, Logits]:
                 f"images of shape {said.image_shape}", str(tuple(images.shape[1:])), "prepare them as it says"
             )
         with torch.no_grad():
-            found: torch.Tensor = module(images)
-        return found
+            return module(images)
 
-    found = logits(images)
-    off = float((found - wanted).abs().max()) if found.shape == wanted.shape else float("inf")
-    if not off <= CLOSE:
-        raise DataError(
-            f"the released logits to within {CLOSE:g}",
-            f"others, by {off:.2g}",
-            "use the torch version it names",
-        )
-    return said, logits
+    return logits
+
+
+def difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest of logits; infinite where they have another shape or are no numbers."""
+    if found.shape != wanted.shape or not torch.isfinite(found).all():
+        return float("inf")
+    return float((found - wanted).abs().max())

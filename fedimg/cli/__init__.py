@@ -14,6 +14,7 @@ from fedimg import __version__
 from fedimg.errors import FedimgError
 
 VERBS = {
+    "demo": "all of it once, generated: a federation, its released model, studies that arrive, the page",
     "simulate": "run a whole federation in this process, or several (-m)",
     "train": "ask a federation's server for a run",
     "compare": "run several learners on one federation, or take past runs: one table, one figure",
@@ -22,6 +23,8 @@ VERBS = {
     "privacy-card": "write what a model promises its patients, for people to read",
     "pretrain": "make weights to begin with, of generated images or of images that are declared public",
     "bundle": "release a run's model as a signed MONAI bundle with calibration and threshold, or check one",
+    "predict": "look at a folder of studies with a bundle's model: scores, places, reports, outlines",
+    "watch": "let released models look at the studies that arrive, and warn",
     "cohort": "write a generated hospital's image files into a folder",
     "sort": "sort mixed files by modality, body part and view: headers, words, then a look at the image",
     "quality": "say what is wrong with data: duplicates, leaks between splits, blank images, outliers, labels",

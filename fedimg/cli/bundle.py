@@ -13,6 +13,7 @@ from fedimg.cli.console import print_json, say, verb_parser
 from fedimg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from fedimg.coordination.bundling import Asked
     from fedimg.crypto.keys import SigningKey
 
 _PUBLIC = re.compile(r"ed25519:([0-9a-f]{64})")
@@ -31,13 +32,16 @@ def run(argv: Sequence[str]) -> int:
     make.add_argument("run", type=Path, help="a run's folder, or its name in runs/")
     make.add_argument("out", type=Path, help="a new folder")
     make.add_argument("--key", type=Path, required=True, help="the secret key that signs")
-    make.add_argument("--name", required=True, help="what the model finds, for people")
-    make.add_argument("--release", default="1.0.0", metavar="VERSION", help="1.0.0 where none is named")
-    make.add_argument("--description", default="")
     make.add_argument(
-        "--modality", action="append", default=[], help="of series that it may look at (CT, CR, …)"
+        "--finding", metavar="NAME", help="of conf/findings, or a file: all of the following five, and codes"
     )
-    make.add_argument("--body-part", action="append", default=[], help="the same (CHEST, HEAD, …)")
+    make.add_argument("--name", help="what the model finds, for people; needed without --finding")
+    make.add_argument("--release", default="1.0.0", metavar="VERSION", help="1.0.0 where none is named")
+    make.add_argument("--description")
+    make.add_argument("--kind", help="tumour, cardiac, stroke or other")
+    make.add_argument("--modality", action="append", help="of series that it may look at (CT, CR, …)")
+    make.add_argument("--body-part", action="append", help="the same (CHEST, HEAD, …)")
+    make.add_argument("--least-images", type=int, help="a series with fewer is not looked at")
     make.add_argument("--sensitivity", type=float, default=0.95, help="that the threshold is to promise")
     make.add_argument("--confidence", type=float, default=0.95, help="with which it is promised")
     make.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -70,17 +74,9 @@ def _make(arguments: Namespace) -> int:
     from fedimg import record
     from fedimg.bundle import contents, seal
     from fedimg.cli.verify import evidence_of, read_bytes, record_file
-    from fedimg.coordination.bundling import Asked, described
+    from fedimg.coordination.bundling import described
 
-    asked = Asked(
-        arguments.name,
-        arguments.release,
-        arguments.description or f"{arguments.name}, learnt by a federation",
-        tuple(arguments.modality),
-        tuple(arguments.body_part),
-        arguments.sensitivity,
-        arguments.confidence,
-    )
+    asked = _asked(arguments)
     key = _signing_key(arguments.key)
     file, folder = record_file(arguments.run)
     if folder is None:
@@ -110,10 +106,36 @@ def _make(arguments: Namespace) -> int:
     return 0
 
 
+def _asked(arguments: Namespace) -> Asked:
+    """What a finding's file says, and in its place what stands on the command line. Raises ConfigError."""
+    from fedimg.coordination import finding_file
+    from fedimg.coordination.bundling import Asked
+
+    said = None if arguments.finding is None else finding_file.read(arguments.finding)
+    name = arguments.name or (said.name if said else None)
+    if name is None:
+        raise ConfigError("--finding NAME, or --name", "neither", "say what the model finds")
+    own = said or finding_file.FindingFile(name, f"{name}, learnt by a federation")
+    modalities, parts = arguments.modality, arguments.body_part
+    least = own.least_images if arguments.least_images is None else arguments.least_images
+    return Asked(
+        name=name,
+        version=arguments.release,
+        description=own.description if arguments.description is None else arguments.description,
+        kind=arguments.kind or own.kind,
+        findings=own.coded(),
+        modalities=own.modalities if modalities is None else tuple(modalities),
+        body_parts=own.body_parts if parts is None else tuple(parts),
+        least_images=least,
+        target=arguments.sensitivity,
+        confidence=arguments.confidence,
+    )
+
+
 def _verify(arguments: Namespace) -> int:
     from fedimg.bundle import network_of, open_sealed
 
-    opened = open_sealed(arguments.bundle, [_public(text) for text in arguments.key])
+    opened = open_sealed(arguments.bundle, [public_key(text) for text in arguments.key])
     said, _ = network_of(opened)
     result = {
         "verdict": "pass",
@@ -122,10 +144,13 @@ def _verify(arguments: Namespace) -> int:
         "name": said.name,
         "version": said.version,
         "run": said.run,
+        "kind": said.kind,
+        "findings": [one.to_json() for one in said.findings],
         "task": said.task,
         "classes": list(said.classes),
         "modalities": list(said.modalities),
         "body_parts": list(said.body_parts),
+        "least_images": said.least_images,
         "temperature": said.temperature,
         "threshold": said.threshold,
     }
@@ -144,7 +169,7 @@ def _signing_key(file: Path) -> SigningKey:
     return SigningKey.load(file)
 
 
-def _public(text: str) -> bytes:
+def public_key(text: str) -> bytes:
     """32 bytes of ed25519:HEX, or of the file that holds it."""
     found = _PUBLIC.fullmatch(text)
     if found is None and Path(text).is_file():

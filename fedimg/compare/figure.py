@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fedimg.compare.rows import NAMES, UNBOUNDED, Row, Score, bytes_written, epsilon_written, metrics_of
+from fedimg.compare.rows import NAMES, Row, Score, bytes_written, epsilon_written, metrics_of
+from fedimg.metric_names import UNBOUNDED
 from fedimg.report.axes import Scale, Ticks, shortened, text_width, ticks
 from fedimg.report.lines import COLOURS, Chart, marker, picture
 from fedimg.report.markup import Markup, element

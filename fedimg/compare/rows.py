@@ -46,7 +46,6 @@ NAMES = {
     "ap50": "AP, IoU ≥ .5",
     "ap10": "AP, IoU ≥ .1",
 }
-UNBOUNDED = frozenset({"mae", "rmse", "r2", "hd95_mm", "hd95_voxels"})
 """Not between 0 and 1."""
 
 State = Literal["finished", "failed", "waiting"]

@@ -17,7 +17,7 @@ from fedimg.config import strict
 from fedimg.errors import ConfigError
 
 COPY = Path(__file__).with_name("keys.txt")
-_NO_GROUPS = frozenset({"findings", "rules"})  # read by the name of a file, and composed into nothing
+_NO_GROUPS = frozenset({"rules", "findings"})  # read by the name of a file, and composed into nothing
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 _OPTION = re.compile(r"[\w.-]+")
 

@@ -6,22 +6,24 @@ cost no privacy.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fedimg import config as configuration
 from fedimg import record, training
-from fedimg.bundle import Described, Metadata
-from fedimg.bundle.metadata import CODE, NAME
+from fedimg.bundle import KINDS, Described, Finding, Metadata, Output, Point
+from fedimg.bundle.metadata import CODE, DESCRIPTION, MOST_IMAGES, NAME
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import own_network, terms_of
 from fedimg.errors import ConfigError, DataError
-from fedimg.evaluation import Subgroups
+from fedimg.evaluation import Several, Subgroups
 from fedimg.evaluation.site_scores import SiteScores
 from fedimg.imaging.config import PIPELINE_VERSION
 from fedimg.models import ModelConfig, Network
@@ -30,6 +32,7 @@ from fedimg.monitoring import calibration, operating_point
 from fedimg.monitoring.calibration import Temperature
 from fedimg.monitoring.operating_point import OperatingPoint
 from fedimg.record.model import weights_of_file
+from fedimg.sources import cohort
 from fedimg.terms import Terms
 
 _AT_SITES = "fedimg/at_sites/"
@@ -41,15 +44,19 @@ class Asked:
     """What whoever releases a model says of it.
 
     Attributes:
-        name, version, description: for people. modalities, body_parts: of series that it may look at, in DICOM's words.
+        name, version, description, kind: for people. findings: what a call says, in codes.
+        modalities, body_parts: of series that it may look at, in DICOM's words. least_images: in a series.
         target, confidence: of the sensitivity that the threshold is to promise.
     """
 
     name: str
     version: str
     description: str
+    kind: str = "other"
+    findings: tuple[Finding, ...] = ()
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
+    least_images: int = 1
     target: float = 0.95
     confidence: float = 0.95
 
@@ -58,6 +65,13 @@ class Asked:
         if not all(NAME.fullmatch(text) for text in (self.name, self.version)):
             expected = "a name and a version of 1 to 200 characters on one line"
             raise ConfigError(expected, "another", "change --name or --release")
+        if not DESCRIPTION.fullmatch(self.description):
+            raise ConfigError("a description of 1 to 2000 characters on one line", "another", "shorten it")
+        if self.kind not in KINDS:
+            raise ConfigError(f"a kind out of {', '.join(KINDS)}", "another", "change --kind")
+        if not 1 <= self.least_images <= MOST_IMAGES:
+            found = str(self.least_images)
+            raise ConfigError(f"least images from 1 to {MOST_IMAGES}", found, "change --least-images")
         if not (0 < self.target < 1 and 0 < self.confidence < 1):
             expected = "--sensitivity and --confidence as shares between 0 and 1, such as 0.95"
             raise ConfigError(expected, f"{self.target:g} and {self.confidence:g}", "change them")
@@ -93,56 +107,73 @@ def described(folder: Path, asked: Asked) -> Described:
     if (digest, network.digest, terms.run_id) != (named["weights"], named["architecture"], found["run"]):
         raise DataError("weights and network that the release record names", "others", "see `fedimg verify`")
     made = exported(network, network.layout.flatten(tensors).double().numpy())
+    classes = _classes(config)
+    _check_findings(asked.findings, classes)
     fitted, point, why = _calibrated(run, terms, asked)
     temperature = fitted.value.value if fitted is not None else 1.0
+    threshold = None if point is None else _under(point.threshold, temperature)
     said = Metadata(
-        asked.name,
-        asked.version,
-        terms.run_id,
-        terms.model.task,
-        tuple(config.data.classes),
-        network.image_shape,
-        asdict(terms.imaging) | {"pipeline_version": PIPELINE_VERSION},
-        temperature,
-        None if point is None else _under(point.threshold, temperature),
-        asked.modalities,
-        asked.body_parts,
-        digest,
-        network.digest,
+        name=asked.name,
+        version=asked.version,
+        description=asked.description,
+        run=terms.run_id,
+        kind=asked.kind,
+        task=terms.model.task,
+        classes=classes,
+        image_shape=network.image_shape,
+        outputs=_outputs(terms.model, network),
+        imaging=json.loads(json.dumps(asdict(terms.imaging))) | {"pipeline_version": PIPELINE_VERSION},
+        temperature=temperature,
+        threshold=threshold,
+        operating_point=None if point is None or threshold is None else _said_of(point, threshold),
+        findings=asked.findings,
+        modalities=asked.modalities,
+        body_parts=asked.body_parts,
+        least_images=asked.least_images,
+        weights=digest,
+        architecture=network.digest,
     )
-    return Described(
-        said,
-        asked.description,
-        tuple(made.logits.shape[1:]),
-        made.graph,
-        made.definition,
-        made.state,
-        made.probe,
-        made.logits,
-        _guarantees(found["claim"], point, why),
-        _figures(fitted, point),
-        signed,
-        {
-            "operating_point": None if point is None else asdict(point),
-            "outputs": _outputs(terms.model, network),
-        },
-    )
+    return Described(said, made, _guarantees(found["claim"], point, why), _figures(fitted, point), signed)
 
 
-def _outputs(model: ModelConfig, network: Network) -> list[dict[str, Any]]:
+def _classes(config: configuration.Config) -> tuple[str, ...]:
+    """The generated hospitals name their own; of other sources a name is the configuration's, if there is one for each."""
+    data, model = config.data, config.model
+    if data.name == "cohort":
+        return cohort.FINDINGS if data.several else cohort.CLASSES
+    of_numbers = model.task == "regression" or model.heads == ("regression",)
+    if len(data.classes) == model.classes or of_numbers:
+        return tuple(data.classes)
+    return tuple(f"class {k}" for k in range(model.classes))
+
+
+def _check_findings(findings: tuple[Finding, ...], classes: tuple[str, ...]) -> None:
+    named = [one.of_class for one in findings]
+    if not set(named) <= set(classes) or len(set(named)) < len(named):
+        expected = f"findings of the model's classes, each once ({', '.join(classes)})"
+        raise ConfigError(expected, ", ".join(named), "correct findings[].class, or data.classes of the run")
+
+
+def _outputs(model: ModelConfig, network: Network) -> tuple[Output, ...]:
     """Where each task's logits lie in an image's, and what a number is a share of."""
     whole = [(one.config, one.outputs.start, one.outputs.stop) for one in network.heads]
     alone = [(model, 0, math.prod(model.output_shape))]
-    return [
-        {
-            "task": one.task,
-            "from": start,
-            "to": stop,
-            "shape": list(one.output_shape),
-            "target_range": list(one.target_range) if one.task == "regression" else None,
-        }
+    return tuple(
+        Output(
+            one.task,
+            start,
+            stop,
+            tuple(one.output_shape),
+            (float(one.target_range[0]), float(one.target_range[1])) if one.task == "regression" else None,
+        )
         for one, start, stop in whole or alone
-    ]
+    )
+
+
+def _said_of(point: OperatingPoint, threshold: float) -> Point:
+    """The same as the bundle says it: of the calibrated probability."""
+    own = {one.name: getattr(point, one.name) for one in fields(point)} | {"threshold": threshold}
+    return Point(**own)
 
 
 def _calibrated(
@@ -155,13 +186,10 @@ def _calibrated(
         name.removeprefix(_AT_SITES): value for name, value in state.items() if name.startswith(_AT_SITES)
     }
     scores = SiteScores.restored(held)
-    if scores is None or terms.model.task != "classification" or terms.model.classes != 2:
+    released = None if scores is None else _of_classes(terms, scores)
+    if released is None:
         return None, None, _NONE
-    measure, noise_std = terms.measure, scores.noise_std
-    table = np.asarray(scores.histogram, dtype=np.float64)
-    if isinstance(measure, Subgroups):
-        table, noise_std, _, _ = measure.split(table, noise_std)
-    table = table.reshape(2, terms.bins)
+    table, noise_std = released
     try:
         fitted = calibration.of_histograms(table, noise_std)
     except DataError as fault:
@@ -175,6 +203,21 @@ def _calibrated(
         )
     except DataError as fault:
         return fitted, None, f"it takes {fault.expected}; there are {fault.found}"
+
+
+def _of_classes(terms: Terms, scores: SiteScores) -> tuple[npt.NDArray[np.float64], float] | None:
+    """The released table of two classes, of everybody, with the noise in a cell: of the task, or of one of its heads."""
+    if "classification" not in (terms.model.task, *terms.model.heads) or terms.model.classes != 2:
+        return None
+    measure, noise_std = terms.measure, scores.noise_std
+    table = np.asarray(scores.histogram, dtype=np.float64)
+    if isinstance(measure, Subgroups):
+        table, noise_std, _, _ = measure.split(table, noise_std)
+        measure = measure.own
+    if isinstance(measure, Several):
+        tables, noise_std = measure.split(table.reshape(measure.shape), noise_std)
+        table = tables["classification"]
+    return table.reshape(2, terms.bins), noise_std
 
 
 def _under(threshold: float, temperature: float) -> float:

@@ -81,14 +81,7 @@ def encode_file(
     elements = _elements(attributes)
     meta = {tag: element for tag, element in elements.items() if tag >> 16 == 2}
     body = {tag: element for tag, element in elements.items() if tag >> 16 != 2} | _private(private)
-    meta |= {
-        0x00020001: ("OB", b"\x00\x01"),
-        0x00020002: ("UI", attributes["SOPClassUID"]),
-        0x00020003: ("UI", attributes["SOPInstanceUID"]),
-        0x00020010: ("UI", syntax),
-        0x00020012: ("UI", IMPLEMENTATION_CLASS_UID),
-        0x00020013: ("SH", _IMPLEMENTATION_VERSION),
-    }
+    meta |= _meta(attributes["SOPClassUID"], attributes["SOPInstanceUID"], syntax)
     big = syntax == uids.ExplicitVRBigEndian
     declared = "utf-8" if attributes.get("SpecificCharacterSet") == "ISO_IR 192" else "latin-1"
     encoding = _Encoding(syntax == uids.ImplicitVRLittleEndian, ">" if big else "<", declared)
@@ -97,9 +90,28 @@ def encode_file(
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = deflater.compress(data) + deflater.flush()
         data += b"\0" * (len(data) % 2)
+    return _prefix(meta) + data
+
+
+def file_meta(sop_class: str, sop_uid: str, syntax: str) -> bytes:
+    """What stands before a data set that came without: zero preamble, prefix, file meta (PS3.10 7.1)."""
+    return _prefix(_meta(sop_class, sop_uid, syntax))
+
+
+def _meta(sop_class: str, sop_uid: str, syntax: str) -> dict[int, tuple[str, Any]]:
+    return {
+        0x00020001: ("OB", b"\x00\x01"),
+        0x00020002: ("UI", sop_class),
+        0x00020003: ("UI", sop_uid),
+        0x00020010: ("UI", syntax),
+        0x00020012: ("UI", IMPLEMENTATION_CLASS_UID),
+        0x00020013: ("SH", _IMPLEMENTATION_VERSION),
+    }
+
+
+def _prefix(meta: Mapping[int, tuple[str, Any]]) -> bytes:
     group = _encode(meta.items(), _Encoding(implicit=False, order="<", characters="latin-1"))
-    length = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group))
-    return b"\0" * 128 + b"DICM" + length + group + data
+    return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
 
 
 def _elements(attributes: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:

@@ -20,12 +20,14 @@ class Geometry:
     """Affine (w, h, d) → patient millimetres (LPS), spacing (D, H, W) in mm, and the frames' spatial order.
 
     placed: whether the file says where that is; else the origin is 0.
+    measured: whether it says how far pixels are apart; else they count as 1 mm.
     """
 
     affine_lps_mm: Vector
     spacing_mm: tuple[float, float, float]
     order: npt.NDArray[np.int64]
     placed: bool = False
+    measured: bool = False
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
@@ -60,7 +62,7 @@ def geometry(dataset: Dataset, frames: int) -> Geometry:
     plane = group(dataset, "PlaneOrientationSequence", 0) or dataset
     row, column = _orientation(plane)
     normal = np.cross(row, column)
-    height, width = _pixel_spacing(dataset)
+    (height, width), measured = _pixel_spacing(dataset)
     origins = _origins(dataset, frames)
     depth = _slice_spacing(dataset)
     order = np.arange(frames)
@@ -74,7 +76,7 @@ def geometry(dataset: Dataset, frames: int) -> Geometry:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = row * width, column * height, normal * depth
     if origins is not None:
         affine[:3, 3] = origins[order[0]]
-    return Geometry(affine, (depth, height, width), order, origins is not None)
+    return Geometry(affine, (depth, height, width), order, origins is not None, measured)
 
 
 def _orientation(plane: Dataset) -> tuple[Vector, Vector]:
@@ -94,14 +96,14 @@ def _positive(values: tuple[float, ...] | None) -> tuple[float, float] | None:
     return values[0], values[1]
 
 
-def _pixel_spacing(dataset: Dataset) -> tuple[float, float]:
-    """(between rows, between columns) in mm."""
+def _pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float], bool]:
+    """(between rows, between columns) in mm, and whether the file says it."""
     measures = group(dataset, "PixelMeasuresSequence", 0)
     candidates = [numbers(measures, "PixelSpacing", 2)] if measures is not None else []
     candidates += [numbers(dataset, keyword, 2) for keyword in _SPACINGS]
     for candidate in candidates:
         if (spacing := _positive(candidate)) is not None:
-            return spacing
+            return spacing, True
     regions = dataset.get("SequenceOfUltrasoundRegions") or []
     if regions and regions[0].get("PhysicalUnitsXDirection") == 3 == regions[0].get(
         "PhysicalUnitsYDirection"
@@ -110,9 +112,9 @@ def _pixel_spacing(dataset: Dataset) -> tuple[float, float]:
         if deltas[0] is not None and deltas[1] is not None:  # centimetres
             spacing = _positive((abs(deltas[0][0]) * 10, abs(deltas[1][0]) * 10))
             if spacing is not None:
-                return spacing
+                return spacing, True
     aspect = _positive(numbers(dataset, "PixelAspectRatio", 2))
-    return (aspect[0] / aspect[1], 1.0) if aspect is not None else (1.0, 1.0)
+    return ((aspect[0] / aspect[1], 1.0) if aspect is not None else (1.0, 1.0)), False
 
 
 def _slice_spacing(dataset: Dataset) -> float:

@@ -52,6 +52,14 @@ _PLUGINS: Mapping[str, str] = {
     uids.HTJ2K: "pylibjpeg",
     uids.RLELossless: "pydicom",
 }
+DECODED = (
+    uids.ExplicitVRLittleEndian,
+    uids.ImplicitVRLittleEndian,
+    uids.DeflatedExplicitVRLittleEndian,
+    uids.ExplicitVRBigEndian,
+    *_PLUGINS,
+)
+"""Transfer syntaxes whose pixels are decoded here."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as YBR_FULL's own Y (PS3.3 C.7.6.3.1.2)
 
 
@@ -85,6 +93,11 @@ def decode(
     if image.labels_DHW is not None and image.labels_DHW.shape != image.pixels_DHW.shape:
         found = f"labels {image.labels_DHW.shape} of an image {image.pixels_DHW.shape}"
         raise Quarantined(Quarantine.WRONG_SHAPE, found)
+    return finite(image)
+
+
+def finite(image: DecodedImage) -> DecodedImage:
+    """Raises Quarantined for NaN and infinities, which `decode_dataset` lets pass."""
     if not np.isfinite(image.pixels_DHW).all():
         raise Quarantined(Quarantine.PIXELS_NOT_FINITE, "NaN or infinite pixel values")
     return image

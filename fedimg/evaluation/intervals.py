@@ -1,4 +1,4 @@
-"""Percentile intervals from resamples, and the resampling of whole patients.
+"""Exact intervals of proportions, percentile intervals from resamples, and the resampling of whole patients.
 
 Images of one patient are not independent: a resample draws patients, and each drawn
 patient brings all their images (the cluster bootstrap; Efron & Tibshirani 1993, §8).
@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betainccinv, betaincinv
 
+from fedimg.errors import DataError
 from fedimg.values import Interval
 
 CONFIDENCE = 0.95
@@ -18,6 +20,28 @@ CONFIDENCE = 0.95
 LEAST_DEFINED = 0.9
 # Weights held at one time: 2²¹ float64 are 16 MiB.
 _CHUNK = 1 << 21
+
+
+def least_at_confidence(hits: float, missed: float, confidence: float) -> float:
+    """The one-sided lower bound of Clopper and Pearson for hits ÷ (hits + missed); 0 without hits.
+
+    Counts may be fractions: the bound falls with `missed` and rises with `hits`, so bounds of counts give a bound.
+    """
+    return 0.0 if hits <= 0 else float(betaincinv(hits, missed + 1, 1 - confidence))
+
+
+def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> Interval:
+    """hits ÷ trials with the exact two-sided interval (Clopper & Pearson 1934), which never covers less than it says.
+
+    Raises DataError without any trial, and for hits that are not among them.
+    """
+    if not 0 <= hits <= trials or trials < 1:
+        raise DataError("0 ≤ hits ≤ trials, and one trial or more", f"{hits} of {trials}", "count again")
+    tail = (1 - confidence) / 2
+    low = least_at_confidence(hits, trials - hits, 1 - tail)
+    # The upper tail by itself: 1 − (the bound of the misses) would lose the digits of a small rate.
+    high = float(betainccinv(hits + 1, trials - hits, tail)) if hits < trials else 1.0
+    return Interval(hits / trials, low, high)
 
 
 def patient_weights(

@@ -85,13 +85,18 @@ class Several:
         return np.asarray(np.concatenate(each, axis=1) / self._scale, dtype=np.float64)
 
     def of_release(self, noised: Floats, noise_std: float) -> EvaluationReport:
+        tables, own_std = self.split(noised, noise_std)
+        each = [head.measure.of_release(tables[head.name], own_std) for head in self.heads]
+        return self._joined(each, max(one.examples for one in each))
+
+    def split(self, noised: Floats, noise_std: float) -> tuple[dict[str, Floats], float]:
+        """A release → each head's own table, by its task's name, and the noise in a cell of any of them."""
         row = checked_table(noised, self.shape, noise_std)[0] * self._scale
         parts = np.split(row, np.cumsum(self._sizes)[:-1])
-        each = [
-            head.measure.of_release(part.reshape(head.measure.shape), noise_std * self._scale)
-            for head, part in zip(self.heads, parts, strict=True)
-        ]
-        return self._joined(each, max(one.examples for one in each))
+        tables = {
+            head.name: part.reshape(head.measure.shape) for head, part in zip(self.heads, parts, strict=True)
+        }
+        return tables, noise_std * self._scale
 
     def of_outputs(
         self, outputs: Array, labels: Array, first_image: Array, *, bootstrap: int, seed: int

@@ -137,3 +137,19 @@ def _resized(values: npt.NDArray[np.float32], size: tuple[int, ...]) -> npt.NDAr
     # same function, one image at a time.
     result = torch.nn.functional.interpolate(torch.from_numpy(values), size=size, mode=mode)
     return np.asarray(result.numpy(), dtype=np.float32)
+
+
+def joined(parts: Sequence[SiteDataset]) -> SiteDataset:
+    """All parts as one, of nobody's groups; patients of different parts are different patients."""
+    lengths = np.concatenate([np.diff(part.first_image) for part in parts])
+    return SiteDataset(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        tuple(key_in(number, key) for number, part in enumerate(parts) for key in part.patient_keys),
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def key_in(part: int, key: str) -> str:
+    """A patient's key in what `joined` gives."""
+    return f"{part:04d}/{key}"

@@ -70,26 +70,38 @@ def prepare(image: DecodedImage, config: ImagingConfig) -> list[Prepared]:
     Raises Rejected (blank, clipped, not finite, wrong shape) if no frame of the file can be used;
     single bad frames of a cine or a volume are left out.
     """
-    image = usable(image, config)
+    return [example for _, example in prepare_frames(image, config)]
+
+
+def prepare_frames(image: DecodedImage, config: ImagingConfig) -> list[tuple[int, Prepared]]:
+    """`prepare`, each example with the frame that it shows; 0 with 3 dimensions, where it shows all of them."""
+    frames = usable_frames(image, config)
+    image = of_frames(image, frames) if config.dimensions == 2 else image
     window = Grid(intensity.to_unit_range(image, config.intensity), image.spacing_mm)
     grid = placed(window, image.affine_lps_mm, config)
     examples = grid.values_DHW[:, None] if config.dimensions == 2 else grid.values_DHW[None]
     labels = _labels(image, config) or [None] * len(examples)
     return [
-        Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm, own)
-        for example, own in zip(examples, labels, strict=True)
+        (frame, Prepared(np.repeat(example[None], config.channels, axis=0), grid.spacing_mm, own))
+        for frame, example, own in zip(frames, examples, labels, strict=True)
     ]
 
 
 def usable(image: DecodedImage, config: ImagingConfig) -> DecodedImage:
     """The frames of a file that become examples, or the whole with 3 dimensions. Raises Rejected as `prepare`."""
+    frames = usable_frames(image, config)
+    return of_frames(image, frames) if config.dimensions == 2 else image
+
+
+def usable_frames(image: DecodedImage, config: ImagingConfig) -> list[int]:
+    """Which frames become examples, in order; with 3 dimensions [0], for the whole. Raises Rejected as `prepare`."""
     cleaning.check_shape(image, config.cleaning)
     if config.dimensions == 2:
         return _usable_frames(image, config)
     reason = cleaning.check_frame(image.pixels_DHW, image.mask_DHW, config.cleaning)
     if reason is not None:
         raise Rejected(reason)
-    return image
+    return [0]
 
 
 def placed(window: Grid, affine_lps_mm: npt.NDArray[np.float64], config: ImagingConfig) -> Grid:
@@ -124,7 +136,7 @@ def prepare_series(images: Sequence[DecodedImage], config: ImagingConfig) -> lis
     return prepare(stack_series(images), config)
 
 
-def _usable_frames(image: DecodedImage, config: ImagingConfig) -> DecodedImage:
+def _usable_frames(image: DecodedImage, config: ImagingConfig) -> list[int]:
     """The frames worth keeping, at most `frames_per_file`, in order. Raises Rejected if there is none."""
     depth = image.pixels_DHW.shape[0]
     wanted = range(depth)
@@ -146,8 +158,14 @@ def _usable_frames(image: DecodedImage, config: ImagingConfig) -> DecodedImage:
             reasons[reason] += 1
     if not kept:
         raise Rejected(reasons.most_common(1)[0][0])
-    if len(kept) == depth:
+    return kept
+
+
+def of_frames(image: DecodedImage, kept: Sequence[int]) -> DecodedImage:
+    """These frames alone."""
+    if len(kept) == len(image.pixels_DHW):
         return image
-    mask_kept = None if image.mask_DHW is None else image.mask_DHW[kept]
-    labels_kept = None if image.labels_DHW is None else image.labels_DHW[kept]
-    return replace(image, pixels_DHW=image.pixels_DHW[kept], mask_DHW=mask_kept, labels_DHW=labels_kept)
+    frames = list(kept)
+    mask_kept = None if image.mask_DHW is None else image.mask_DHW[frames]
+    labels_kept = None if image.labels_DHW is None else image.labels_DHW[frames]
+    return replace(image, pixels_DHW=image.pixels_DHW[frames], mask_DHW=mask_kept, labels_DHW=labels_kept)

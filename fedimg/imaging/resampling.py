@@ -60,6 +60,16 @@ def orient(grid: Grid, affine_lps_mm: npt.NDArray[np.float64], dimensions: int) 
     see it (left, posterior and inferior are rightwards or downwards). Files without an orientation
     have an affine along the axes and are left alone.
     """
+    order, flips = turned(affine_lps_mm, dimensions)
+    values = np.flip(np.transpose(grid.values_DHW, order), flips)
+    d, h, w = (grid.spacing_mm[source] for source in order)
+    return Grid(np.ascontiguousarray(values), (d, h, w))
+
+
+def turned(
+    affine_lps_mm: npt.NDArray[np.float64], dimensions: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How `orient` turns such a grid: which of its axes becomes each axis, and which of those then run backwards."""
     axes = closest_axes(affine_lps_mm)
     if dimensions == 3:
         order = tuple(next(i for i, (axis, _) in enumerate(axes) if axis == target) for target in (2, 1, 0))
@@ -68,9 +78,7 @@ def orient(grid: Grid, affine_lps_mm: npt.NDArray[np.float64], dimensions: int) 
         # Of the two in-plane axes, left–right goes across if it is one of them, else front–back.
         order = (0, 2, 1) if axes[1][0] < axes[2][0] else (0, 1, 2)
         flips = [place for place in (1, 2) if axes[order[place]][1] != _DISPLAY[axes[order[place]][0]]]
-    turned = np.flip(np.transpose(grid.values_DHW, order), tuple(flips))
-    d, h, w = (grid.spacing_mm[source] for source in order)
-    return Grid(np.ascontiguousarray(turned), (d, h, w))
+    return order, tuple(flips)
 
 
 def resample(grid: Grid, config: ImagingConfig) -> Grid:
@@ -81,7 +89,7 @@ def resample(grid: Grid, config: ImagingConfig) -> Grid:
     """
     if config.spacing_mm is not None:
         return _to_spacing(grid, config.spacing_mm, config)
-    return _to_size(grid, _fitted_size(grid, config))
+    return _to_size(grid, fitted_size(grid, config))
 
 
 def resample_labels(grid: Grid, config: ImagingConfig) -> Grid:
@@ -91,7 +99,7 @@ def resample_labels(grid: Grid, config: ImagingConfig) -> Grid:
     """
     target = config.spacing_mm
     if target is None:
-        size = _fitted_size(grid, config)
+        size = fitted_size(grid, config)
     else:
         here = grid.spacing_mm[-len(target) :]
         if all(abs(new / old - 1) < 1e-3 for new, old in zip(target, here, strict=True)):
@@ -124,7 +132,7 @@ def crop_or_pad(grid: Grid, size: Sequence[int]) -> Grid:
     return Grid(_plain(fitted).reshape(-1, *size[-2:]), grid.spacing_mm)
 
 
-def _fitted_size(grid: Grid, config: ImagingConfig) -> tuple[int, ...]:
+def fitted_size(grid: Grid, config: ImagingConfig) -> tuple[int, ...]:
     """Into which size `image_size` takes the image whole: with "letterbox", in-plane proportions are kept."""
     target = tuple(config.image_size)
     if config.fit == "stretch":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fedimg.imaging.cleaning import Rejected
 from fedimg.imaging.findings import linked
@@ -27,26 +28,14 @@ def stack_series(images: Sequence[DecodedImage]) -> DecodedImage:
     Raises Rejected: slices of different size, direction or spacing, a missing slice, two
     different slices at one position.
     """
-    # Any slice would do as the reference; a fixed one keeps the last bits free of the files' order.
-    first = min(images, key=lambda image: tuple(image.affine_lps_mm[:3, 3]))
-    if len(images) == 1:
-        return first
-    rows, columns = (first.affine_lps_mm[:3, k] for k in (0, 1))
-    normal = np.cross(rows, columns)
-    normal = normal / np.linalg.norm(normal)
-    for image in images:
-        _same_plane(first, image)
-    placed = sorted(((float(i.affine_lps_mm[:3, 3] @ normal), i) for i in images), key=lambda pair: pair[0])
-    ordered = _one_per_position(placed)
-    if len(ordered) == 1:
-        return ordered[0][1]
-    gaps = np.diff([position for position, _ in ordered])
-    usual = float(np.median(gaps))
-    if gaps.max() > _LARGEST_GAP_RATIO * usual:
-        raise Rejected(Quarantine.WRONG_SHAPE, "a stack with a slice missing")
-    affine = ordered[0][1].affine_lps_mm.copy()
+    order = stack_order(images)
+    if len(order) == 1:
+        return images[order[0]]
+    stack = [images[k] for k in order]
+    first, normal = _reference(images)
+    usual = float(np.median(np.diff([_along(normal, image) for image in stack])))
+    affine = stack[0].affine_lps_mm.copy()
     affine[:3, 2] = normal * usual
-    stack = [image for _, image in ordered]
     masks = [np.zeros(i.pixels_DHW.shape, bool) if i.mask_DHW is None else i.mask_DHW for i in stack]
     drawn = [i.labels_DHW for i in stack if i.labels_DHW is not None]
     labels = None
@@ -63,6 +52,34 @@ def stack_series(images: Sequence[DecodedImage]) -> DecodedImage:
     )
 
 
+def stack_order(images: Sequence[DecodedImage]) -> list[int]:
+    """Which of the images stands where in `stack_series`, ascending; repeated slices are left out. Raises as that does."""
+    if len(images) == 1:
+        return [0]
+    first, normal = _reference(images)
+    for image in images:
+        _same_plane(first, image)
+    placed = sorted(((_along(normal, image), k) for k, image in enumerate(images)), key=lambda pair: pair[0])
+    ordered = _one_per_position(placed, images)
+    gaps = np.diff([position for position, _ in ordered])
+    if len(gaps) and gaps.max() > _LARGEST_GAP_RATIO * float(np.median(gaps)):
+        raise Rejected(Quarantine.WRONG_SHAPE, "a stack with a slice missing")
+    return [k for _, k in ordered]
+
+
+def _reference(images: Sequence[DecodedImage]) -> tuple[DecodedImage, npt.NDArray[np.float64]]:
+    """A slice, and the direction in which slices follow each other."""
+    # Any slice would do as the reference; a fixed one keeps the last bits free of the files' order.
+    first = min(images, key=lambda image: tuple(image.affine_lps_mm[:3, 3]))
+    rows, columns = (first.affine_lps_mm[:3, k] for k in (0, 1))
+    normal = np.cross(rows, columns)
+    return first, normal / np.linalg.norm(normal)
+
+
+def _along(normal: npt.NDArray[np.float64], image: DecodedImage) -> float:
+    return float(image.affine_lps_mm[:3, 3] @ normal)
+
+
 def _same_plane(first: DecodedImage, other: DecodedImage) -> None:
     if other.pixels_DHW.shape[0] != 1 or other.pixels_DHW.shape != first.pixels_DHW.shape:
         raise Rejected(
@@ -75,12 +92,14 @@ def _same_plane(first: DecodedImage, other: DecodedImage) -> None:
         raise Rejected(Quarantine.WRONG_SHAPE, "slices of different modality or units in one series")
 
 
-def _one_per_position(placed: list[tuple[float, DecodedImage]]) -> list[tuple[float, DecodedImage]]:
+def _one_per_position(
+    placed: list[tuple[float, int]], images: Sequence[DecodedImage]
+) -> list[tuple[float, int]]:
     """Drop repeated slices. Raises Rejected where two different ones share a position."""
     kept = [placed[0]]
-    for position, image in placed[1:]:
+    for position, k in placed[1:]:
         if position - kept[-1][0] > 1e-3:
-            kept.append((position, image))
-        elif not np.array_equal(image.pixels_DHW, kept[-1][1].pixels_DHW):
+            kept.append((position, k))
+        elif not np.array_equal(images[k].pixels_DHW, images[kept[-1][1]].pixels_DHW):
             raise Rejected(Quarantine.DUPLICATE, "different slices at the same position in one series")
     return kept

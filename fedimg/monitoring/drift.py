@@ -116,6 +116,11 @@ class DriftMonitor:
 
         Raises DataError: a stream that has no reference, or a vector of another length.
         """
+        self.take(study)
+        return self.look() if self.is_due else ()
+
+    def take(self, study: Mapping[str, float | int | npt.ArrayLike]) -> None:
+        """`observe` without a look: of studies that were looked at before, after a restart."""
         for name, value in study.items():
             reference = self.references.get(name)
             found = np.asarray(value, dtype=np.float64)
@@ -126,22 +131,31 @@ class DriftMonitor:
             if np.isfinite(found).all():
                 self._windows[name].append(found)
         self.studies += 1
-        return self.look() if self.studies % self.config.look_every == 0 else ()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last study is one after which `look_every` asks for a look."""
+        return self.studies > 0 and self.studies % self.config.look_every == 0
 
     def look(self) -> tuple[Drifted, ...]:
-        """Test every stream whose window is long enough. Spends a look's share of alpha."""
-        found = {
-            name: self._tested(reference, np.stack(tuple(self._windows[name])))
-            for name, reference in self.references.items()
-            if len(self._windows[name]) >= self.config.least
-        }
+        """The streams that have moved. Spends a look's share of alpha."""
+        return self.moved(self.tests())
+
+    def tests(self) -> dict[str, Drifted]:
+        """Every stream whose window is long enough, tested; whether it has moved, `moved` says of all together."""
+        found = {}
+        for name, reference in self.references.items():
+            if len(self._windows[name]) >= self.config.least:
+                p, shift = self._tested(reference, np.stack(tuple(self._windows[name])))
+                found[name] = Drifted(name, p, shift, self.studies)
+        return found
+
+    def moved(self, tests: Mapping[str, Drifted]) -> tuple[Drifted, ...]:
+        """Those of one look that have moved, the clearest first."""
         # Streams without enough studies count as tested: the number of tests may not depend on data.
-        p = {name: one[0] for name, one in found.items()}
+        p = {name: one.p for name, one in tests.items()}
         rejected = benjamini_hochberg(p, self.config.spent_a_look, len(self.references))
-        return tuple(
-            Drifted(name, p[name], found[name][1], self.studies)
-            for name in sorted(rejected, key=lambda n: p[n])
-        )
+        return tuple(sorted((tests[name] for name in rejected), key=lambda one: one.p))
 
     def _tested(self, reference: Reference, window: _Floats) -> tuple[float, float]:
         if reference.kind == "number":

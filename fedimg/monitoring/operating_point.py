@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from scipy.special import ndtri
 
 from fedimg.errors import ConfigError, DataError
 from fedimg.evaluation.cells import Cells
-from fedimg.monitoring.proportions import clopper_pearson, least_at_confidence
+from fedimg.evaluation.intervals import clopper_pearson, least_at_confidence
 from fedimg.values import Interval
 
 _Floats = npt.NDArray[np.float64]
@@ -40,6 +41,15 @@ class OperatingPoint:
     negatives: int
     sensitivity: Interval
     specificity: Interval
+
+
+class Rates(Protocol):
+    """An `OperatingPoint`, or what a bundle says of one."""
+
+    @property
+    def sensitivity(self) -> Interval: ...
+    @property
+    def specificity(self) -> Interval: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ def of_histograms(
     )
 
 
-def expected(point: OperatingPoint, prevalence: float) -> Expected:
+def expected(point: Rates, prevalence: float) -> Expected:
     """What its alerts are worth where a share `prevalence` of the studies have the finding.
 
     The intervals hold together with 90 %: those of sensitivity and specificity, carried over.

@@ -1,7 +1,7 @@
 """Intervals of proportions and of the AUROC, without resampling.
 
-Clopper and Pearson 1934 (exact: never covers less than it says); Wilson 1927 (closer on average); DeLong et al. 1988
-for the AUROC, by midranks as in Sun and Xu 2014.
+Wilson 1927 (closer on average than the exact interval, which is in `evaluation.intervals`); DeLong et al. 1988 for
+the AUROC, by midranks as in Sun and Xu 2014.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
-from scipy.stats import beta, rankdata
+from scipy.stats import rankdata
 
 from fedimg.errors import DataError
 from fedimg.values import Interval
@@ -17,25 +17,10 @@ from fedimg.values import Interval
 _Floats = npt.NDArray[np.float64]
 
 
-def least_at_confidence(hits: float, missed: float, confidence: float) -> float:
-    """The one-sided lower bound of Clopper and Pearson for hits ÷ (hits + missed); 0 without hits.
-
-    Counts may be fractions: the bound falls with `missed` and rises with `hits`, so bounds of counts give a bound.
-    """
-    return 0.0 if hits <= 0 else float(beta.ppf(1 - confidence, hits, missed + 1))
-
-
-def clopper_pearson(hits: int, total: int, confidence: float = 0.95) -> Interval:
-    """Two-sided. Raises DataError without any trial."""
-    _check(hits, total)
-    side = (1 + confidence) / 2
-    low = least_at_confidence(hits, total - hits, side)
-    return Interval(hits / total, low, 1 - least_at_confidence(total - hits, hits, side))
-
-
 def wilson(hits: int, total: int, confidence: float = 0.95) -> Interval:
     """Two-sided. Raises DataError without any trial."""
-    _check(hits, total)
+    if not 0 <= hits <= total or total < 1:
+        raise DataError("0 ≤ hits ≤ trials, and one trial or more", f"{hits} of {total}", "count again")
     z = float(ndtri((1 + confidence) / 2))
     rate, shrink = hits / total, 1 + z**2 / total
     middle = (rate + z**2 / (2 * total)) / shrink
@@ -64,8 +49,3 @@ def delong(positives: npt.ArrayLike, negatives: npt.ArrayLike, confidence: float
     error = np.sqrt(above.var(ddof=1) / len(high) + below.var(ddof=1) / len(low))
     half = float(ndtri((1 + confidence) / 2) * error)
     return Interval(auroc, max(0.0, auroc - half), min(1.0, auroc + half))
-
-
-def _check(hits: int, total: int) -> None:
-    if not 0 <= hits <= total or total < 1:
-        raise DataError("0 ≤ hits ≤ trials, and one trial or more", f"{hits} of {total}", "count again")

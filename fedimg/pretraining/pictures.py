@@ -21,17 +21,16 @@ import torch
 
 from fedimg import intake, site_data, sources, taking_in
 from fedimg.config import Config
-from fedimg.dicom import pixels
-from fedimg.dicom.refusal import Quarantined
 from fedimg.errors import ConfigError, DataError, PolicyRefused
 from fedimg.home import SiteHome
 from fedimg.imaging import loading, patients
 from fedimg.imaging.cache import VolumeCache
+from fedimg.intake.released import decoder
 from fedimg.models import Network
 from fedimg.models.origin import DECLARED_PUBLIC, GENERATED
 from fedimg.sources import PUBLIC, SourceManifest
 from fedimg.sources.paths import data_folder, regular_files
-from fedimg.values import DecodedImage, DeidentifiedRecord, Quarantine, SiteDataset, SourceItem
+from fedimg.values import SiteDataset, SourceItem
 
 Progress = Callable[[str, int, int], None]
 HELD_OUT = 0.1
@@ -85,7 +84,7 @@ def labelled(config: Config, network: Network, work: Path, progress: Progress) -
         site_data.load(home, config.imaging, network, profile=profile, validation_fraction=0.0).train
         for home in _homes(_manifests(config, work), config, work, progress)
     ]
-    return _divided(joined(parts), GENERATED, config.seed)
+    return _divided(patients.joined(parts), GENERATED, config.seed)
 
 
 def unlabelled(config: Config, work: Path, progress: Progress) -> Pictures:
@@ -93,7 +92,7 @@ def unlabelled(config: Config, work: Path, progress: Progress) -> Pictures:
     data, arrays = (GENERATED if config.data.name == "cohort" else DECLARED_PUBLIC), _arrays(config, work)
     if arrays is None:
         homes = _homes(_manifests(config, work), config, work, progress)
-        return _divided(joined([_images_in(home, config) for home in homes]), data, config.seed)
+        return _divided(patients.joined([_images_in(home, config) for home in homes]), data, config.seed)
     units = [f"image-{number:08d}" for number in range(len(arrays))]
     none = np.zeros(len(arrays), np.int64)
     return _divided(patients.dataset_from_arrays(arrays, none, units, config.imaging), data, config.seed)
@@ -125,17 +124,6 @@ def by_content(found: SiteDataset) -> tuple[SiteDataset, str]:
 
 def _digest(values: torch.Tensor) -> bytes:
     return hashlib.sha256(values.contiguous().numpy().tobytes()).digest()
-
-
-def joined(parts: Sequence[SiteDataset]) -> SiteDataset:
-    """All parts as one; patients of different parts are different patients."""
-    lengths = np.concatenate([np.diff(part.first_image) for part in parts])
-    return SiteDataset(
-        torch.cat([part.images for part in parts]),
-        torch.cat([part.labels for part in parts]),
-        tuple(f"{number:04d}/{key}" for number, part in enumerate(parts) for key in part.patient_keys),
-        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
-    )
 
 
 def _manifests(config: Config, work: Path) -> list[SourceManifest]:
@@ -171,15 +159,9 @@ def _homes(
 
 
 def _images_in(home: SiteHome, config: Config) -> SiteDataset:
-    def decode(record: DeidentifiedRecord) -> DecodedImage | Quarantine:
-        try:
-            return pixels.decode(home.released / record.path, masked=record.masked)
-        except Quarantined as refusal:
-            return refusal.reason
-
     cache = VolumeCache(home.cache, home.site_key.derive("cache", project="fedimg"))
     admitted = intake.admitted(home, config.deid.profile)
-    return loading.load_dataset(admitted, decode, cache, config.imaging).dataset
+    return loading.load_dataset(admitted, decoder(home), cache, config.imaging).dataset
 
 
 def _arrays(config: Config, work: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32] | None:

@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from fedimg import client_round, server_round
@@ -32,6 +31,7 @@ from fedimg.coordination.rounds import Carrier
 from fedimg.coordination.terms import own_network
 from fedimg.errors import FedimgError
 from fedimg.home import SiteHome
+from fedimg.imaging.patients import joined, key_in
 from fedimg.privacy.request import DISTRIBUTED, PrivacyRequest
 from fedimg.processes import never_started
 from fedimg.secagg.config import SecaggConfig
@@ -226,26 +226,16 @@ def _public(federation: Federation, terms: Terms) -> SiteDataset | None:
 
 def pooled(parts: Sequence[Loaded]) -> Loaded:
     """All sites' examples as one; patients of different sites stay different patients."""
-
-    def join(datasets: Sequence[SiteDataset]) -> SiteDataset:
-        lengths = np.concatenate([np.diff(d.first_image) for d in datasets])
-        return SiteDataset(
-            torch.cat([d.images for d in datasets]),
-            torch.cat([d.labels for d in datasets]),
-            tuple(f"{number}/{key}" for number, d in enumerate(datasets) for key in d.patient_keys),
-            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]).astype(np.int64),
-        )  # of nobody's groups: a reference is evaluated at no site
-
     held = parts[0].held_back.copy()
     for part in parts[1:]:
         held += part.held_back
     return Loaded(
-        join([part.train for part in parts]),
-        join([part.validation for part in parts]),
+        joined([part.train for part in parts]),
+        joined([part.validation for part in parts]),
         held,
         parts[0].cache_ratio,
         {
-            f"{number}/{key}": own
+            key_in(number, key): own
             for number, part in enumerate(parts)
             for key, own in part.ledger_keys.items()
         },

@@ -65,11 +65,16 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One login. `csrf`: what its forms carry. `ends`: by the table's clock. `generation`: of the token it began with."""
+    """One login. `csrf`: what its forms carry. `ends`: by the table's clock. `generation`: of the token it began with.
+
+    `who`: the name that was given at the login, and what tells this login from others of that name. Everybody has the
+    same token: a name is said, not proven.
+    """
 
     csrf: str = field(repr=False)
     ends: float
     generation: bytes = field(repr=False)
+    who: str = ""
 
 
 @dataclass
@@ -85,14 +90,16 @@ class Sessions:
     clock: Callable[[], float] = time.monotonic
     _table: dict[bytes, Session] = field(default_factory=dict, init=False, repr=False)
 
-    def begin(self, generation: bytes) -> str:
-        """A new session; what its cookie says."""
+    def begin(self, generation: bytes, named: str = "") -> str:
+        """A new session, of somebody who calls themselves so; what its cookie says."""
         name = secrets.token_urlsafe(_BYTES)
         self._drop_ended()
         while len(self._table) >= self.most:
             del self._table[next(iter(self._table))]
         ends = self.clock() + self.lifetime_s
-        self._table[_digest(name)] = Session(secrets.token_urlsafe(_BYTES), ends, generation)
+        key = _digest(name)
+        who = f"{named} [{key.hex()[:8]}]" if named else ""
+        self._table[key] = Session(secrets.token_urlsafe(_BYTES), ends, generation, who)
         return name
 
     def find(self, name: str, generation: bytes) -> Session | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from fedimg.report.markup import Markup
+from fedimg.web.changes import Changes
 
 Parts = Callable[[], Mapping[str, Markup]]
 
@@ -28,17 +30,29 @@ class Streams:
 
     Attributes:
         most: at a time. look_s: between two looks at what has changed. beat_s: of silence before a heartbeat.
+        changes: what tells of one before that. rest_s: between two looks even then, so that a page of which much
+            changes does not keep a processor busy.
     """
 
     most: int = 16
     look_s: float = 1.0
     beat_s: float = 15.0
+    changes: Changes | None = None
+    rest_s: float = 0.03
     closing: threading.Event = field(default_factory=threading.Event)
     open: int = field(default=0, init=False)
 
     def of(self, parts: Parts, alive: Callable[[], bool]) -> Response:
         """A stream of the parts (id → element of that id); it ends when `alive` no longer holds."""
         return _EventStream(self, parts, alive)
+
+    async def pause(self, number: int) -> None:
+        """Until the next look is due; `number`: of the changes that the last one has seen for sure."""
+        if self.changes is None:
+            await asyncio.sleep(self.look_s)
+            return
+        await asyncio.sleep(self.rest_s)
+        await self.changes.after(number, self.look_s)
 
 
 class _EventStream(Response):
@@ -70,20 +84,23 @@ class _EventStream(Response):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tell(self, send: Send) -> None:
-        streams, known, silent = self._streams, dict[str, Markup](), 0.0
+        streams, known, heard = self._streams, dict[str, Markup](), time.monotonic()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await _write(send, "retry: 5000\n\n")
         while self._alive() and not streams.closing.is_set():
+            number = streams.changes.number if streams.changes is not None else 0
             found = await run_in_threadpool(self._parts)
             changed = {name: part for name, part in found.items() if known.get(name) != part}
             known |= changed
             for name, part in changed.items():
                 await _write(send, f"event: part\ndata: {json.dumps({'id': name, 'html': part})}\n\n")
-            silent = 0.0 if changed else silent + streams.look_s
-            if silent >= streams.beat_s:
-                silent = 0.0
+            now = time.monotonic()
+            if changed:
+                heard = now
+            elif now - heard >= streams.beat_s:
+                heard = now
                 await _write(send, ": still here\n\n")
-            await asyncio.sleep(streams.look_s)
+            await streams.pause(number)
         await _write(send, "event: end\ndata: {}\n\n")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -6,22 +6,40 @@ Style and script are files of their own (`/static/page.css`, `/static/page.js`),
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
-from fedimg.report.markup import Markup, element
+from fedimg.report.markup import Markup, element, join
 from fedimg.report.style import CSS
 
 MAKER = "fedimg"
 RELOAD_S = 15  # how often a page loads itself where scripts are off
+MOST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """For whom a page is drawn: `csrf` for its forms, and the path of its `events`, "" for none."""
+    """For whom a page is drawn: `csrf` for its forms, the path of its `events`, "" for none, and who that is."""
 
     csrf: str = ""
     events: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What stands around every page of an application.
+
+    Attributes:
+        links: text → path, in the bar. notice: a sentence below it, on every page. wide: a page as wide as its tables.
+    """
+
+    links: Mapping[str, str] = field(default_factory=dict)
+    notice: str = ""
+    wide: bool = False
+
+
+_ALONE = Around()
 
 
 def style_sheet() -> str:
@@ -39,13 +57,14 @@ def document(
     *,
     brand: str = MAKER,
     visit: Visit | None = None,
-    links: Mapping[str, str] | None = None,
+    around: Around = _ALONE,
+    here: str = "",
 ) -> str:
     """A whole page.
 
     Args:
-        brand: what the bar says. visit: of somebody who is logged in; the bar then has a way out.
-        links: text → path, in the bar.
+        brand: what the bar says. visit: of somebody who is logged in; the bar then has links and a way out.
+        here: which of the links this page belongs to.
     """
     events = visit.events if visit is not None else ""
     parts = [
@@ -59,29 +78,42 @@ def document(
     if events:
         reload = element("meta", http_equiv="refresh", content=str(RELOAD_S))
         parts += [element("noscript", reload), element("script", src="/static/page.js", defer="")]
-    maker = [] if brand == MAKER else [element("span", MAKER, class_="maker")]
-    bar = [element("a", maker, element("strong", brand), href="/", class_="brand")]
-    bar += [element("a", text, href=path) for text, path in (links or {}).items()]
-    if events:
-        bar.append(element("span", "", id="link-state", class_="link-state", role="status"))
-    if visit is not None:
-        bar.append(button("/logout", "Log out", visit.csrf, quiet=True))
+    notice = [element("p", around.notice, class_="banner", role="note")] if around.notice else []
     body = element(
         "body",
-        element("header", element("nav", bar), class_="topbar"),
-        element("main", sections),
+        element("a", "Skip to the content", href="#content", class_="skip"),
+        element("header", _bar(brand, visit, around, here), class_="topbar"),
+        notice,
+        element("main", sections, id="content", tabindex="-1"),
         data_events=events or None,
+        class_="wide" if around.wide else None,
     )
     return "<!DOCTYPE html>\n" + element("html", element("head", parts), body, lang="en") + "\n"
 
 
-def button(path: str, label: str, csrf: str, *, quiet: bool = False, danger: bool = False) -> Markup:
+def _bar(brand: str, visit: Visit | None, around: Around, here: str) -> Markup:
+    maker = [] if brand == MAKER else [element("span", MAKER, class_="maker")]
+    bar = [element("a", maker, element("strong", brand), href="/", class_="brand")]
+    if visit is not None:
+        bar += [
+            element("a", text, href=path, aria_current="page" if text == here else None)
+            for text, path in around.links.items()
+        ]
+        if visit.events:
+            bar.append(element("span", "", id="link-state", class_="link-state", role="status"))
+        bar.append(button("/logout", "Log out", visit.csrf, quiet=True, title=visit.who))
+    return element("nav", bar, aria_label="Pages" if around.links else None)
+
+
+def button(
+    path: str, label: str, csrf: str, *, quiet: bool = False, danger: bool = False, title: str = ""
+) -> Markup:
     """A form of one button: POST with the session's token."""
     kind = "quiet" if quiet else "danger" if danger else None
     return element(
         "form",
         element("input", type="hidden", name="csrf", value=csrf),
-        element("button", label, type="submit", class_=kind),
+        element("button", label, type="submit", class_=kind, title=title or None),
         method="post",
         action=path,
         class_="inline",
@@ -93,14 +125,16 @@ def part(name: str, *content: Markup) -> Markup:
     return element("div", content, id=name, class_="part")
 
 
-def login_page(brand: str, csrf: str, command: str, fault: str = "") -> str:
-    """The form that asks for the token. `command`: what prints it on this machine, "" for none."""
+def login_page(brand: str, csrf: str, command: str, fault: str = "", *, named: bool = False) -> str:
+    """The form that asks for the token. `command`: what prints it on this machine, "" for none.
+
+    `named`: and for who logs in.
+    """
     notice = [element("p", fault, class_="bad", role="alert")] if fault else []
     form = element(
         "form",
         element("input", type="hidden", name="csrf", value=csrf),
-        # nobody types it: keepers of passwords want a name to keep one under
-        element("input", name="username", value=brand, autocomplete="username", hidden="", readonly=""),
+        _name_field(brand, named=named),
         element("label", "Access token", for_="token"),
         element(
             "input",
@@ -109,7 +143,7 @@ def login_page(brand: str, csrf: str, command: str, fault: str = "") -> str:
             type="password",
             autocomplete="current-password",
             required="",
-            autofocus="",
+            autofocus=None if named else "",
             spellcheck="false",
         ),
         element("button", "Log in", type="submit"),
@@ -122,3 +156,19 @@ def login_page(brand: str, csrf: str, command: str, fault: str = "") -> str:
         "section", element("h1", "Log in"), notice, form, told if command else Markup(""), class_="narrow"
     )
     return document(f"Log in – {brand}", [content], brand=brand)
+
+
+def _name_field(brand: str, *, named: bool) -> Markup:
+    if not named:
+        # nobody types it: keepers of passwords want a name to keep one under
+        return element("input", name="username", value=brand, autocomplete="username", hidden="", readonly="")
+    field = element(
+        "input",
+        id="username",
+        name="username",
+        autocomplete="username",
+        maxlength=MOST_NAME,
+        required="",
+        autofocus="",
+    )
+    return join([element("label", "Your name, for the audit trail", for_="username"), field])

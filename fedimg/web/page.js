@@ -9,6 +9,22 @@
     state.className = "link-state " + kind;
   };
 
+  // the element of the new part that was in the user's hands in the old one, with what was chosen there
+  const again = (held, fresh) => {
+    if (held.matches("a")) {
+      return [...fresh.querySelectorAll("a")].find((one) => one.getAttribute("href") === held.getAttribute("href"));
+    }
+    const form = held.closest("form");
+    const action = form && form.getAttribute("action");
+    const same = [...fresh.querySelectorAll("form")].find((one) => one.getAttribute("action") === action);
+    if (!form || !same) return null;
+    for (const one of form.querySelectorAll("select")) {
+      const chosen = same.elements.namedItem(one.name);
+      if (chosen) chosen.value = one.value;
+    }
+    return (held.name && same.elements.namedItem(held.name)) || same.querySelector("button");
+  };
+
   const replace = ({ id, html }) => {
     const old = document.getElementById(id);
     const parsed = new DOMParser().parseFromString(html, "text/html");
@@ -16,15 +32,10 @@
     if (!old || !fresh || old.isEqualNode(fresh)) return;
     const open = new Set([...old.querySelectorAll("details[open]")].map((one) => one.id));
     for (const one of fresh.querySelectorAll("details")) one.open = open.has(one.id);
-    // who is about to press a button keeps it under the finger
-    const held = old.contains(document.activeElement) ? document.activeElement.closest("form") : null;
-    const action = held && held.getAttribute("action");
+    const held = old.contains(document.activeElement) ? document.activeElement : null;
     old.replaceWith(document.adoptNode(fresh));
-    if (action) {
-      const again = [...fresh.querySelectorAll("form")].find((one) => one.getAttribute("action") === action);
-      const button = again && again.querySelector("button");
-      if (button) button.focus({ preventScroll: true });
-    }
+    const kept = held && again(held, fresh);
+    if (kept) kept.focus({ preventScroll: true });
   };
 
   const follow = () => {

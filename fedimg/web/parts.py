@@ -41,18 +41,34 @@ def meter(done: float, whole: float, label: str) -> Markup:
     )
 
 
-def cards(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Markup:
+def cards(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, caption: str = "") -> Markup:
     """A table; on a narrow screen each row is a card whose cells say their column."""
+    return card_table(columns, [card_row(columns, row) for row in rows], caption=caption)
+
+
+def card_row(
+    columns: Sequence[Column], row: Sequence[str], *, name: str | None = None, head: int = 0
+) -> Markup:
+    """One row of `cards`.
+
+    Args:
+        name: its id, under which events may replace it. head: the column whose cell heads the row.
+    """
+    cells = [
+        element("th", cell, scope="row")
+        if number == head
+        else element("td", cell, class_=_class(column, cell), data_head=column.head)
+        for number, (column, cell) in enumerate(zip(columns, row, strict=True))
+    ]
+    return element("tr", cells, id=name)
+
+
+def card_table(columns: Sequence[Column], rows: Sequence[Markup], *, caption: str = "") -> Markup:
+    """The table of rows that were drawn by `card_row`."""
     head = [element("th", c.head, scope="col", class_="number" if c.numeric else None) for c in columns]
-    body = []
-    for first, *rest in rows:
-        cells = [
-            element("td", cell, class_=_class(column, cell), data_head=column.head)
-            for column, cell in zip(columns[1:], rest, strict=True)
-        ]
-        body.append(element("tr", element("th", first, scope="row"), cells))
-    whole = element("table", element("thead", element("tr", head)), element("tbody", body), class_="cards")
-    return element("div", whole, class_="scroll")
+    parts = [element("caption", caption)] if caption else []
+    parts += [element("thead", element("tr", head)), element("tbody", rows)]
+    return element("div", element("table", parts, class_="cards"), class_="scroll")
 
 
 def _class(column: Column, cell: str) -> str:

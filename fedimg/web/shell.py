@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,10 +17,11 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from fedimg.web import frame, refusal
 from fedimg.web.access import Session
 from fedimg.web.events import Parts, Streams
-from fedimg.web.frame import Visit
+from fedimg.web.frame import MOST_NAME, Around, Visit
 from fedimg.web.guard import Guard, Rules, check_token
 from fedimg.web.refusal import LOGIN, Refused
 
+_NAME = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MOST_NAME}}}")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -30,6 +32,7 @@ class Shell:
     Attributes:
         brand: what the bar of every page says. command: what prints the token, for the login form.
         ready: whether the application does its work. metrics: Prometheus' text; None where there is none.
+        around: links and notice of every page. named: who logs in says who that is, for an audit trail.
     """
 
     brand: str
@@ -38,6 +41,8 @@ class Shell:
     ready: Callable[[], bool] = lambda: True
     metrics: Callable[[], bytes] | None = None
     streams: Streams = field(default_factory=Streams)
+    around: Around = field(default_factory=Around)
+    named: bool = False
 
     def app(self, *routers: APIRouter) -> Guard:
         """The whole application, guarded."""
@@ -56,12 +61,16 @@ class Shell:
         app.add_exception_handler(RequestValidationError, _refused)
         return Guard(app, self.rules)
 
-    def page(self, request: Request, title: str, sections: list[Any], events: str = "") -> HTMLResponse:
-        """A page of this application for whoever has logged in."""
-        visit = Visit(session_of(request).csrf, events)
-        return HTMLResponse(
-            frame.document(f"{title} – {self.brand}", sections, brand=self.brand, visit=visit)
+    def page(
+        self, request: Request, title: str, sections: list[Any], events: str = "", here: str = ""
+    ) -> HTMLResponse:
+        """A page of this application for whoever has logged in; `here`: the link in the bar that it belongs to."""
+        session = session_of(request)
+        visit = Visit(session.csrf, events, session.who)
+        whole = frame.document(
+            f"{title} – {self.brand}", sections, brand=self.brand, visit=visit, around=self.around, here=here
         )
+        return HTMLResponse(whole)
 
     def stream(self, request: Request, parts: Parts) -> Response:
         """Events for whoever has logged in, as long as the session lasts."""
@@ -82,23 +91,29 @@ class Shell:
 
     def _login_form(self, fault: str = "", status: int = HTTPStatus.OK) -> Response:
         cookie = self.rules.forms.new_cookie()
-        content = frame.login_page(self.brand, self.rules.forms.csrf(cookie), self.command, fault)
+        csrf = self.rules.forms.csrf(cookie)
+        content = frame.login_page(self.brand, csrf, self.command, fault, named=self.named)
         answer = HTMLResponse(content, status)
         self._set_cookie(answer, self.rules.login_cookie, cookie, 3600)
         return answer
 
     async def _login(self, request: Request) -> Response:
         """Which form it was, the guard has settled."""
-        rules = self.rules
+        rules, form = self.rules, request.state.form
+        named = " ".join(form.get("username", "").split()) if self.named else ""
+        if self.named and not _NAME.fullmatch(named):
+            return self._login_form(
+                f"Say who you are, in up to {MOST_NAME} characters.", HTTPStatus.BAD_REQUEST
+            )
         try:
-            check_token(rules, request, request.state.form.get("token", "").strip())
+            check_token(rules, request, form.get("token", "").strip())
         except Refused as refused:
             answer = self._login_form(refused.text, refused.status)
             answer.headers.update(refused.headers)
             return answer
         if former := request.cookies.get(rules.session_cookie):
             rules.sessions.end(former)
-        name = rules.sessions.begin(rules.token.generation())
+        name = rules.sessions.begin(rules.token.generation(), named)
         answer = RedirectResponse("/", HTTPStatus.SEE_OTHER)
         self._set_cookie(answer, rules.session_cookie, name, int(rules.sessions.lifetime_s))
         self._set_cookie(answer, rules.login_cookie, "", 0)

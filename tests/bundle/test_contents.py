@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from fedimg.bundle.contents import PROBE
 from fedimg.errors import DataError, ModelError
 from fedimg.models import ModelConfig, build_model
 from fedimg.models.deployed import exported
-from tests.bundle.conftest import described
+from fedimg.values import Interval
+from tests.bundle.conftest import POINT, described
 
 # MONAI in a process of its own that has never heard of fedimg; its warning that configurations are programs is right.
 LOAD = """
@@ -108,8 +110,25 @@ def test_a_network_that_gives_other_floats_is_not_used(made):
         ("modalities", ["<b>"]),
         ("name", "x" * 201),
         ("weights", "f" * 63),
-        ("format", "fedimg-model-2"),
+        ("format", "fedimg-model-1"),
         ("imaging", []),
+        ("kind", "alarm"),
+        ("least_images", 0),
+        ("least_images", True),
+        ("threshold", 0.5),  # another than its operating point's
+        ("operating_point", {}),
+        ("operating_point", asdict(replace(POINT, positives=-1))),
+        ("operating_point", asdict(replace(POINT, sensitivity=Interval(0.5, 0.6, 0.7)))),
+        ("findings", [{"class": "negatives", "code": ["1", "SCT", "x"], "site": None}]),
+        ("findings", [{"class": "positive", "code": ["1", "SCT", "x"], "site": None}] * 2),
+        ("findings", [{"class": "positive", "code": ["1", "SCT", "a\\b"], "site": None}]),
+        ("findings", [{"class": "positive", "code": ["1", "SCT"]}]),
+        ("findings", None),
+        ("outputs", []),
+        ("outputs", [{"task": "classification", "from": 1, "to": 3, "shape": [2], "target_range": None}]),
+        ("outputs", [{"task": "classification", "from": 0, "to": 3, "shape": [2], "target_range": None}]),
+        ("outputs", [{"task": "surgery", "from": 0, "to": 2, "shape": [2], "target_range": None}]),
+        ("outputs", [{"task": "regression", "from": 0, "to": 1, "shape": [1], "target_range": [1, 0]}]),
     ],
 )
 def test_metadata_is_what_the_format_says_or_refused(made, key, value):
@@ -133,9 +152,23 @@ def test_monais_own_fields_are_there(made):
 
 
 def test_the_card_shows_names_as_text(made):
-    from dataclasses import replace
-
-    hostile = replace(made, said=replace(made.said, name="<script>|x|", classes=("a|b", "*c*")))
+    hostile = replace(made, said=replace(made.said, name="<script>|x|", classes=("a|b", "*c*"), findings=()))
     card = contents(hostile)["docs/README.md"].decode()
     assert "\\<script\\>\\|x\\|" in card
     assert "Not for diagnostic use" in card
+
+
+def test_what_it_says_is_on_the_card_and_comes_back(made):
+    files = contents(made)
+    assert read_metadata(Opened(files, b"", "")) == made.said
+    card = files["docs/README.md"].decode()
+    assert "Nodule (SCT 27925004), Lung (SCT 39607008)" in card
+    assert "2 or more" in card
+
+
+def test_a_bundle_of_another_format_says_what_to_do(made):
+    files = contents(made)
+    found = json.loads(files[METADATA])
+    found["fedimg"]["format"] = "fedimg-model-1"
+    with pytest.raises(DataError, match="made anew from its run"):
+        read_metadata(Opened({METADATA: json.dumps(found).encode()}, b"", ""))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from fedimg.errors import DataError
-from fedimg.monitoring.proportions import clopper_pearson, delong, least_at_confidence, wilson
+from fedimg.evaluation.intervals import clopper_pearson, least_at_confidence
+from fedimg.monitoring.proportions import delong, wilson
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -64,5 +65,6 @@ def test_too_little_is_refused(positives, negatives):
         delong(positives, negatives)
     with pytest.raises(DataError):
         wilson(1, 0)
-    with pytest.raises(DataError):
-        clopper_pearson(3, 2)
+    for hits, trials in ((3, 2), (0, 0), (-1, 4)):
+        with pytest.raises(DataError, match="one trial or more"):
+            clopper_pearson(hits, trials)

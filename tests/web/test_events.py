@@ -2,10 +2,12 @@
 
 import json
 import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from fedimg.web.changes import Changes
 from tests.web.conftest import client, log_in, served
 
 
@@ -83,3 +85,27 @@ def test_a_stream_ends_with_the_server(tmp_path):
             assert time.monotonic() - begun < 2
         with pytest.raises(httpx.ConnectError):
             visitor.get("/healthz")
+
+
+def test_a_change_that_is_told_is_sent_before_the_next_look(tmp_path):
+    shown = {}
+
+    @contextmanager
+    def opened():
+        yield lambda: shown["application"].text if shown else ""
+
+    changes = Changes(opened, 0.01)
+    try:
+        with served(tmp_path, look_s=60, changes=changes) as application, client(application) as visitor:
+            shown["application"] = application
+            log_in(visitor, application)
+            with visitor.stream("GET", "/events") as stream:
+                lines = stream.iter_lines()
+                parts(lines, 1)
+                begun = time.monotonic()
+                application.text = "second"
+                assert "second" in parts(lines, 1)[0][1]
+                assert time.monotonic() - begun < 5
+                changes.end()  # or the stream would end with its next look
+    finally:
+        changes.end()

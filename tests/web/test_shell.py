@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedimg.errors import ConfigError, DataError
 from fedimg.web.access import AccessToken, LoginForms, Sessions, WrongTries
+from fedimg.web.frame import Around
 from fedimg.web.guard import MOST_BYTES
 from fedimg.web.headers import CONTENT_SECURITY_POLICY, hardened
 from fedimg.web.serving import PageServer, is_loopback
@@ -204,6 +205,31 @@ def test_wrong_tries_are_counted_by_address_and_forgotten_in_time():
     for number in range(5000):
         tries.note(f"{number}")
     assert len(tries._tries) <= 1024
+
+
+def test_where_a_name_is_asked_for_the_session_has_it_and_nobody_gets_in_without(application, visitor):
+    application.shell.named = True
+    assert 'name="username"' in visitor.get("/login").text
+    for name, status in (("", 400), ("  ", 400), ("x" * 65, 400), ("a\x1bb", 400), (" Dr.  Ash ", 303)):
+        form = csrf_of(visitor.get("/login"))
+        fields = {"csrf": form, "token": application.rules.token.read(), "username": name}
+        assert send(visitor, "/login", fields).status_code == status, name
+    sessions = application.rules.sessions
+    (one,) = sessions._table.values()
+    assert re.fullmatch(r"Dr\. Ash \[[0-9a-f]{8}\]", one.who)
+    # two of one name are told apart
+    names = {sessions.find(sessions.begin(b"g", "Dr. Ash"), b"g").who for _ in range(3)}
+    assert len(names) == 3
+    assert sessions.find(sessions.begin(b"g"), b"g").who == ""
+
+
+def test_links_and_notice_stand_on_every_page_and_say_where_one_is(inside, application):
+    application.shell.around = Around({"One": "/", "Two": "/two"}, "Mind the <gap>.", wide=True)
+    page = inside.get("/").text
+    assert 'class="banner" role="note">Mind the &lt;gap&gt;.</p>' in page
+    assert '<a href="/two">Two</a>' in page
+    assert '<body data-events="/events" class="wide">' in page
+    assert page.index('href="#content"') < page.index('<main id="content" tabindex="-1">')
 
 
 # ----------------------------------------------------------------------------------------- token

@@ -1,0 +1,244 @@
+"""A watcher's process: store, workers, centre, deliveries, page and sources, begun in an order in which none lacks another.
+
+They end the other way round: first nothing more comes in, then what came is written down, then nothing more goes out.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedimg.durable import alone
+from fedimg.errors import FedimgError
+from fedimg.federation.manifest import split_address
+from fedimg.prediction import Words
+from fedimg.process_log import Say
+from fedimg.web.serving import is_loopback
+from sites.watch import bundles
+from sites.watch.actions import StoreActions
+from sites.watch.alerting import Alerting
+from sites.watch.centre import Centre
+from sites.watch.console.serving import Console
+from sites.watch.console.values import Running, Worker
+from sites.watch.delivering import Deliverer
+from sites.watch.drifting import Drifting
+from sites.watch.naming import Names
+from sites.watch.settings import WatchSettings
+from sites.watch.sources import sources
+from sites.watch.spool import Spool, SpoolLimits
+from sites.watch.store.database import Database
+from sites.watch.store.models import Registered
+from sites.watch.store.outbox import StoreOutbox
+from sites.watch.store.whole import Store
+from sites.watch.targets import TargetBodies, senders
+from sites.watch.upkeep import Evaluated, Upkeep
+from sites.watch.working import Models, Pool
+
+_TICK_S = 1.0
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What runs, for who wants to send it studies or ask it things.
+
+    Attributes:
+        port: of each source and of the console, by name.
+    """
+
+    centre: Centre
+    spool: Spool
+    store: Store
+    port: dict[str, int]
+
+
+@contextmanager
+def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
+    """A watcher while this lasts.
+
+    Raises:
+        DataError: another process has this home, or a bundle of the settings is refused.
+        ConfigError: addresses, files and titles that cannot be used.
+    """
+    root = Path(settings.home)
+    _made(root)
+    with ExitStack() as stack:
+        stack.enter_context(alone(root / "watch.lock", "one watcher of this home"))
+        database = Database(root)
+        stack.callback(database.close)
+        store, names = Store(database), Names(root)
+        models = _registered(settings, store)
+        parts = _Parts(settings, store, names, models, say)
+        stack.callback(parts.pool.end)
+        parts.pool.start()
+        parts.deliverer.start()
+        stack.callback(parts.deliverer.stop)
+        limits = SpoolLimits(keep_free_bytes=int(settings.least_free_gib * _GIB))
+        spool = stack.enter_context(Spool(root / "spool", limits))
+        parts.centre.recover(spool.waiting())
+        stack.enter_context(_running("centre", parts.centre.run, say))
+        stack.enter_context(_running("upkeep", lambda ending: parts.look_after(ending, say), say))
+        ports: dict[str, int] = {}
+        if settings.console is not None:
+            host, port = split_address(settings.console.address)
+            page = stack.enter_context(parts.console(spool).serve(host, port))
+            ports["console"] = page.port
+        for name, source in sources(settings, spool, parts.centre.received, parts.centre.released):
+            entered = stack.enter_context(source)
+            ports[name] = getattr(entered, "port", 0)
+            say("listening" if ports[name] else "looking", source=name, port=ports[name] or None)
+        say("watching", models=[f"{one.name} {one.version}" for one in store.models.working()])
+        yield Watcher(parts.centre, spool, store, ports)
+        say("ending")
+
+
+def serve(settings: WatchSettings, ending: threading.Event, say: Say) -> None:
+    """Until `ending` is set. Raises as `watching`."""
+    with watching(settings, say):
+        ending.wait()
+
+
+class _Parts:
+    """What does the work, bound to each other."""
+
+    def __init__(
+        self, settings: WatchSettings, store: Store, names: Names, models: dict[str, Words], say: Say
+    ) -> None:
+        self.settings, self.store, self._say = settings, store, say
+        trusted = bundles.trusted_keys(settings)
+        self._console: Console | None = None
+        alerting = Alerting(
+            store,
+            settings.deliver,
+            settings.escalation,
+            settings.limit,
+            TargetBodies(_address(settings)),
+            self._wake,
+        )
+        self.alerting = alerting
+        self.deliverer = Deliverer(
+            StoreOutbox(store.database, alerting.delivered), senders(settings.deliver), say
+        )
+        drifting = Drifting(store.database, settings.drift_references, settings.drift)
+        self.centre = Centre(
+            Path(settings.home), store, names, models, alerting, drifting, settings.assembly, self.changed
+        )
+        folders = tuple(one.folder for one in store.models.working())
+        self.pool = Pool(self.centre, Models(folders, trusted), settings.workers, settings.job_s, say)
+        self.upkeep = Upkeep(
+            store, self.pool, models, trusted, settings.keep_days * 86400.0, say, self._contradicted
+        )
+        self.actions = StoreActions(store, alerting, self.changed)
+
+    def _wake(self) -> None:
+        self.deliverer.wake()
+
+    def changed(self) -> None:
+        """After every transaction: workers and readers of pages may want to know."""
+        self.pool.wake()
+        if self._console is not None:
+            self._console.wake()
+
+    def look_after(self, ending: threading.Event, say: Say) -> None:
+        """Escalations and upkeep, every second."""
+        while not ending.wait(_TICK_S):
+            try:
+                self.alerting.tick(time.time())
+                self.upkeep.tick(time.time())
+            except (FedimgError, OSError) as fault:
+                say(
+                    "upkeep",
+                    about=str(fault) if isinstance(fault, FedimgError) else os.strerror(fault.errno or 0),
+                )
+
+    def console(self, spool: Spool) -> Console:
+        chosen = self.settings.console
+        pair = None
+        if chosen is not None and chosen.certificate is not None and chosen.key is not None:
+            pair = Path(chosen.key), Path(chosen.certificate)
+        self._console = Console(
+            Path(self.settings.home),
+            self.actions,
+            self._say,
+            home=None if self.settings.site_home is None else Path(self.settings.site_home),
+            prevalence=self.settings.prevalence,
+            process=lambda: self._process(spool),
+            tls=pair,
+        )
+        return self._console
+
+    def _process(self, spool: Spool) -> Running:
+        free = os.statvfs(spool.root)
+        workers = tuple(
+            Worker(name=f"worker {k + 1}", state=state, done=done, since=since)
+            for k, (state, done, since) in enumerate(self.pool.states())
+        )
+        return Running(
+            workers, self.centre.waiting, 0, free.f_bavail * free.f_frsize, spool.limits.keep_free_bytes
+        )
+
+    def _contradicted(self, one: Registered, found: Evaluated, at: float) -> None:
+        said = {
+            "model": one.name,
+            "digest": one.digest,
+            "positives": found.positives,
+            "called": found.hits,
+            "promised_sensitivity": found.target,
+        }
+        self.alerting.about_model(one.digest, "contradicted", said, at, tell=True)
+
+
+def _registered(settings: WatchSettings, store: Store) -> dict[str, Words]:
+    """What bundles say, of all that look at studies: those of the settings, and those that were added since."""
+    trusted, now = bundles.trusted_keys(settings), time.time()
+    for folder in settings.bundles:
+        one, _ = bundles.verified(Path(folder), trusted)
+        store.models.add(one, "settings", now)
+    return {one.digest: bundles.verified(one.folder, trusted)[1] for one in store.models.working()}
+
+
+def _made(root: Path) -> None:
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.chmod(0o700)
+    for name in ("studies", "results"):
+        (root / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def _address(settings: WatchSettings) -> str:
+    """Of the console, as it stands in messages; "" without one."""
+    if settings.console is None:
+        return ""
+    host, _ = split_address(settings.console.address)
+    return f"{'http' if is_loopback(host) else 'https'}://{settings.console.address}/"
+
+
+@contextmanager
+def _running(name: str, work: Callable[[threading.Event], Any], say: Say) -> Iterator[None]:
+    """A thread that works while this lasts. Where it fails the whole process ends: a supervisor starts it again."""
+    ending = threading.Event()
+
+    def run() -> None:
+        try:
+            work(ending)
+        except BaseException as fault:  # noqa: BLE001 - its text may quote anything
+            # a watcher that receives and forgets would be worse than one that is not there
+            say(
+                "fault",
+                thread=name,
+                about=str(fault) if isinstance(fault, FedimgError) else type(fault).__name__,
+            )
+            os._exit(70)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(timeout=30)

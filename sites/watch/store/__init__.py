@@ -1,0 +1,1 @@
+"""What the watcher knows, on the disk: studies, jobs, results, alerts, deliveries and who saw what."""

@@ -1,0 +1,170 @@
+"""What models are to look at: made once for each set of images, taken by one worker at a time, tried again after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sites.watch.store.database import Database
+
+MOST_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A model and a study's series.
+
+    Attributes:
+        model: the bundle's digest. images: of the files' digests. files: of the series' images.
+        shadow: nobody is told what it finds.
+    """
+
+    id: int
+    study: str
+    model: str
+    series: str
+    images: str
+    files: tuple[Path, ...]
+    shadow: bool
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a worker says of a job.
+
+    Attributes:
+        prediction: JSON, as `fedimg.prediction` writes it. outputs: name → path of what was written.
+        measures, embedding: for drift.
+    """
+
+    prediction: Mapping[str, Any]
+    outputs: Mapping[str, str]
+    score: float
+    threshold: float | None
+    called: bool
+    seconds: float
+    measures: Mapping[str, float]
+    embedding: Sequence[float]
+
+
+def images_digest(digests: Iterable[str]) -> str:
+    """Of a set of files, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+class Jobs:
+    """The job, routing and result tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def plan(
+        self, study: str, model: str, series: str, images: str, *, shadow: bool, revision: int, at: float
+    ) -> bool:
+        """A job, unless this model has looked at these very images; what waits for fewer of them is superseded."""
+        with self._database.change() as change:
+            change.execute(
+                "UPDATE job SET state = 'superseded', finished_at = ? WHERE study = ? AND model = ? AND series = ?"
+                " AND images <> ? AND state = 'queued'",
+                (at, study, model, series, images),
+            )
+            made = change.execute(
+                "INSERT INTO job (study, model, images, series, shadow, revision, state, queued_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?) ON CONFLICT DO NOTHING",
+                (study, model, images, series, int(shadow), revision, at),
+            )
+            # what was superseded before it was looked at, and is wanted again
+            again = change.execute(
+                "UPDATE job SET state = 'queued', queued_at = ? WHERE study = ? AND model = ? AND series = ? AND images = ?"
+                " AND state = 'superseded'",
+                (at, study, model, series, images),
+            )
+        return bool(made.rowcount or again.rowcount)
+
+    def not_looked_at(self, study: str, model: str, reasons: Mapping[str, str]) -> None:
+        """Series that a model leaves alone, and why; replaces what was said of the study before."""
+        with self._database.change() as change:
+            change.execute("DELETE FROM routing WHERE study = ? AND model = ?", (study, model))
+            change.executemany(
+                "INSERT INTO routing (study, model, series, reason) VALUES (?, ?, ?, ?)",
+                [(study, model, series, reason) for series, reason in reasons.items()],
+            )
+
+    def claim(self, at: float) -> Job | None:
+        """The next one, now running: urgent studies first, then by priority, then by when they came; shadows last."""
+        with self._database.change() as change:
+            row = change.execute(
+                "SELECT job.id, job.study, job.model, job.series, job.images, job.shadow, job.attempts FROM job"
+                " JOIN study ON study.key = job.study WHERE job.state = 'queued'"
+                " ORDER BY job.shadow, study.stat DESC, study.priority DESC, job.queued_at, job.id LIMIT 1"
+            ).fetchone()
+            if row is None:
+                return None
+            change.execute(
+                "UPDATE job SET state = 'running', attempts = attempts + 1, started_at = ? WHERE id = ?",
+                (at, row["id"]),
+            )
+            if not row["shadow"]:
+                change.execute(
+                    "UPDATE study SET state = 'running' WHERE key = ? AND completeness <> ''", (row["study"],)
+                )
+            files = change.execute(
+                "SELECT path FROM instance WHERE study = ? AND series_uid = ? AND path <> '' ORDER BY sop_uid, sha256",
+                (row["study"], row["series"]),
+            ).fetchall()
+        paths = tuple(Path(one["path"]) for one in files)
+        shadow, attempts = bool(row["shadow"]), row["attempts"] + 1
+        return Job(
+            row["id"], row["study"], row["model"], row["series"], row["images"], paths, shadow, attempts
+        )
+
+    def finished(self, job: Job, found: Finished, at: float) -> None:
+        """In the transaction that also raises what follows from it."""
+        with self._database.change() as change:
+            change.execute(
+                "UPDATE job SET state = 'done', finished_at = ?, reason = '' WHERE id = ?", (at, job.id)
+            )
+            change.execute(
+                "INSERT OR REPLACE INTO result"
+                " (job, study, model, prediction, outputs, score, threshold, called, seconds, finished_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job.id, job.study, job.model, json.dumps(found.prediction), json.dumps(found.outputs)),
+                    *(found.score, found.threshold, int(found.called), found.seconds, at),
+                ),
+            )
+            change.execute(
+                "INSERT INTO measure (study, model, at, numbers, embedding) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (model, study) DO UPDATE SET numbers = excluded.numbers, embedding = excluded.embedding",
+                (job.study, job.model, at, json.dumps(found.measures), json.dumps(found.embedding)),
+            )
+
+    def refused(self, job: Job, reason: str) -> None:
+        """The model's own preparation says that it cannot look at this series: not analysed, never scored."""
+        with self._database.change() as change:
+            change.execute("DELETE FROM job WHERE id = ?", (job.id,))
+            change.execute(
+                "INSERT OR REPLACE INTO routing (study, model, series, reason) VALUES (?, ?, ?, ?)",
+                (job.study, job.model, job.series, reason),
+            )
+
+    def crashed(self, job: Job, reason: str, at: float) -> bool:
+        """Its worker ended, or took too long: queued again, and failed after too many attempts (True)."""
+        failed = job.attempts >= MOST_ATTEMPTS
+        with self._database.change() as change:
+            change.execute(
+                "UPDATE job SET state = ?, finished_at = ?, reason = ? WHERE id = ?",
+                ("failed" if failed else "queued", at if failed else None, reason, job.id),
+            )
+        return failed
+
+    def recover(self) -> int:
+        """After a restart: what was running is queued again; how many. No job fails for this."""
+        with self._database.change() as change:
+            done = change.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
+        return done.rowcount

@@ -1,0 +1,80 @@
+"""A process that looks at studies: JSON lines in, JSON lines out. It holds the verified models, and nothing else.
+
+It knows no name and no network; what a study's headers hold stays in its memory and in the files that it writes. One
+torch thread: two on a contended core cost more than they bring. Started with -P by `sites.watch.working`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from fedimg.errors import FedimgError
+from fedimg.prediction import Model, load, predict, write_outputs
+
+
+def main() -> int:
+    """Read the models to load, say `ready`, then answer one job after another until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
+    out = _own_output()
+    torch.set_num_threads(1)
+    loaded: dict[str, Model] = {}
+    begun = json.loads(sys.stdin.readline() or "null")
+    if begun is None:
+        return 0
+    trusted = [bytes.fromhex(key) for key in begun["trusted"]]
+    for folder in begun["bundles"]:
+        try:
+            model = load(Path(folder), trusted)
+        except FedimgError as fault:
+            _say(out, {"unfit": folder, "why": str(fault)})
+            return 4
+        loaded[model.digest] = model
+    _say(out, {"ready": sorted(loaded)})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        found = loaded.get(asked["model"])  # one that has just been taken in is for the worker that comes next
+        _say(out, {"job": asked["job"]} | (_answer(found, asked) if found else {"failed": "a model not loaded"}))
+    return 0
+
+
+def _answer(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        analysis = predict(model, [Path(path) for path in asked["files"]])
+        folder = Path(asked["out"])
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = write_outputs(analysis, folder)
+    except FedimgError as fault:
+        return {"refused": fault.expected}  # its own words, never what was found in the file
+    except Exception as fault:  # noqa: BLE001 - one study may make a library fail in ways of its own; only the kind is told
+        return {"failed": type(fault).__name__}
+    outputs = {"sr": made.report, "seg": made.outline, "sc": made.picture, "preview": made.preview}
+    return {
+        "prediction": dataclasses.asdict(analysis.prediction),
+        "outputs": {name: str(path) for name, path in outputs.items() if path is not None},
+    }
+
+
+def _own_output() -> TextIO:
+    """The pipe to the parent; whatever a library prints goes nowhere."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    return pipe
+
+
+def _say(out: TextIO, answer: Mapping[str, Any]) -> None:
+    out.write(json.dumps(answer) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

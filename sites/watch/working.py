@@ -1,0 +1,217 @@
+"""The pool of worker processes: jobs of the store, one at a time for each; a worker that ends or hangs costs its study nothing."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedimg.errors import DataError
+from sites.watch.store.jobs import Job
+
+_READY_S = 180.0
+_LOOK_S = 0.5
+
+
+class Work(Protocol):
+    """Where jobs come from, and what becomes of them; called from the pool's threads."""
+
+    def claim(self) -> Job | None: ...
+    def done(self, job: Job, answer: Mapping[str, Any]) -> None: ...
+    def refused(self, job: Job, reason: str) -> None: ...
+    def crashed(self, job: Job, reason: str) -> None: ...
+    def folder(self, job: Job) -> Path:
+        """Where its outputs go."""
+        ...
+
+
+@dataclass(frozen=True)
+class Models:
+    """What workers load. digests: for which jobs may be claimed."""
+
+    folders: tuple[Path, ...]
+    trusted: tuple[bytes, ...]
+
+
+class _Worker:
+    """One process and the lines that it says."""
+
+    def __init__(self, models: Models) -> None:
+        """Raises DataError where a bundle is refused or gives other floats than it was released with."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sites.watch.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a traceback may quote a file
+            text=True,
+            encoding="utf-8",
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="worker", daemon=True).start()
+        folders, trusted = [str(one) for one in models.folders], [key.hex() for key in models.trusted]
+        said = self.ask({"bundles": folders, "trusted": trusted}, _READY_S)
+        if said is None or "ready" not in said:
+            self.end()
+            why = (said or {}).get("why", "a process that ended, or took too long")
+            raise DataError("models that can look at studies", str(why), "fedimg bundle verify says more")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, question: Mapping[str, Any], patience_s: float) -> dict[str, Any] | None:
+        """The answer; None where the process has ended, or says nothing in time."""
+        pipe = self._process.stdin
+        assert pipe is not None  # noqa: S101 - asked for above
+        try:
+            pipe.write(json.dumps(question) + "\n")
+            pipe.flush()
+            line = self._lines.get(timeout=patience_s)
+        except (OSError, queue.Empty):
+            return None
+        found: dict[str, Any] | None = None if line is None else json.loads(line)
+        return found
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> None:
+        pipe = self._process.stdout
+        assert pipe is not None  # noqa: S101 - asked for above
+        for line in pipe:
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+@dataclass(slots=True)
+class _Seat:
+    """What pages show of a worker."""
+
+    state: str = "starting"
+    done: int = 0
+    since: float = 0.0
+
+    def now(self, state: str) -> None:
+        if state != self.state or not self.since:
+            self.state, self.since = state, time.time()
+
+
+class Pool:
+    """`count` workers while it is entered.
+
+    Models are exchanged while studies wait: a fresh worker loads and tests the new ones before the old one ends, so
+    that a bundle that is unfit changes nothing.
+    """
+
+    def __init__(
+        self, work: Work, models: Models, count: int, job_s: float, say: Callable[..., None]
+    ) -> None:
+        self._work, self._models, self._job_s, self._say = work, models, job_s, say
+        self._ending, self._wake = threading.Event(), threading.Semaphore(0)
+        self._generation = 0
+        self._seats = [_Seat() for _ in range(count)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(seat,), name="work", daemon=True)
+            for seat in self._seats
+        ]
+        self._first = [_Worker(models) for _ in self._threads[:1]]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Waits for nothing: a job under way is queued again at the next start."""
+        self._ending.set()
+        for _ in self._threads:
+            self._wake.release()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def wake(self) -> None:
+        """There may be jobs."""
+        self._wake.release()
+
+    def states(self) -> list[tuple[str, int, float]]:
+        """What each worker does, how many series it has looked at, and since when it does it (seconds since 1970)."""
+        return [(seat.state, seat.done, seat.since) for seat in self._seats]
+
+    def exchange(self, models: Models) -> None:
+        """Raises DataError where a bundle is unfit; then everything stays as it is."""
+        _Worker(models).end()
+        self._models = models
+        self._generation += 1
+        self.wake()
+
+    def _serve(self, seat: _Seat) -> None:
+        worker: _Worker | None = None
+        generation = -1
+        try:
+            while not self._ending.is_set():
+                if worker is None or generation != self._generation:
+                    generation = self._generation
+                    seat.now("starting")
+                    fresh = self._started()
+                    if worker is not None:
+                        worker.end()
+                    worker = fresh
+                    if worker is None:
+                        seat.now("no model that is fit")
+                        self._ending.wait(5.0)
+                        continue
+                    seat.now("waiting")
+                if (job := self._work.claim()) is None:
+                    self._wake.acquire(timeout=_LOOK_S)
+                    continue
+                if not self._one(worker, job, seat):
+                    worker.end()
+                    worker = None
+        finally:
+            if worker is not None:
+                worker.end()
+
+    def _started(self) -> _Worker | None:
+        if self._first:
+            return self._first.pop()
+        try:
+            return _Worker(self._models)
+        except DataError as fault:
+            self._say("no worker", about=str(fault))
+            return None
+
+    def _one(self, worker: _Worker, job: Job, seat: _Seat) -> bool:
+        """Whether the worker is still fit."""
+        seat.now("looking")
+        try:
+            question = {
+                "job": job.id,
+                "model": job.model,
+                "files": [str(path) for path in job.files],
+                "out": str(self._work.folder(job)),
+            }
+            begun = time.monotonic()
+            answer = worker.ask(question, self._job_s)
+            if self._ending.is_set():
+                return False
+            if answer is None or answer.get("job") != job.id:
+                slow = time.monotonic() - begun >= self._job_s
+                self._work.crashed(job, "a worker that took too long" if slow else "a worker that ended")
+                return False
+            if "failed" in answer:
+                self._work.crashed(job, f"an error of type {answer['failed']}")
+            elif "refused" in answer:
+                self._work.refused(job, answer["refused"])
+            else:
+                self._work.done(job, answer)
+        finally:
+            seat.done += 1
+            seat.now("waiting")
+        return True
