@@ -85,9 +85,7 @@ class Canvas:
         part = self.values if region is None else self.values[region]
         part += share * (value - part)
 
-    def ball(
-        self, centre: Point, axes: Point, value: float | None = None
-    ) -> tuple[Region, FloatArray]:
+    def ball(self, centre: Point, axes: Point, value: float | None = None) -> tuple[Region, FloatArray]:
         """An ellipsoid's region and share in it, drawn too where a value is given."""
         low, high = (tuple(c + s * a for c, a in zip(centre, axes, strict=True)) for s in (-1, 1))
         region = self.region((low[0], low[1], low[2]), (high[0], high[1], high[2]))

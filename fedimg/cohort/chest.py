@@ -46,7 +46,11 @@ class Chest:
         share = float(rng.uniform(0.40, 0.48)) if ratio is None else ratio
         dome, half = float(rng.uniform(-78, -58)), share * wide
         # a larger heart grows to the left, and reaches deeper and higher
-        centre = (0.28 * half + float(rng.uniform(-4, 6)), -22.0 + float(rng.uniform(-4, 4)), dome + 0.62 * half)
+        centre = (
+            0.28 * half + float(rng.uniform(-4, 6)),
+            -22.0 + float(rng.uniform(-4, 4)),
+            dome + 0.62 * half,
+        )
         axes = (half, float(np.clip(0.85 * half, 44, 62)), 0.80 * half)
         return cls(
             wide, deep, float(rng.uniform(8, 22)), dome, float(rng.uniform(-0.06, 0.06)), centre, axes, float(rng.uniform(0, 6.28))
@@ -140,7 +144,11 @@ def _lungs(canvas: Canvas, chest: Chest, inner: FloatArray) -> FloatArray:
 def _great_vessels(canvas: Canvas, chest: Chest) -> None:
     """Aorta: up from the heart, over, and down beside the spine; the pulmonary trunk; the superior vena cava."""
     root = (chest.heart[0] - 0.35 * chest.heart_axes[0], chest.heart[1], min(chest.heart[2], 5.0))
-    canvas.path([root, (-12, -22, 38), (-4, -14, 54), (12, 14, 58), (24, 40, 46), (24, 48, 20), (20, 50, -110)], 13, BLOOD)
+    canvas.path(
+        [root, (-12, -22, 38), (-4, -14, 54), (12, 14, 58), (24, 40, 46), (24, 48, 20), (20, 50, -110)],
+        13,
+        BLOOD,
+    )
     canvas.path([(12, -28, 0), (14, -20, 26), (-30, 5, 14)], 11, BLOOD)
     canvas.path([(14, -20, 26), (34, 8, 14)], 10, BLOOD)
     canvas.tube((-26, -8, -15), (-24, -10, 80), (9, 9), BLOOD)
@@ -178,7 +186,10 @@ def _airways(canvas: Canvas) -> None:
 def _tree(canvas: Canvas, chest: Chest, side: int, rng: Generator) -> None:
     """Vessels from the hilum outwards, each parting in two or three until they are a millimetre thin."""
     start = (_HILUM[0] * side, _HILUM[1], _HILUM[2])
-    ends = [(0.72 * chest.wide * side, y, z) for y, z in ((-45, 45), (20, 75), (-50, -15), (45, 10), (55, -50), (0, -65), (-5, 20))]
+    ends = [
+        (0.72 * chest.wide * side, y, z)
+        for y, z in ((-45, 45), (20, 75), (-50, -15), (45, 10), (55, -50), (0, -65), (-5, 20))
+    ]
     for goal in ends:
         _branch(canvas, start, goal, 6.0, rng)
 

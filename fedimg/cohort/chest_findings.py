@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from fedimg.cohort.anatomy import Generator, Mask
 from fedimg.cohort.canvas import Canvas, Point
@@ -10,6 +11,7 @@ from fedimg.cohort.chest import BLOOD, Chest
 from fedimg.values import FloatArray
 
 AGATSTON_HU, _AGATSTON_MM = 130.0, 3.0
+_AIR = -700.0  # a ball of lung is no denser on the whole where no wall or large vessel is in it
 _ARTERIES: tuple[tuple[Point, Point], ...] = (
     ((0.10, -0.65, 0.75), (0.80, -0.55, -0.25)),  # left anterior descending
     ((-0.55, -0.60, 0.55), (-0.80, 0.10, -0.60)),  # right
@@ -37,17 +39,14 @@ def _somewhere(share: FloatArray, rng: Generator, least: float = 0.95) -> tuple[
     return int(d[chosen]), int(h[chosen]), int(w[chosen])
 
 
-def nodule(
-    canvas: Canvas, lungs: FloatArray, rng: Generator, contrast: float | None
-) -> tuple[Mask, float]:
+def nodule(canvas: Canvas, lungs: FloatArray, rng: Generator, contrast: float | None) -> tuple[Mask, float]:
     """Where it is, and its greatest diameter in mm; nothing where `contrast` is None. Every one is cut by a slice."""
     mask = np.zeros(canvas.values.shape, np.bool_)
     if contrast is None:
         return mask, 0.0
-    d, h, w = _somewhere(lungs, rng)
     radius = float(rng.uniform(5.5, 13.0))
-    z = float(canvas.z[d]) + canvas.step_mm * float(rng.uniform(-0.35, 0.35))
-    centre = (float(canvas.x[w]), float(canvas.y[h]), z)
+    places = [_in_air(canvas, lungs, radius, rng) for _ in range(12)]
+    centre = min(places, key=lambda place: max(place[1], _AIR))[0]
     lobes, phase = float(rng.uniform(0, 0.15)), float(rng.uniform(0, 6.28))
     density = float(rng.uniform(-10, 60)) if rng.uniform() < 0.8 else float(rng.uniform(-450, -250))
     reach = radius * (1 + lobes)
@@ -55,10 +54,20 @@ def nodule(
     x, y, zs = (axis - c for axis, c in zip(canvas.places(region), centre, strict=True))
     rim = radius * (1 + lobes * np.cos(3 * np.arctan2(y, x) + phase)) * np.ones_like(zs)
     share = canvas.inside(rim - np.sqrt(np.square(x) + np.square(y) + np.square(zs)))
+    share = share * lungs[region]
     part = canvas.values[region]
     part += min(1.0, contrast) * share * np.maximum(density - part, 0)  # nothing of a vessel or wall is lost
     mask[region] = share > 0.5
     return mask, 2 * radius
+
+
+def _in_air(canvas: Canvas, lungs: FloatArray, radius: float, rng: Generator) -> tuple[Point, float]:
+    """A place in a lung, near a slice, and how dense it is around it, HU."""
+    d, h, w = _somewhere(lungs, rng)
+    z = float(canvas.z[d]) + canvas.step_mm * float(rng.uniform(-0.35, 0.35))
+    centre = (float(canvas.x[w]), float(canvas.y[h]), z)
+    region, share = canvas.ball(centre, (radius, radius, radius))
+    return centre, float((share * canvas.values[region]).sum() / share.sum())
 
 
 def look_alikes(canvas: Canvas, lungs: FloatArray, rng: Generator) -> None:
@@ -77,11 +86,9 @@ def look_alikes(canvas: Canvas, lungs: FloatArray, rng: Generator) -> None:
 
 def coronary(canvas: Canvas, chest: Chest, rng: Generator, contrast: float | None) -> Mask:
     """Plaques along the arteries on the heart's surface; the mask is what they raise above 130 HU."""
-    before = canvas.values.copy()
     for start, end in _ARTERIES:
         canvas.path([_on_heart(chest, start, end, t) for t in np.linspace(0, 1, 9)], 1.8, BLOOD)
     without = canvas.values.copy()
-    del before
     if contrast is None:
         return np.zeros(canvas.values.shape, np.bool_)
     for _ in range(int(rng.integers(2, 7))):
@@ -125,8 +132,6 @@ def agatston(canvas: Canvas, mask: Mask) -> float:
 
     Agatston et al., J Am Coll Cardiol 15, 1990; plaques under 1 mm² do not count.
     """
-    from scipy import ndimage
-
     total, pixel = 0.0, canvas.edge**2
     for plane, inside in zip(canvas.values, mask, strict=True):
         labels, count = ndimage.label(inside, np.ones((3, 3)))

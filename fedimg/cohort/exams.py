@@ -20,7 +20,8 @@ class Exam:
         modality, description, body_part: as the header says them.
         field: side of the image, as a share of the scanner's field of view; depth_mm: from the first slice to the last;
             None: as `paired.HALF_STACK` has it.
-        centre_mm: where the field's middle lies in the body. noise: of the modality's, such as a head's many photons.
+        centre_mm: where the field's middle lies in the body. noise, blur: of the modality's and the scanner's: heads get
+            many photons, and a small field has a fine focus.
         window: (centre, width) on display.
         measure: name of the manifest's column with the study's number; "" without one.
         classes: names of the two, the healthy one first.
@@ -34,6 +35,7 @@ class Exam:
     depth_mm: float | None = None
     centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     noise: float = 1.0
+    blur: float = 1.0
     window: tuple[int, int] = (40, 400)
     measure: str = ""
     classes: tuple[str, str] = ("no lesion", "lesion")
@@ -48,18 +50,25 @@ BY_MODALITY: Mapping[str, Exam] = MappingProxyType(
         "US": Exam("US", "SONOGRAPHY", "BREAST", window=(128, 256)),
     }
 )
-_HEAD = {"field": 0.68, "depth_mm": 128.0, "centre_mm": (0.0, 0.0, 14.0), "noise": 0.12, "window": (40, 80)}
+_HEAD = {
+    "field": 0.68,
+    "depth_mm": 128.0,
+    "centre_mm": (0.0, 0.0, 14.0),
+    "noise": 0.12,
+    "blur": 0.6,
+    "window": (40, 80),
+}
 BY_FINDING: Mapping[str, Exam] = MappingProxyType(
     {
         "nodule": Exam(
-            "CT", "CT THORAX", "CHEST", 1.0, 160.0, (0.0, 4.0, 12.0), 0.7, (-600, 1500), "diameter_mm", ("no nodule", "nodule")
+            "CT", "CT THORAX", "CHEST", 1.0, 160.0, (0.0, 4.0, 12.0), 0.6, 0.6, (-600, 1500), "diameter_mm", ("no nodule", "nodule")
         ),
         "cardiomegaly": Exam(
-            "CR", "CHEST PA", "CHEST", 1.0, None, (0.0, 0.0, -12.0), 1.0, (2000, 4000), "cardiothoracic_ratio",
+            "CR", "CHEST PA", "CHEST", 1.0, None, (0.0, 0.0, -12.0), 1.0, 0.7, (2000, 4000), "cardiothoracic_ratio",
             ("normal heart", "cardiomegaly"), outlined=True,
         ),
         "calcium": Exam(
-            "CT", "CT CHEST CALCIUM SCORE", "CHEST", 0.62, 110.0, (8.0, -8.0, -26.0), 0.5, (90, 750), "agatston",
+            "CT", "CT CHEST CALCIUM SCORE", "CHEST", 0.62, 110.0, (8.0, -8.0, -26.0), 0.4, 0.35, (90, 750), "agatston",
             ("no calcium", "coronary calcium"),
         ),
         "haemorrhage": Exam("CT", "CT HEAD", "HEAD", measure="volume_ml", classes=("no bleed", "haemorrhage"), **_HEAD),
@@ -84,7 +93,12 @@ def technique(exam: Exam, scanner: Scanner, spacing: str, plane: Mapping[str, An
     if exam.modality == "CT":
         return {**plane, "KVP": "120", "ConvolutionKernel": scanner.kernel, **display}
     if exam.modality == "MR":
-        times = {"EchoTime": "120", "RepetitionTime": "9000", "InversionTime": "2500", "EchoTrainLength": "20"}
+        times = {
+            "EchoTime": "120",
+            "RepetitionTime": "9000",
+            "InversionTime": "2500",
+            "EchoTrainLength": "20",
+        }
         return {**plane, **times, **display, "ScanningSequence": "IR", "SequenceVariant": "SK"}
     if exam.modality == "CR":
         position = {"ViewPosition": "PA", "PatientOrientation": ["L", "F"]}

@@ -101,7 +101,9 @@ def _cardiomegaly(order: Order, rng: Generator) -> Body:
     chest = Chest.draw(of_body, ratio)
     depth_mm, front = order.field_mm, (_FRONT_MM / _PROJECTED)
     canvas = Canvas.of(
-        (order.size, _PROJECTED, order.size), (order.field_mm, _FRONT_MM, depth_mm * (1 - 1 / order.size)), order.exam.centre_mm
+        (order.size, _PROJECTED, order.size),
+        (order.field_mm, _FRONT_MM, depth_mm * (1 - 1 / order.size)),
+        order.exam.centre_mm,
     )
     draw_chest(canvas, chest, of_body)
     _, share = canvas.ball(chest.heart, chest.heart_axes)
@@ -111,7 +113,14 @@ def _cardiomegaly(order: Order, rng: Generator) -> Body:
     outline = heart.any(axis=1)[::-1][None]
     values = chest_findings.projected(canvas.values, front)[::-1][None]
     pixel = order.field_mm / order.size
-    return Body(np.ascontiguousarray(values), np.ascontiguousarray(outline), ratio > 0.5, ratio, np.zeros(1, np.float32), pixel)
+    return Body(
+        np.ascontiguousarray(values),
+        np.ascontiguousarray(outline),
+        ratio > 0.5,
+        ratio,
+        np.zeros(1, np.float32),
+        pixel,
+    )
 
 
 def _head(which: str, order: Order, rng: Generator) -> Body:

@@ -37,7 +37,13 @@ class Head:
     @classmethod
     def draw(cls, rng: Generator) -> Self:
         axes = (float(rng.uniform(63, 70)), float(rng.uniform(80, 90)), float(rng.uniform(76, 86)))
-        return cls(axes, float(rng.uniform(5.5, 8)), float(rng.uniform()), float(rng.uniform(-0.06, 0.06)), float(rng.uniform()))
+        return cls(
+            axes,
+            float(rng.uniform(5.5, 8)),
+            float(rng.uniform()),
+            float(rng.uniform(-0.06, 0.06)),
+            float(rng.uniform()),
+        )
 
     def centred(self, canvas: Canvas) -> tuple[FloatArray, FloatArray, FloatArray]:
         """x from the midline, y, z."""
@@ -70,13 +76,11 @@ def draw_head(canvas: Canvas, head: Head, rng: Generator) -> FloatArray:
     _old_defects(canvas, head, inside, rng)
     _calcified(canvas, head, rng)
     _base(canvas, head, rng)
-    brain *= (z > _LOWEST)
+    brain *= z > _LOWEST
     return brain
 
 
-def _brain(
-    canvas: Canvas, head: Head, depth: FloatArray, inside: FloatArray, rng: Generator
-) -> FloatArray:
+def _brain(canvas: Canvas, head: Head, depth: FloatArray, inside: FloatArray, rng: Generator) -> FloatArray:
     """Fluid at the surface and in the furrows, a grey band under it, white within, grey nuclei in the middle."""
     x, y, z = head.centred(canvas)
     furrows = canvas.texture(rng, 13)
@@ -122,7 +126,9 @@ def _folds(canvas: Canvas, head: Head, depth: FloatArray, inside: FloatArray, rn
     gap = np.clip((np.square(y / head.axes[1]) + np.square((z - 5) / head.axes[2]) - 0.30) * 4, 0, 1)
     canvas.blend(canvas.inside(2.2 - np.abs(x)) * gap * inside * (z > -20), FLUID + 6)
     canvas.blend(canvas.inside(1.1 - np.abs(x)) * gap * inside * (z > -5), dense)
-    canvas.blend(canvas.inside(1.5 - np.abs(z + 16 + 0.35 * (y - 8) - 0.12 * np.abs(x))) * inside * (y > 14), dense)
+    canvas.blend(
+        canvas.inside(1.5 - np.abs(z + 16 + 0.35 * (y - 8) - 0.12 * np.abs(x))) * inside * (y > 14), dense
+    )
     vein = VEIN + float(rng.uniform(-3, 14))
     sinus = canvas.inside(5 - np.sqrt(np.square(x) + np.square(depth - 3))) * (y > 0) * (z > -18)
     canvas.blend(sinus, vein)
@@ -133,7 +139,11 @@ def _folds(canvas: Canvas, head: Head, depth: FloatArray, inside: FloatArray, rn
 def _old_defects(canvas: Canvas, head: Head, inside: FloatArray, rng: Generator) -> None:
     """Lacunes, as dark as fluid and a few millimetres wide, and pale white matter beside the ventricles of the old."""
     for _ in range(int(rng.poisson(1.5 * head.age))):
-        place = (float(rng.choice([-1, 1]) * rng.uniform(14, 34)), float(rng.uniform(-30, 30)), float(rng.uniform(-5, 30)))
+        place = (
+            float(rng.choice([-1, 1]) * rng.uniform(14, 34)),
+            float(rng.uniform(-30, 30)),
+            float(rng.uniform(-5, 30)),
+        )
         radius = float(rng.uniform(2, 4.5))
         region, share = canvas.ball(place, (radius, radius, radius))
         canvas.blend(share * inside[region], FLUID + 6, region)
@@ -157,7 +167,11 @@ def _calcified(canvas: Canvas, head: Head, rng: Generator) -> None:
         if head.stain > 0.75:
             canvas.ball((side * 19, -2, 4), (4, 7, 5), float(rng.uniform(55, 110)))
     if rng.uniform() < 0.25:
-        canvas.ball((0, float(rng.uniform(-60, -45)), float(rng.uniform(15, 45))), (2.5, 7, 6), float(rng.uniform(150, 500)))
+        canvas.ball(
+            (0, float(rng.uniform(-60, -45)), float(rng.uniform(15, 45))),
+            (2.5, 7, 6),
+            float(rng.uniform(150, 500)),
+        )
 
 
 def _base(canvas: Canvas, head: Head, rng: Generator) -> None:
@@ -168,7 +182,11 @@ def _base(canvas: Canvas, head: Head, rng: Generator) -> None:
     for side in (-1, 1):
         canvas.tube((side * 60, 24, -40), (side * 14, 4, -44), (12, 6), 900)
         for _ in range(10):
-            cell = (side * float(rng.uniform(44, 60)), float(rng.uniform(18, 36)), float(rng.uniform(-52, -38)))
+            cell = (
+                side * float(rng.uniform(44, 60)),
+                float(rng.uniform(18, 36)),
+                float(rng.uniform(-52, -38)),
+            )
             canvas.ball(cell, (3.5, 3.5, 3.5), -850)
         canvas.ball((side * 32, -70, -44), (17, 19, 14), -70)
         canvas.ball((side * 32, -76, -44), (12, 12, 12), 18)

@@ -54,29 +54,38 @@ def _beneath_skull(canvas: Canvas, head: Head, side: float, rng: Generator) -> F
     depth = head.depth(canvas)
     thick, middle = float(rng.uniform(7, 13)), float(rng.uniform(-0.7, 0.9))
     angle = np.arctan2(y / head.axes[1], side * x / head.axes[0])  # 0 at the side, ± π/2 front and back
-    along = np.square((angle - middle) / float(rng.uniform(0.7, 1.1))) + np.square((z - 28) / float(rng.uniform(28, 40)))
+    along = np.square((angle - middle) / float(rng.uniform(0.7, 1.1))) + np.square(
+        (z - 28) / float(rng.uniform(28, 40))
+    )
     crescent = thick * np.clip(1 - along, 0, None)
     share = canvas.inside(crescent - depth) * canvas.inside(depth) * (crescent > 2)
     found: FloatArray = np.asarray(share, np.float32)
     return found
 
 
-def infarct(
-    canvas: Canvas, head: Head, brain: FloatArray, rng: Generator, contrast: float | None
-) -> Mask:
+def infarct(canvas: Canvas, head: Head, brain: FloatArray, rng: Generator, contrast: float | None) -> Mask:
     """A wedge from the middle to the surface of one side; grey and white become one, and the furrows close."""
     if contrast is None:
         return np.zeros(canvas.values.shape, np.bool_)
     side, density = float(rng.choice([-1, 1])), float(rng.uniform(17, 23))
     # middle, posterior and anterior cerebral artery: direction from the side, half angle, height
-    middle, half, height = ((-0.1, 0.55, 18.0), (1.15, 0.33, 10.0), (-1.2, 0.30, 26.0))[int(rng.choice(3, p=[0.6, 0.2, 0.2]))]
+    middle, half, height = ((-0.1, 0.55, 18.0), (1.15, 0.33, 10.0), (-1.2, 0.30, 26.0))[
+        int(rng.choice(3, p=[0.6, 0.2, 0.2]))
+    ]
     middle, half = middle + float(rng.normal(0, 0.12)), half * float(rng.uniform(0.7, 1.2))
     x, y, z = head.centred(canvas)
     sideways = side * x / head.axes[0]
-    radius, angle = np.sqrt(np.square(sideways) + np.square(y / head.axes[1])), np.arctan2(y / head.axes[1], sideways)
+    radius, angle = (
+        np.sqrt(np.square(sideways) + np.square(y / head.axes[1])),
+        np.arctan2(y / head.axes[1], sideways),
+    )
     within = canvas.inside((half - np.abs(angle - middle)) * radius, 60) * canvas.inside(radius - 0.42, 65)
     tall = float(rng.uniform(16, 30))
-    within = within * canvas.inside(tall - np.abs(z - height - float(rng.normal(0, 6)))) * canvas.inside(side * x - 4)
+    within = (
+        within
+        * canvas.inside(tall - np.abs(z - height - float(rng.normal(0, 6))))
+        * canvas.inside(side * x - 4)
+    )
     share = np.asarray(within * (head.depth(canvas) > 1) * np.clip(brain * 1.5, 0, 1), np.float32)
     canvas.blend(min(1.0, contrast) * share, np.clip(density + 1.0 * canvas.texture(rng, 10), 15.5, 24.5))
     return np.asarray(share > 0.5)

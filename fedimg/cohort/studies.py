@@ -25,6 +25,7 @@ from fedimg.dicom.lettering import LINE_HEIGHT_PX, draw, fitting
 _BANNER_ROWS = LINE_HEIGHT_PX + 5
 _US_WIDTH_MM = 80.0
 
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """One row of a hospital's manifest; paths are relative to the hospital's folder."""
@@ -84,13 +85,13 @@ def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Gener
     """
     phantoms, zs, measure = _phantoms(study, config, rng)
     attributes = _attributes(study, config, planted)
+    scanner = replace(study.scanner, blur_px=study.scanner.blur_px * study.exam.blur)
     study.folder.mkdir(parents=True, exist_ok=True)
     if study.modality == "US":
         return [_write_ultrasound(study, config, phantoms, attributes, planted, rng)]
     truths = []
     for number, (phantom, z) in enumerate(zip(phantoms, zs, strict=True), 1):
-        noise = config.noise * study.exam.noise
-        seen = acquire(phantom.values, study.modality, study.scanner, noise, rng)
+        seen = acquire(phantom.values, study.modality, scanner, config.noise * study.exam.noise, rng)
         own = _instance(study, planted, number) | _plane(study, config, z)
         pixels, extra = _stored(seen, study)
         path = study.folder / f"{study.modality}{number:04d}.dcm"
@@ -108,9 +109,7 @@ def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Gener
     return truths
 
 
-def _phantoms(
-    study: Study, config: CohortConfig, rng: Generator
-) -> tuple[list[Phantom], list[float], float]:
+def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[Phantom], list[float], float]:
     """One a file, the slices' places in units of half the scanner's field of view, and the study's number."""
     size, contrast = config.image_size, config.lesion_contrast
     if config.finding != exams.LESION:
@@ -241,7 +240,12 @@ def _truth(study: Study, path: Path, phantom: Phantom, width_mm: float, first_ro
     top, bottom = int(rows[0]) + first_row, int(rows[-1]) + 1 + first_row
     box = (int(columns[0]), top, int(columns[-1]) + 1, bottom)
     return Truth(
-        relative, study.who.patient_id, int(label), study.modality, box=box, diameter_mm=phantom.radius * width_mm
+        relative,
+        study.who.patient_id,
+        int(label),
+        study.modality,
+        box=box,
+        diameter_mm=phantom.radius * width_mm,
     )
 
 

@@ -32,7 +32,13 @@ _IDENTITY = (
     *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("FrameOfReferenceUID", "PositionReferenceIndicator"),
 )
-_GEOMETRY = ("PatientOrientation", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness")
+_GEOMETRY = (
+    "PatientOrientation",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,9 @@ def _attributes(dataset: Dataset) -> dict[str, Any]:
 
 def _identity(first: Attributes) -> dict[str, Any]:
     """Patient and study of the images, and the frame of reference."""
-    projected = {} if "FrameOfReferenceUID" in first else {"PatientOrientation": first.get("PatientOrientation", "")}
+    projected = (
+        {} if "FrameOfReferenceUID" in first else {"PatientOrientation": first.get("PatientOrientation", "")}
+    )
     named = _IDENTITY if not projected else _IDENTITY[: _IDENTITY.index("FrameOfReferenceUID")]
     found = {keyword: first.get(keyword, "") for keyword in named}
     return found | projected | {"SpecificCharacterSet": "ISO_IR 192"}
@@ -184,7 +192,10 @@ def _functional_groups(images: Sequence[Attributes]) -> dict[str, Any]:
                 {"PixelSpacing": first["PixelSpacing"], "SliceThickness": first.get("SliceThickness", "1")}
             ],
         }
-    own = [{"PlanePositionSequence": [{"ImagePositionPatient": i["ImagePositionPatient"]}]} if placed else {} for i in images]
+    own = [
+        {"PlanePositionSequence": [{"ImagePositionPatient": i["ImagePositionPatient"]}]} if placed else {}
+        for i in images
+    ]
     frames = [
         {
             "FrameContentSequence": [{"DimensionIndexValues": [1, index + 1][: 1 + placed]}],

@@ -39,6 +39,13 @@ CARD = (
 )
 
 
+def classes_of(config: DataConfig) -> tuple[str, ...]:
+    """Names of what is learnt, by class index; with data.several of what may be there."""
+    if config.several:
+        return FINDINGS
+    return CLASSES if config.cohort.finding == LESION else BY_FINDING[config.cohort.finding].classes
+
+
 def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[str, SourceManifest]:
     """`sites` hospitals and the public set; n̄ is the configured number of patients per hospital.
 
@@ -52,8 +59,6 @@ def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[st
     if config.several and config.cohort.finding != LESION:
         expected = "data.several=false with data.cohort.finding, which is there or not"
         raise ConfigError(expected, "true", "leave data.several out")
-    if (named := _classes(config)) != config.classes and config.classes != DataConfig().classes:
-        raise ConfigError(f"data.classes={list(named)} with data=cohort", str(list(config.classes)), "name these, or none")
     if unknown := config.features.keys() - set(FEATURES):
         expected = f"data.features out of {', '.join(FEATURES)} with data=cohort"
         raise ConfigError(expected, ", ".join(sorted(unknown)), "choose these")
@@ -147,9 +152,4 @@ def _digest(settings: CohortConfig, seed: int) -> str:
 
 def _stated(site: str, manifest: SourceManifest, config: DataConfig) -> SourceManifest:
     stated = None if site == PUBLIC else {site: declared(config.cohort.patients_per_hospital)}
-    classes = FINDINGS if config.several else _classes(config)
-    return replace(manifest, public_data=True, declared_patients=stated, classes=classes)
-
-
-def _classes(config: DataConfig) -> tuple[str, ...]:
-    return CLASSES if config.cohort.finding == LESION else BY_FINDING[config.cohort.finding].classes
+    return replace(manifest, public_data=True, declared_patients=stated, classes=classes_of(config))

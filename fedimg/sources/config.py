@@ -18,7 +18,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "path": ("dicom", "nifti", "images", "medmnist", "tabular"),
     "labels": ("dicom", "nifti", "images"),
     "label_from": ("dicom",),
-    "classes": ("cohort", "dicom", "nifti", "images", "tabular"),
+    "classes": ("dicom", "nifti", "images", "tabular"),
     "declared_patients": ("dicom", "nifti", "images", "tabular"),
     "declared_public": ("dicom", "nifti", "images", "tabular"),
     "columns": ("tabular",),
