@@ -93,6 +93,7 @@ def draw_chest(canvas: Canvas, chest: Chest, rng: Generator) -> FloatArray:
     below = inner * canvas.inside(chest.diaphragm(canvas) - canvas.grid[2])
     canvas.blend(below, 55 + 6 * canvas.texture(rng, 25))  # liver, stomach, spleen
     _great_vessels(canvas, chest)
+    _airways(canvas)
     _heart(canvas, chest, rng)
     _spine(canvas, chest)
     air = LUNG + 22 * canvas.texture(rng, 14) + 0.35 * canvas.grid[1]  # denser where the patient lies on it
@@ -101,7 +102,6 @@ def draw_chest(canvas: Canvas, chest: Chest, rng: Generator) -> FloatArray:
     for side in (-1, 1):
         _tree(canvas, chest, side, rng)
     canvas.values = without + lungs * (canvas.values - without)
-    _airways(canvas)
     return lungs
 
 

@@ -19,7 +19,7 @@ def haemorrhage(
     nothing = np.zeros(canvas.values.shape, np.bool_)
     if contrast is None:
         return nothing
-    density = np.clip(float(rng.uniform(58, 80)) + 3 * canvas.texture(rng, 8), 51, 89)
+    density = np.clip(float(rng.uniform(54, 80)) + 3 * canvas.texture(rng, 8), 51, 89)
     side = float(rng.choice([-1, 1]))
     if rng.uniform() < 0.75:
         share, rim = _in_brain(canvas, head, brain, side, rng)
@@ -37,7 +37,7 @@ def _in_brain(
     centres = ((26.0, -2.0, 4.0), (40.0, 30.0, 26.0), (34.0, -36.0, 28.0), (26.0, 48.0, -34.0))
     where = centres[int(rng.choice(4, p=[0.4, 0.25, 0.25, 0.1]))]
     x0, y0, z0 = (float(c * s + rng.normal(0, 4)) for c, s in zip(where, (side, 1, 1), strict=True))
-    radii = rng.uniform(9, 20) * rng.uniform(0.75, 1.2, 3)
+    radii = rng.uniform(6, 20) * rng.uniform(0.75, 1.2, 3)
     x, y, z = head.centred(canvas)
     lobes = 1 + 0.12 * np.cos(3 * np.arctan2(y - y0, x - x0) + float(rng.uniform(0, 6.28)))
     parts = zip((x, y, z), (x0, y0, z0), radii, strict=True)
