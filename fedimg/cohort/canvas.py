@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from fedimg.values import FloatArray
 
 Point = tuple[float, float, float]
 Region = tuple[slice, slice, slice]
+Numbers = npt.NDArray[np.floating[Any]]
 
 
 @lru_cache(maxsize=64)
@@ -80,7 +82,7 @@ class Canvas:
         x, y, z = self.grid
         return x[:, :, region[2]], y[:, region[1]], z[region[0]]
 
-    def blend(self, share: FloatArray, value: float | FloatArray, region: Region | None = None) -> None:
+    def blend(self, share: Numbers, value: float | Numbers, region: Region | None = None) -> None:
         """`value` in place of what is there, as far as `share` (0 … 1) says."""
         part = self.values if region is None else self.values[region]
         part += share * (value - part)
@@ -96,7 +98,7 @@ class Canvas:
             self.blend(share, value, region)
         return region, share
 
-    def inside(self, depth: FloatArray, scale: float = 1.0) -> FloatArray:
+    def inside(self, depth: Numbers, scale: float = 1.0) -> FloatArray:
         """0 … 1 by how far within (`depth` · `scale` mm, negative outside), with the rim half in, half out."""
         found: FloatArray = np.clip(depth * np.float32(scale / self.edge) + 0.5, 0, 1).astype(np.float32)
         return found
@@ -117,7 +119,7 @@ class Canvas:
 
     def path(self, points: Sequence[Point], radius: float, value: float) -> None:
         """Tubes from point to point."""
-        for start, end in zip(points, points[1:], strict=False):
+        for start, end in pairwise(points):
             self.tube(start, end, (radius, radius), value)
 
     def texture(self, rng: Generator, cell_mm: float) -> FloatArray:

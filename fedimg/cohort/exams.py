@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -50,14 +50,7 @@ BY_MODALITY: Mapping[str, Exam] = MappingProxyType(
         "US": Exam("US", "SONOGRAPHY", "BREAST", window=(128, 256)),
     }
 )
-_HEAD = {
-    "field": 0.68,
-    "depth_mm": 128.0,
-    "centre_mm": (0.0, 0.0, 14.0),
-    "noise": 0.12,
-    "blur": 0.6,
-    "window": (40, 80),
-}
+_HEAD = Exam("CT", "CT HEAD", "HEAD", 0.68, 128.0, (0.0, 0.0, 14.0), 0.12, 0.6, (40, 80), "volume_ml")
 BY_FINDING: Mapping[str, Exam] = MappingProxyType(
     {
         "nodule": Exam(
@@ -71,8 +64,8 @@ BY_FINDING: Mapping[str, Exam] = MappingProxyType(
             "CT", "CT CHEST CALCIUM SCORE", "CHEST", 0.62, 110.0, (8.0, -8.0, -26.0), 0.4, 0.35, (90, 750), "agatston",
             ("no calcium", "coronary calcium"),
         ),
-        "haemorrhage": Exam("CT", "CT HEAD", "HEAD", measure="volume_ml", classes=("no bleed", "haemorrhage"), **_HEAD),
-        "infarct": Exam("CT", "CT HEAD", "HEAD", measure="volume_ml", classes=("no infarct", "infarct"), **_HEAD),
+        "haemorrhage": replace(_HEAD, classes=("no bleed", "haemorrhage")),
+        "infarct": replace(_HEAD, classes=("no infarct", "infarct")),
     }
 )  # fmt: skip
 

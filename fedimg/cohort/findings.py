@@ -96,31 +96,21 @@ def _calcium(order: Order, rng: Generator) -> Body:
 
 
 def _cardiomegaly(order: Order, rng: Generator) -> Body:
+    """Seen from the front; how plainly a heart shows is not to be chosen."""
     own, of_body = rng.spawn(2)
     ratio = float(own.uniform(0.505, 0.62) if order.sick else own.uniform(0.38, 0.495))
-    chest = Chest.draw(of_body, ratio)
-    depth_mm, front = order.field_mm, (_FRONT_MM / _PROJECTED)
-    canvas = Canvas.of(
-        (order.size, _PROJECTED, order.size),
-        (order.field_mm, _FRONT_MM, depth_mm * (1 - 1 / order.size)),
-        order.exam.centre_mm,
-    )
+    chest, side = Chest.draw(of_body, ratio), order.field_mm
+    height = side * (1 - 1 / order.size)  # from the lowest row's middle to the highest's
+    canvas = Canvas.of((order.size, _PROJECTED, order.size), (side, _FRONT_MM, height), order.exam.centre_mm)
     draw_chest(canvas, chest, of_body)
-    _, share = canvas.ball(chest.heart, chest.heart_axes)
-    region, _ = canvas.ball(chest.heart, chest.heart_axes)
+    region, share = canvas.ball(chest.heart, chest.heart_axes)
     heart = np.zeros(canvas.values.shape, np.bool_)
     heart[region] = share > 0.5
-    outline = heart.any(axis=1)[::-1][None]
-    values = chest_findings.projected(canvas.values, front)[::-1][None]
-    pixel = order.field_mm / order.size
-    return Body(
-        np.ascontiguousarray(values),
-        np.ascontiguousarray(outline),
-        ratio > 0.5,
-        ratio,
-        np.zeros(1, np.float32),
-        pixel,
-    )
+    outline: Mask = np.asarray(np.logical_or.reduce(heart, axis=1))
+    seen = chest_findings.projected(canvas.values, _FRONT_MM / _PROJECTED)
+    # the first row of an image is the highest
+    upright, drawn = np.ascontiguousarray(seen[None, ::-1]), np.ascontiguousarray(outline[None, ::-1])
+    return Body(upright, drawn, ratio > 0.5, ratio, np.zeros(1, np.float32), side / order.size)
 
 
 def _head(which: str, order: Order, rng: Generator) -> Body:

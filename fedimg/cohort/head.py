@@ -75,7 +75,7 @@ def draw_head(canvas: Canvas, head: Head, rng: Generator) -> FloatArray:
     _folds(canvas, head, depth, inside, rng)
     _old_defects(canvas, head, inside, rng)
     _calcified(canvas, head, rng)
-    _base(canvas, head, rng)
+    _base(canvas, rng)
     brain *= z > _LOWEST
     return brain
 
@@ -174,7 +174,7 @@ def _calcified(canvas: Canvas, head: Head, rng: Generator) -> None:
         )
 
 
-def _base(canvas: Canvas, head: Head, rng: Generator) -> None:
+def _base(canvas: Canvas, rng: Generator) -> None:
     """Petrous bones with air cells and the band between them, the clivus, sinuses of air and the eyes."""
     band = float(rng.uniform(4, 12))
     region, share = canvas.ball((0, 14, -38), (34, 7, 9))

@@ -72,7 +72,7 @@ def infarct(canvas: Canvas, head: Head, brain: FloatArray, rng: Generator, contr
     middle, half, height = ((-0.1, 0.55, 18.0), (1.15, 0.33, 10.0), (-1.2, 0.30, 26.0))[
         int(rng.choice(3, p=[0.6, 0.2, 0.2]))
     ]
-    middle, half = middle + float(rng.normal(0, 0.12)), half * float(rng.uniform(0.7, 1.2))
+    middle, half = middle + float(rng.normal(0, 0.12)), half * float(rng.uniform(0.5, 1.2))
     x, y, z = head.centred(canvas)
     sideways = side * x / head.axes[0]
     radius, angle = (
@@ -80,7 +80,7 @@ def infarct(canvas: Canvas, head: Head, brain: FloatArray, rng: Generator, contr
         np.arctan2(y / head.axes[1], sideways),
     )
     within = canvas.inside((half - np.abs(angle - middle)) * radius, 60) * canvas.inside(radius - 0.42, 65)
-    tall = float(rng.uniform(16, 30))
+    tall = float(rng.uniform(10, 28))
     within = (
         within
         * canvas.inside(tall - np.abs(z - height - float(rng.normal(0, 6))))

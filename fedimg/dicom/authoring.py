@@ -21,7 +21,13 @@ from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
 
 from fedimg.dicom.elements import PrivateElement, derived_uid, encode_file, encoded
-from fedimg.dicom.segmentation import HEART, LESION, segmentation_label, segmentation_masks, write_segmentation
+from fedimg.dicom.segmentation import (
+    HEART,
+    LESION,
+    segmentation_label,
+    segmentation_masks,
+    write_segmentation,
+)
 from fedimg.errors import DataError
 
 __all__ = [
