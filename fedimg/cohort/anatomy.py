@@ -41,11 +41,13 @@ class Phantom:
     Attributes:
         values: in the modality's unit. lesion: True inside.
         radius: of the lesion in this plane, in the coordinates' unit; 0 without one.
+        positive: whether the finding is there; None: where `lesion` shows one.
     """
 
     values: FloatArray
     lesion: Mask
     radius: float = 0.0
+    positive: bool | None = None
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedimg.cohort.exams import BY_FINDING, LESION
 from fedimg.errors import ConfigError
 
 MODALITIES = ("CT", "MR", "CR", "US")
@@ -31,6 +32,8 @@ class CohortConfig:
             shows it, one of them for each patient; labels are then the patient's, in every row.
         paired: every patient has one study of each modality, CT and MR, of one head in one frame of reference.
         missing: share of paired patients who lack one of the two, and of empty cells in the manifest's features.
+        finding: "lesion", one kind in every modality, or a ready finding (`findings`): nodule, cardiomegaly, calcium,
+            haemorrhage, infarct; `modalities` is then its exam's alone. `lesion_diameter` and `cine_frames` are lesions'.
         broken_files: how many of each kind of broken file a hospital holds (see `broken`).
         workers: processes; 1 stays in this one. The files do not depend on it.
     """
@@ -50,6 +53,7 @@ class CohortConfig:
     signs: tuple[str, ...] = ()
     paired: bool = False
     missing: float = 0.1
+    finding: str = LESION
     broken_files: int = 1
     workers: int = 1
 
@@ -73,7 +77,13 @@ class CohortConfig:
             "signs out of the modalities and table": set(self.signs) <= {*self.modalities, TABLE},
             "modalities CT and MR with paired": not self.paired or set(self.modalities) == {"CT", "MR"},
             "missing in [0, 1)": 0 <= self.missing < 1,
+            f"finding out of {', '.join((LESION, *BY_FINDING))}": self.finding in (LESION, *BY_FINDING),
+            "its exam's modality alone with a finding, neither signs nor paired": self._one_exam(),
         }
         for rule, holds in checks.items():
             if not holds:
                 raise ConfigError(f"cohort: {rule}", "a value outside it", "change data.cohort")
+
+    def _one_exam(self) -> bool:
+        exam = BY_FINDING.get(self.finding)
+        return exam is None or (self.modalities == (exam.modality,) and not (self.signs or self.paired))

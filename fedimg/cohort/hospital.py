@@ -21,6 +21,7 @@ import numpy as np
 from fedimg.cohort import broken
 from fedimg.cohort.beside import FEATURES, Beside
 from fedimg.cohort.config import CohortConfig
+from fedimg.cohort.exams import BY_FINDING, exam_of
 from fedimg.cohort.identities import Person, Planted, person, phantom
 from fedimg.cohort.scanners import scanner_of
 from fedimg.cohort.studies import Study, Truth, Written, write_study
@@ -33,6 +34,7 @@ COLUMNS = (
     *("box_x0", "box_y0", "box_x1", "box_y1", "lesion_diameter_mm"),
     *FEATURES,
 )
+"""Of every manifest; a ready finding's has its exam's number of the study as one more, `Exam.measure`."""
 _PUBLIC_STREAM = 1 << 20  # the public set's place among the hospitals' random streams
 
 
@@ -46,6 +48,11 @@ class Order:
     seed: int
     number: int
     split: Split
+
+
+def columns(config: CohortConfig) -> tuple[str, ...]:
+    """Of the manifest."""
+    return COLUMNS if config.finding not in BY_FINDING else (*COLUMNS, BY_FINDING[config.finding].measure)
 
 
 def site_name(hospital: int, split: Split) -> str:
@@ -63,7 +70,7 @@ def generate_hospital(
         split: "public" writes `phantom_public_patients` phantoms of every hospital's scanners and all
             modalities in equal shares, with nothing planted and nothing broken.
 
-    `manifest.csv` has `COLUMNS`; `age` and `marker` are the patient's, in every row, and may be empty; boxes are half-open pixel ranges, empty without a lesion; `mask` is a
+    `manifest.csv` has `columns(config)`; `age` and `marker` are the patient's, in every row, and may be empty; boxes are half-open pixel ranges, empty without a lesion; `mask` is a
     DICOM segmentation of the series, empty where no image of the series shows a lesion. `planted.json`
     lists every identifying value written, and every broken file with what is wrong with it.
     """
@@ -99,7 +106,7 @@ def _run(parts: Sequence[tuple[Path, int, Split]], config: CohortConfig, seed: i
                 for n in range(broken.patients_needed(config.broken_files))
             ]
             own, faults = broken.break_files(root, own, spare, config.broken_files)
-        _write_manifest(root, own, site_name(hospital, split), split)
+        _write_manifest(root, own, site_name(hospital, split), split, columns(config))
         _write_planted(root, own, site_name(hospital, split), faults)
 
 
@@ -133,7 +140,10 @@ def _generate_patient(order: Order) -> Written:
         accession = f"ACC{int(rng.integers(10**8, 10**9))}"
         folder = home / f"{day:%Y%m%d}_{number}_{modality}"
         shown = sick and beside.sign in (None, modality)
-        study = Study(order.root, folder, who, scanner, modality, day, accession, uid, shown, beside.body)
+        exam = exam_of(config.finding, modality, paired=beside.body is not None)
+        study = Study(
+            order.root, folder, who, scanner, modality, day, accession, uid, shown, exam, beside.body
+        )
         truths += write_study(study, config, planted, rng)
         day += timedelta(days=int(rng.integers(7, 300)))
     if config.signs:
@@ -159,10 +169,12 @@ def _modalities(config: CohortConfig, hospital: int, public: bool, rng: np.rando
     return [str(rng.choice(kinds, p=shares)), *(str(rng.choice(follow_ups)) for _ in range(studies - 1))]
 
 
-def _write_manifest(root: Path, written: Iterable[Written], site: str, split: Split) -> None:
+def _write_manifest(
+    root: Path, written: Iterable[Written], site: str, split: Split, named: tuple[str, ...]
+) -> None:
     with (root / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(COLUMNS)
+        table.writerow(named)
         for truth, features in ((truth, own.features) for own in written for truth in own.truths):
             label = "" if truth.label is None else truth.label
             lesion = (*truth.box, f"{truth.diameter_mm:.2f}") if truth.box else ("", "", "", "", "")
@@ -170,6 +182,7 @@ def _write_manifest(root: Path, written: Iterable[Written], site: str, split: Sp
                 (
                     *(truth.path, truth.patient_id, label, site, split, truth.modality, truth.mask),
                     *(*lesion, *features),
+                    *(f"{truth.measure:.4g}" for _ in named[len(COLUMNS) :]),
                 )
             )
 

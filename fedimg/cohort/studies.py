@@ -11,23 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedimg.cohort import anatomy
+from fedimg.cohort import anatomy, exams
 from fedimg.cohort.anatomy import Generator, Phantom
 from fedimg.cohort.config import CohortConfig
+from fedimg.cohort.exams import Exam
+from fedimg.cohort.findings import Order, body_of
 from fedimg.cohort.identities import Person, Planted, container, header, private_elements
 from fedimg.cohort.paired import HALF_STACK, Body
 from fedimg.cohort.scanners import Scanner, acquire
-from fedimg.dicom.authoring import derived_uid, encode_image, write_segmentation
+from fedimg.dicom.authoring import HEART, LESION, derived_uid, encode_image, write_segmentation
 from fedimg.dicom.lettering import LINE_HEIGHT_PX, draw, fitting
 
 _BANNER_ROWS = LINE_HEIGHT_PX + 5
 _US_WIDTH_MM = 80.0
-_EXAMS: Mapping[str, tuple[str, str]] = {
-    "CT": ("CT THORAX", "CHEST"),
-    "MR": ("MRI HEAD FLAIR", "HEAD"),
-    "CR": ("CHEST PA", "CHEST"),
-    "US": ("SONOGRAPHY", "BREAST"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +37,7 @@ class Truth:
     mask: str = ""
     box: tuple[int, int, int, int] | None = None
     diameter_mm: float = 0.0
+    measure: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +57,7 @@ class Study:
     Attributes:
         root: the hospital's folder. folder: the study's, below it.
         uid: parts that make the study's UIDs. lesion: whether the patient has one. body: of paired studies.
+        exam: what is examined.
     """
 
     root: Path
@@ -71,36 +69,61 @@ class Study:
     accession: str
     uid: tuple[str, ...]
     lesion: bool
+    exam: Exam
     body: Body | None = None
+
+    @property
+    def field_mm(self) -> float:
+        """Side of the image."""
+        zoom = self.body.zoom_of(self.modality) if self.body else self.exam.field
+        return self.scanner.field_of_view_mm * zoom
 
 
 def write_study(study: Study, config: CohortConfig, planted: Planted, rng: Generator) -> list[Truth]:
-    """Write the study's files and, for CT and MR with a lesion, its mask. Returns one row per image file."""
-    phantoms, zs = _phantoms(study, config, rng)
+    """Write the study's files and, where there is one to draw, its mask: of CT and MR with a lesion, of every organ that a
+    finding measures. Returns one row per image file.
+    """
+    phantoms, zs, measure = _phantoms(study, config, rng)
     attributes = _attributes(study, config, planted)
+    scanner = replace(study.scanner, blur_px=study.scanner.blur_px * study.exam.blur)
     study.folder.mkdir(parents=True, exist_ok=True)
     if study.modality == "US":
         return [_write_ultrasound(study, config, phantoms, attributes, planted, rng)]
     truths = []
     for number, (phantom, z) in enumerate(zip(phantoms, zs, strict=True), 1):
-        seen = acquire(phantom.values, study.modality, study.scanner, config.noise, rng)
+        seen = acquire(phantom.values, study.modality, scanner, config.noise * study.exam.noise, rng)
         own = _instance(study, planted, number) | _plane(study, config, z)
         pixels, extra = _stored(seen, study)
         path = study.folder / f"{study.modality}{number:04d}.dcm"
         _write(path, study, pixels, attributes | own | extra, planted)
-        truths.append(_truth(study, path, phantom, study.scanner.field_of_view_mm * _zoom(study)))
-    if study.modality in ("CT", "MR") and any(t.label for t in truths):
+        truths.append(replace(_truth(study, path, phantom, study.field_mm), measure=measure))
+    drawn = study.exam.outlined or study.modality in ("CT", "MR")
+    if drawn and any(phantom.lesion.any() for phantom in phantoms):
         mask = study.folder / "mask.seg.dcm"
         images = [study.root / truth.path for truth in truths]
-        instance = write_segmentation(mask, images, np.stack([p.lesion for p in phantoms]))
+        lesion = np.stack([p.lesion for p in phantoms])
+        instance = write_segmentation(mask, images, lesion, HEART if study.exam.outlined else LESION)
         planted.note("uid", instance, "SOPInstanceUID")
         relative = str(mask.relative_to(study.root))
         truths = [replace(truth, mask=relative) for truth in truths]
     return truths
 
 
-def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[Phantom], list[float]]:
+def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[Phantom], list[float], float]:
+    """One a file, the slices' places in units of half the scanner's field of view, and the study's number."""
     size, contrast = config.image_size, config.lesion_contrast
+    if config.finding != exams.LESION:
+        order = Order(size, config.slices, study.field_mm, study.exam, study.lesion, contrast)
+        body = body_of(config.finding, order, rng)
+        half = study.scanner.field_of_view_mm / 2
+        return body.phantoms(), [float(z) / half for z in body.zs_mm], body.measure
+    phantoms, zs = _with_lesion(study, config, rng, size, contrast)
+    return phantoms, zs, 0.0
+
+
+def _with_lesion(
+    study: Study, config: CohortConfig, rng: Generator, size: int, contrast: float
+) -> tuple[list[Phantom], list[float]]:
     stacked = study.modality in ("CT", "MR")
     zs = [float(z) for z in np.linspace(-HALF_STACK, HALF_STACK, config.slices)]
     if not stacked or config.slices == 1:
@@ -121,16 +144,15 @@ def _phantoms(study: Study, config: CohortConfig, rng: Generator) -> tuple[list[
 
 def _attributes(study: Study, config: CohortConfig, planted: Planted) -> dict[str, Any]:
     """What all files of the study's series share."""
-    exam, part = _EXAMS[study.modality] if study.body is None else (f"{study.modality} HEAD", "HEAD")
     scanner = study.scanner
     station = (
         f"{study.who.institution.split()[-1].upper()[:11]}-{study.modality}1" if not study.who.public else ""
     )
-    attributes = header(study.who, planted, exam, study.day, study.accession) | {
+    attributes = header(study.who, planted, study.exam.description, study.day, study.accession) | {
         "StudyInstanceUID": planted.note("uid", derived_uid(*study.uid), "StudyInstanceUID"),
         "SeriesInstanceUID": planted.note("uid", derived_uid(*study.uid, "series"), "SeriesInstanceUID"),
-        "SeriesDescription": exam,
-        "BodyPartExamined": part,
+        "SeriesDescription": study.exam.description,
+        "BodyPartExamined": study.exam.body_part,
         "Manufacturer": scanner.manufacturer,
         "ManufacturerModelName": scanner.model,
         "SoftwareVersions": scanner.software,
@@ -141,42 +163,23 @@ def _attributes(study: Study, config: CohortConfig, planted: Planted) -> dict[st
 
 
 def _technique(study: Study, config: CohortConfig, planted: Planted) -> dict[str, Any]:
-    """Acquisition and display attributes of the modality (PS3.3 C.8.2.1, C.8.3.1, C.8.1.3)."""
-    scanner = study.scanner
-    spacing = f"{scanner.field_of_view_mm * _zoom(study) / config.image_size:.6g}"
+    """See `exams.technique`; slices of a stack have a frame of reference, which paired ones share."""
+    spacing = f"{study.field_mm / config.image_size:.6g}"
+    plane: dict[str, Any] = {}
     if study.modality in ("CT", "MR"):
         of_frame = study.uid if study.body is None else study.uid[:-1]
         frame = planted.note("uid", derived_uid(*of_frame, "frame of reference"), "FrameOfReferenceUID")
-        step = HALF_STACK * scanner.field_of_view_mm / max(1, config.slices - 1)
+        depth = study.exam.depth_mm or HALF_STACK * study.scanner.field_of_view_mm
+        step = depth / max(1, config.slices - 1)
         plane = {
             "FrameOfReferenceUID": frame,
             "PixelSpacing": [spacing, spacing],
             "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"],
             "SliceThickness": f"{min(5.0, step):.6g}",
         }
-        if study.modality == "CT":
-            return plane | {
-                "KVP": "120",
-                "ConvolutionKernel": scanner.kernel,
-                "WindowCenter": "40",
-                "WindowWidth": "400",
-            }
-        times = {
-            "EchoTime": "120",
-            "RepetitionTime": "9000",
-            "InversionTime": "2500",
-            "EchoTrainLength": "20",
-        }
-        display = {"WindowCenter": "500", "WindowWidth": "1000", "SpacingBetweenSlices": f"{step:.6g}"}
-        return plane | times | display | {"ScanningSequence": "IR", "SequenceVariant": "SK"}
-    if study.modality == "CR":
-        position = {"ViewPosition": "PA", "PatientOrientation": ["L", "F"]}
-        return position | {
-            "ImagerPixelSpacing": [spacing, spacing],
-            "WindowCenter": "2000",
-            "WindowWidth": "4000",
-        }
-    return {"Laterality": "L", "PatientOrientation": ["L", "F"], "WindowCenter": "128", "WindowWidth": "256"}
+        if study.modality == "MR":
+            plane["SpacingBetweenSlices"] = f"{step:.6g}"
+    return exams.technique(study.exam, study.scanner, spacing, plane)
 
 
 def _instance(study: Study, planted: Planted, number: int) -> dict[str, Any]:
@@ -192,14 +195,10 @@ def _plane(study: Study, config: CohortConfig, z: float) -> dict[str, Any]:
         return {}
     field = study.scanner.field_of_view_mm
     shift = study.body.shift_of(study.modality) if study.body else (0.0, 0.0)
-    corner = (1 / config.image_size - 1) * field / 2 * _zoom(study)
+    corner = (1 / config.image_size - 1) * study.field_mm / 2
     place = [f"{corner + share * field / 2:.6g}" for share in shift]
     position = [*place, f"{z * field / 2:.6g}"]
     return {"ImagePositionPatient": position, "SliceLocation": position[2]}
-
-
-def _zoom(study: Study) -> float:
-    return study.body.zoom_of(study.modality) if study.body else 1.0
 
 
 def _stored(seen: npt.NDArray[np.float32], study: Study) -> tuple[npt.NDArray[Any], dict[str, Any]]:
@@ -235,12 +234,18 @@ def _write(
 def _truth(study: Study, path: Path, phantom: Phantom, width_mm: float, first_row: int = 0) -> Truth:
     relative = str(path.relative_to(study.root))
     rows, columns = np.flatnonzero(phantom.lesion.any(1)), np.flatnonzero(phantom.lesion.any(0))
+    label = bool(rows.size) if phantom.positive is None else phantom.positive
     if not rows.size:
         return Truth(relative, study.who.patient_id, 0, study.modality)
     top, bottom = int(rows[0]) + first_row, int(rows[-1]) + 1 + first_row
     box = (int(columns[0]), top, int(columns[-1]) + 1, bottom)
     return Truth(
-        relative, study.who.patient_id, 1, study.modality, box=box, diameter_mm=phantom.radius * width_mm
+        relative,
+        study.who.patient_id,
+        int(label),
+        study.modality,
+        box=box,
+        diameter_mm=phantom.radius * width_mm,
     )
 
 

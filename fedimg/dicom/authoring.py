@@ -21,10 +21,18 @@ from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
 
 from fedimg.dicom.elements import PrivateElement, derived_uid, encode_file, encoded
-from fedimg.dicom.segmentation import segmentation_label, segmentation_masks, write_segmentation
+from fedimg.dicom.segmentation import (
+    HEART,
+    LESION,
+    segmentation_label,
+    segmentation_masks,
+    write_segmentation,
+)
 from fedimg.errors import DataError
 
 __all__ = [
+    "HEART",
+    "LESION",
     "PrivateElement",
     "TransferSyntax",
     "build_image",

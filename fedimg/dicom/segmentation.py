@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,28 @@ _IDENTITY = (
     *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("FrameOfReferenceUID", "PositionReferenceIndicator"),
 )
-_GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness")
+_GEOMETRY = (
+    "PatientOrientation",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """What a segment is of: its label, and category and type as codes of DICOM's context groups."""
+
+    label: str
+    category: tuple[str, str, str]
+    type: tuple[str, str, str]
+
+
+LESION = Segmented(
+    "Lesion", ("49755003", "SCT", "Morphologically Abnormal Structure"), ("52988006", "SCT", "Lesion")
+)
+HEART = Segmented("Heart", ("91723000", "SCT", "Anatomical Structure"), ("80891009", "SCT", "Heart"))
 
 
 def _code(value: str, scheme: str, meaning: str) -> list[dict[str, str]]:
@@ -42,13 +64,16 @@ Attributes = Mapping[str, Any]
 
 
 def write_segmentation(
-    path: Path, references: Sequence[Path | Dataset], mask_DHW: npt.NDArray[np.bool_]
+    path: Path,
+    references: Sequence[Path | Dataset],
+    mask_DHW: npt.NDArray[np.bool_],
+    of: Segmented = LESION,
 ) -> str:
-    """One lesion mask over single-frame images of one series, as a BINARY segmentation.
+    """One mask over single-frame images of one series, as a BINARY segmentation.
 
     Args:
-        references: the D images, of one series and frame of reference, in the order of the mask.
-        mask_DHW: True in the lesion.
+        references: the D images, of one series, in the order of the mask; of one frame of reference if they have any.
+        mask_DHW: True in the lesion, or in `of`.
 
     Returns the object's SOPInstanceUID. Raises DataError where the mask does not fit the images,
     Quarantined where one cannot be read.
@@ -60,7 +85,9 @@ def write_segmentation(
     instance = derived_uid("SEG", *(str(i["SOPInstanceUID"]) for i in images))
     series = derived_uid("SEG series", str(first["SeriesInstanceUID"]))
     organisation = derived_uid("SEG dimensions", str(first["SeriesInstanceUID"]))
-    attributes = _identity(first) | _segment(instance, series, organisation, mask_DHW)
+    attributes = _identity(first) | _segment(
+        (instance, series, organisation), mask_DHW, of, placed="ImagePositionPatient" in first
+    )
     attributes |= _functional_groups(images) | {"ReferencedSeriesSequence": [_references(images)]}
     packed = np.packbits(mask_DHW.ravel(), bitorder="little").tobytes()  # PS3.5 D.1
     path.write_bytes(encode_file(attributes, packed, uids.ExplicitVRLittleEndian))
@@ -88,14 +115,21 @@ def _attributes(dataset: Dataset) -> dict[str, Any]:
 
 def _identity(first: Attributes) -> dict[str, Any]:
     """Patient and study of the images, and the frame of reference."""
-    return {keyword: first.get(keyword, "") for keyword in _IDENTITY} | {"SpecificCharacterSet": "ISO_IR 192"}
+    projected = (
+        {} if "FrameOfReferenceUID" in first else {"PatientOrientation": first.get("PatientOrientation", "")}
+    )
+    named = _IDENTITY if not projected else _IDENTITY[: _IDENTITY.index("FrameOfReferenceUID")]
+    found = {keyword: first.get(keyword, "") for keyword in named}
+    return found | projected | {"SpecificCharacterSet": "ISO_IR 192"}
 
 
 def _segment(
-    instance: str, series: str, organisation: str, mask_DHW: npt.NDArray[np.bool_]
+    uids_of: tuple[str, str, str], mask_DHW: npt.NDArray[np.bool_], of: Segmented, *, placed: bool
 ) -> dict[str, Any]:
+    """The object, its one segment, and how its frames are counted: by place too, where the images have one."""
+    instance, series, organisation = uids_of
     # ReferencedSegmentNumber in SegmentIdentification, then ImagePositionPatient in PlanePosition
-    pointers = ((0x0062000B, 0x0062000A), (0x00200032, 0x00209113))
+    pointers = ((0x0062000B, 0x0062000A), (0x00200032, 0x00209113))[: 2 if placed else 1]
     dimensions = [
         {
             "DimensionOrganizationUID": organisation,
@@ -113,7 +147,7 @@ def _segment(
         "InstanceNumber": "1",
         "ContentDate": "20200101",
         "ContentTime": "000000",
-        "ContentLabel": "LESION",
+        "ContentLabel": of.label.upper(),
         "ContentDescription": "",
         "ContentCreatorName": "",
         "ImageType": ["DERIVED", "PRIMARY"],
@@ -135,12 +169,10 @@ def _segment(
         "SegmentSequence": [
             {
                 "SegmentNumber": 1,
-                "SegmentLabel": "Lesion",
+                "SegmentLabel": of.label,
                 "SegmentAlgorithmType": "MANUAL",
-                "SegmentedPropertyCategoryCodeSequence": _code(
-                    "49755003", "SCT", "Morphologically Abnormal Structure"
-                ),
-                "SegmentedPropertyTypeCodeSequence": _code("52988006", "SCT", "Lesion"),
+                "SegmentedPropertyCategoryCodeSequence": _code(*of.category),
+                "SegmentedPropertyTypeCodeSequence": _code(*of.type),
             }
         ],
         "DimensionOrganizationSequence": [{"DimensionOrganizationUID": organisation}],
@@ -149,19 +181,25 @@ def _segment(
 
 
 def _functional_groups(images: Sequence[Attributes]) -> dict[str, Any]:
-    """Plane geometry and the source image of every frame (PS3.3 C.7.6.16)."""
+    """Plane geometry, where the images have one, and the source image of every frame (PS3.3 C.7.6.16)."""
     first = images[0]
-    shared = {
-        "PlaneOrientationSequence": [{"ImageOrientationPatient": first["ImageOrientationPatient"]}],
-        "PixelMeasuresSequence": [
-            {"PixelSpacing": first["PixelSpacing"], "SliceThickness": first.get("SliceThickness", "1")}
-        ],
-        "SegmentIdentificationSequence": [{"ReferencedSegmentNumber": 1}],
-    }
+    placed = "ImagePositionPatient" in first
+    shared: dict[str, Any] = {"SegmentIdentificationSequence": [{"ReferencedSegmentNumber": 1}]}
+    if placed:
+        shared |= {
+            "PlaneOrientationSequence": [{"ImageOrientationPatient": first["ImageOrientationPatient"]}],
+            "PixelMeasuresSequence": [
+                {"PixelSpacing": first["PixelSpacing"], "SliceThickness": first.get("SliceThickness", "1")}
+            ],
+        }
+    own = [
+        {"PlanePositionSequence": [{"ImagePositionPatient": i["ImagePositionPatient"]}]} if placed else {}
+        for i in images
+    ]
     frames = [
         {
-            "FrameContentSequence": [{"DimensionIndexValues": [1, index + 1]}],
-            "PlanePositionSequence": [{"ImagePositionPatient": image["ImagePositionPatient"]}],
+            "FrameContentSequence": [{"DimensionIndexValues": [1, index + 1][: 1 + placed]}],
+            **own[index],
             "DerivationImageSequence": [
                 {
                     "DerivationCodeSequence": _code("113076", "DCM", "Segmentation"),

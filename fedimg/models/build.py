@@ -97,6 +97,8 @@ def _build(config: ModelConfig, seed: int, factory: Factory, code: str) -> Netwo
     settings = asdict(config) | {"weights": None}
     if not architecture.by_statistics:
         del settings["classical"]
+    if not config.reads_voxels:  # as networks were called before there was a choice
+        del settings["reads_voxels"]
     return Network(
         name=config.name,
         layout=layout,
@@ -129,10 +131,12 @@ def _asked(config: ModelConfig, seed: int, factory: Factory) -> Architecture:
     if not config.heads:
         return _made(replace(config, classes=config.outputs), seed, factory)
     if not config.of_voxels:
-        whole = replace(config, task="classification", heads=(), classes=config.outputs)
+        whole = replace(config, task="classification", heads=(), reads_voxels=False, classes=config.outputs)
         return _made(whole, seed, factory)
     hidden = config.width
-    with_more = replace(config, task="segmentation", heads=(), classes=config.classes + hidden)
+    with_more = replace(
+        config, task="segmentation", heads=(), reads_voxels=False, classes=config.classes + hidden
+    )
     made = _made(with_more, seed, factory)
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(seed)

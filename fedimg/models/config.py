@@ -37,6 +37,8 @@ class ModelConfig:
             and how large. The last two take a network of `build.SEGMENT` or an extension. "several": all of
             `heads`, one behind the other in a row an image (`fedimg.models.heads`).
         heads: of "several", two tasks or more; the first one's headline is the run's. Empty for other tasks.
+        reads_voxels: with a head of voxels, whether heads of images read what it says too, and not only channels of their
+            own: the score follows from the map, and both are learnt sooner where findings are small.
         target_range: of "regression", the public least and greatest number; what lies beyond counts as the nearer.
         width: channels of the first stage (`cnn`, `segresnet`, `basic_unet`, `unet`), hidden ones (`filter_bank`).
         weight_standardisation: `cnn` only: standardise each filter (Qiao et al. 2019), which with
@@ -59,6 +61,7 @@ class ModelConfig:
         "classification"
     )
     heads: tuple[Literal["classification", "multilabel", "regression", "segmentation"], ...] = ()
+    reads_voxels: bool = False
     target_range: tuple[float, float] = (0.0, 1.0)
     image_size: tuple[int, ...] = (64, 64)
     width: int = 16
@@ -123,7 +126,7 @@ class ModelConfig:
     @property
     def each(self) -> tuple[ModelConfig, ...]:
         """The tasks that are learnt, each as a configuration of its own; but for "several" this one alone."""
-        return tuple(replace(self, task=head, heads=()) for head in self.heads) or (self,)
+        return tuple(replace(self, task=head, heads=(), reads_voxels=False) for head in self.heads) or (self,)
 
     @property
     def of_voxels(self) -> bool:
@@ -162,6 +165,8 @@ def _check_heads(config: ModelConfig) -> None:
     if config.task != SEVERAL:
         if heads:
             raise ConfigError("model.heads with model.task=several only", str(list(heads)), "set both alike")
+        if config.reads_voxels:
+            raise ConfigError("model.reads_voxels with model.task=several only", "true", "leave it out")
         return
     if len(heads) < 2 or len(set(heads)) < len(heads) or not set(heads) <= set(HEADS):
         expected = f"model.heads: two or more of {', '.join(HEADS)}, each once"
@@ -174,4 +179,7 @@ def _check_heads(config: ModelConfig) -> None:
     if "multilabel" in heads and config.classes > _MOST_BESIDE:
         found = f"model.classes={config.classes}"
         raise ConfigError(f"at most {_MOST_BESIDE} findings beside a number", found, "join some")
+    if config.reads_voxels and not config.of_voxels:
+        expected = "model.reads_voxels=false without segmentation among model.heads"
+        raise ConfigError(expected, "true", "leave it out")
     _ = config.each  # each judges itself when it is made

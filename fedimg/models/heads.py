@@ -104,7 +104,8 @@ class VoxelsAndImages(nn.Module):
 
     Of every further channel's sigmoid, mean and maximum over space: how much there is of something, and whether there
     is any. One linear layer makes of them the outputs of all heads of images; shares between 0 and 1 keep its steps
-    bounded, whatever the network's scale.
+    bounded, whatever the network's scale. With `model.reads_voxels` they read the probability of every class but the
+    first likewise, so that what is outlined is scored, and an image's class teaches the outline.
     """
 
     def __init__(self, backbone: nn.Module, config: ModelConfig, hidden: int) -> None:
@@ -113,12 +114,16 @@ class VoxelsAndImages(nn.Module):
         self._heads = heads_of(config)
         self._voxels = next(head.config.classes for head in self._heads if head.config.of_voxels)
         self._sizes = [0 if head.config.of_voxels else head.config.outputs for head in self._heads]
-        self.of_image = nn.Linear(2 * hidden, sum(self._sizes))
+        self._own = self._voxels - 1 if config.reads_voxels else 0
+        self.of_image = nn.Linear(2 * (hidden + self._own), sum(self._sizes))
         nn.init.zeros_(self.of_image.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.backbone(images)
         more = torch.sigmoid(maps[:, self._voxels :]).flatten(2)
+        if self._own:
+            own = torch.softmax(maps[:, : self._voxels], dim=1)[:, 1:].flatten(2)
+            more = torch.cat([more, own], dim=1)
         of_image = self.of_image(torch.cat([more.mean(dim=2), more.amax(dim=2)], dim=1)).split(self._sizes, 1)
         voxels = maps[:, : self._voxels].flatten(1)
         parts = [one if size else voxels for one, size in zip(of_image, self._sizes, strict=True)]

@@ -68,6 +68,36 @@ def dice_cross_entropy(
     return dice.mean(dim=1) + cross_entropy(logits, labels, weights)
 
 
+def dice_balanced(logits: torch.Tensor, labels: torch.Tensor, weights: Weights | None = None) -> torch.Tensor:
+    """For findings of a few voxels: cross-entropy of a fifth from the voxels of what is drawn, four fifths from the others,
+    however many there are of each, plus one minus the soft Dice of every class that the image has.
+
+    An image without a finding has the mean over its voxels alone. Where a finding is one voxel in a thousand the mean over
+    all voxels (`dice_cross_entropy`) is least with nothing found, and many steps go by before Dice is heard. The first
+    class is what is not drawn. Class weights as `dice_cross_entropy`.
+
+    Raises:
+        ConfigError: labels of images.
+    """
+    if labels.dim() == 1:
+        expected = "labels of voxels for the loss dice_balanced"
+        raise ConfigError(expected, "labels of images", "choose training.loss=cross_entropy")
+    factors = _factors(weights, logits)
+    voxels = F.cross_entropy(logits, labels, factors, reduction="none").flatten(1)
+    drawn = (labels > 0).flatten(1).to(voxels.dtype)
+    many, rest = drawn.sum(dim=1), (1 - drawn).sum(dim=1)
+    inside = (voxels * drawn).sum(dim=1) / many.clamp(min=1)
+    outside = (voxels * (1 - drawn)).sum(dim=1) / rest.clamp(min=1)
+    scores = torch.softmax(logits, dim=1)[:, 1:].flatten(2)
+    kinds = torch.arange(1, logits.shape[1], device=logits.device).view(-1, *(1,) * (labels.dim() - 1))
+    truth = (labels.unsqueeze(1) == kinds).flatten(2).to(logits.dtype)
+    sizes = truth.sum(dim=2)
+    dice = 1 - 2 * (scores * truth).sum(dim=2) / (scores.sum(dim=2) + sizes + _SMOOTH)
+    dice = dice if factors is None else dice * factors[1:]
+    missed = torch.where(sizes > 0, dice, 0.0).sum(dim=1) / (sizes > 0).sum(dim=1).clamp(min=1)
+    return torch.where(many > 0, _OF_DRAWN * inside + (1 - _OF_DRAWN) * outside + missed, outside)
+
+
 def binary_cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, weights: Weights | None = None
 ) -> torch.Tensor:
@@ -95,6 +125,7 @@ BUILTIN: Mapping[str, Loss] = MappingProxyType(
         "binary_cross_entropy": binary_cross_entropy,
         "centre_heat_map": centre_heat_map,
         "cross_entropy": cross_entropy,
+        "dice_balanced": dice_balanced,
         "dice_cross_entropy": dice_cross_entropy,
         "focal": focal,
         "huber": huber,
@@ -106,7 +137,7 @@ OF_TASK = MappingProxyType(
         "classification": ("cross_entropy", "focal"),
         "multilabel": ("binary_cross_entropy",),
         "regression": ("squared_error", "huber"),
-        "segmentation": ("cross_entropy", "dice_cross_entropy", "focal"),
+        "segmentation": ("cross_entropy", "dice_cross_entropy", "focal", "dice_balanced"),
         "detection": ("centre_heat_map",),
         SEVERAL: (SEVERAL,),
     }
@@ -123,6 +154,7 @@ OF_HEAD = MappingProxyType(
 """Of each head of several, where `training.head_losses` names none."""
 WEIGHTED = frozenset({"classification", "multilabel", "segmentation"})
 """Tasks that have classes to weigh."""
+_OF_DRAWN = 0.2
 _SMOOTH = 1e-5  # MONAI's own: a class that neither is nor is predicted counts as found
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from fedimg.cohort import CohortConfig
 from fedimg.cohort.beside import FEATURES
-from fedimg.cohort.hospital import generate_cohort
+from fedimg.cohort.exams import BY_FINDING, BY_MODALITY, LESION
+from fedimg.cohort.hospital import COLUMNS, columns, generate_cohort
 from fedimg.errors import ConfigError, DataError
 from fedimg.sources.config import DataConfig
 from fedimg.sources.labelled_files import FoundItems, divide
@@ -26,7 +27,7 @@ from fedimg.sources.said import class_index, drawn_in_row, features_of
 from fedimg.sources.tabular import read_table
 from fedimg.values import SourceItem, Split
 
-CLASSES = ("no lesion", "lesion")
+CLASSES = BY_MODALITY["CT"].classes
 FINDINGS = ("lesion", "large lesion")
 """With data.several. Large is what is wider than `_LARGE`, as a share of the image's side, in this very image."""
 _LARGE = 0.14
@@ -38,14 +39,26 @@ CARD = (
 )
 
 
+def classes_of(config: DataConfig) -> tuple[str, ...]:
+    """Names of what is learnt, by class index; with data.several of what may be there."""
+    if config.several:
+        return FINDINGS
+    return CLASSES if config.cohort.finding == LESION else BY_FINDING[config.cohort.finding].classes
+
+
 def load(config: DataConfig, workdir: Path, sites: int, seed: int) -> Mapping[str, SourceManifest]:
     """`sites` hospitals and the public set; n̄ is the configured number of patients per hospital.
 
     The patient numbers of the manifests only keep patients together: the intake reads the headers.
     Raises ConfigError, DataError.
     """
-    if config.value not in (None, _DIAMETER):
-        raise ConfigError(f"data.value={_DIAMETER} with data=cohort", str(config.value), "choose this one")
+    numbers = (_DIAMETER, *set(columns(config.cohort)) - set(COLUMNS))
+    if config.value not in (None, *numbers):
+        expected = f"data.value={' or '.join(numbers)} with data=cohort"
+        raise ConfigError(expected, str(config.value), "choose one of these")
+    if config.several and config.cohort.finding != LESION:
+        expected = "data.several=false with data.cohort.finding, which is there or not"
+        raise ConfigError(expected, "true", "leave data.several out")
     if unknown := config.features.keys() - set(FEATURES):
         expected = f"data.features out of {', '.join(FEATURES)} with data=cohort"
         raise ConfigError(expected, ", ".join(sorted(unknown)), "choose these")
@@ -77,6 +90,7 @@ def _hospital(folder: Path, config: DataConfig) -> tuple[list[SourceItem], int]:
         _DIAMETER,
         "modality",
         *FEATURES,
+        *columns(config.cohort)[len(COLUMNS) :],
     )
     table = read_table(folder / "manifest.csv", allowed, allowed)
     items = []
@@ -138,5 +152,4 @@ def _digest(settings: CohortConfig, seed: int) -> str:
 
 def _stated(site: str, manifest: SourceManifest, config: DataConfig) -> SourceManifest:
     stated = None if site == PUBLIC else {site: declared(config.cohort.patients_per_hospital)}
-    classes = FINDINGS if config.several else CLASSES
-    return replace(manifest, public_data=True, declared_patients=stated, classes=classes)
+    return replace(manifest, public_data=True, declared_patients=stated, classes=classes_of(config))

@@ -302,3 +302,43 @@ def test_many_clients_in_one_pass_learn_what_each_learns_alone():
         alone = train_open(network, flat, part, training, draws[1][k], loss_of(config))
         assert torch.allclose(together[k], alone, atol=1e-5)
         assert torch.isfinite(together[k]).all()
+
+
+def test_a_score_that_reads_the_outline_follows_from_it_and_teaches_it():
+    config = config_of(("classification", "segmentation"), classes=2, reads_voxels=True)
+    network, params = network_of(config)
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    features = network.features(images)
+    rows = network.apply(params, features)
+    # by hand: the image's logits are one linear layer of channels and of the class's probability, mean and maximum
+    tensors = network.layout.unflatten(params)
+    weight, bias = tensors["of_image.weight"], tensors["of_image.bias"]
+    assert weight.shape == (2, 2 * (config.width + 1))
+    own = torch.softmax(network.heads[1].logits(rows), dim=1)[:, 1].flatten(1)
+    k = config.width
+    changed = weight.clone()
+    changed[:, [k, 2 * k + 1]] = 0
+    without = network.apply(network.layout.flatten({**tensors, "of_image.weight": changed}), features)
+    added = own.mean(1, keepdim=True) * weight[:, k] + own.amax(1, keepdim=True) * weight[:, 2 * k + 1]
+    assert torch.allclose(rows[:, :2] - without[:, :2], added, atol=1e-5)
+    assert torch.equal(rows[:, 2:], without[:, 2:])
+    assert bias.shape == (2,)
+
+
+def test_without_reading_the_outline_a_network_is_called_as_ever():
+    plain = build_model(config_of(("classification", "segmentation")), 0)
+    reading = build_model(config_of(("classification", "segmentation"), reads_voxels=True), 0)
+    assert plain.digest != reading.digest
+    assert plain.number_of_parameters < reading.number_of_parameters
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"heads": ("classification", "regression"), "reads_voxels": True, "name": "cnn"},
+        {"task": "segmentation", "heads": (), "reads_voxels": True},
+    ],
+)
+def test_reading_outlines_that_there_are_none_of_is_refused(changes):
+    with pytest.raises(ConfigError, match="reads_voxels"):
+        config_of(**changes)

@@ -19,6 +19,7 @@ from fedimg.models.losses import (
     binary_cross_entropy,
     build_loss,
     cross_entropy,
+    dice_balanced,
     dice_cross_entropy,
     focal,
 )
@@ -117,3 +118,42 @@ def test_dice_of_whole_images_is_refused():
         ConfigError, match="labels of voxels for the loss dice_cross_entropy; found labels of images"
     ):
         dice_cross_entropy(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ConfigError, match="labels of voxels for the loss dice_balanced"):
+        dice_balanced(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 4), st.integers(0, 99))
+def test_a_balanced_loss_is_the_formula_voxel_by_voxel(classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, classes, 3, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, classes, (1, 3, 4), generator=generator)
+    p, own = torch.softmax(logits[0], dim=0), labels[0]
+    each = {True: [], False: []}
+    for y in range(3):
+        for x in range(4):
+            each[bool(own[y, x])].append(-np.log(float(p[own[y, x], y, x])))
+    expected = np.mean(each[False]) if each[False] else 0.0
+    if each[True]:
+        expected = 0.2 * np.mean(each[True]) + 0.8 * expected
+        there = [k for k in range(1, classes) if (own == k).any()]
+        overlaps = [float(2 * p[k][own == k].sum() / (p[k].sum() + (own == k).sum() + 1e-5)) for k in there]
+        expected += 1 - np.mean(overlaps)
+    assert float(dice_balanced(logits, labels)) == pytest.approx(expected)
+
+
+def test_a_balanced_loss_hears_a_finding_of_one_voxel_in_a_thousand():
+    """Where nothing is found yet, what it says of the one voxel does not fade with the others' number."""
+    pulls = {}
+    for side in (10, 32):
+        labels = torch.zeros(1, side, side, dtype=torch.int64)
+        labels[0, 3, 3] = 1
+        for loss in (dice_balanced, dice_cross_entropy):
+            logits = torch.zeros(1, 2, side, side, dtype=torch.float64)
+            logits[:, 0] = 2.0
+            logits.requires_grad_()
+            loss(logits, labels).sum().backward()
+            pulls[loss, side] = -float(logits.grad[0, 1, 3, 3])
+    # a fifth of 1 − p, p = 0.12, whatever Dice adds
+    assert pulls[dice_balanced, 32] > 0.2 * 0.88
+    assert pulls[dice_balanced, 32] > 10 * pulls[dice_cross_entropy, 32]
