@@ -96,6 +96,8 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
             entered = stack.enter_context(source)
             ports[name] = getattr(entered, "port", 0)
             say("listening" if ports[name] else "looking", source=name, port=ports[name] or None)
+        parts.ready.set()
+        stack.callback(parts.ready.clear)
         say("watching", models=[f"{one.name} {one.version}" for one in store.models.working()])
         yield Watcher(parts.centre, spool, store, ports)
         say("ending")
@@ -122,6 +124,7 @@ class _Parts:
         self.settings, self.store, self.spool, self._say = settings, store, spool, say
         trusted = bundles.trusted_keys(settings)
         self._console: Console | None = None
+        self.ready = threading.Event()
         alerting = Alerting(
             store,
             settings.deliver,
@@ -174,6 +177,8 @@ class _Parts:
             home=None if self.settings.site_home is None else Path(self.settings.site_home),
             prevalence=self.settings.prevalence,
             process=self._process,
+            ready=self.ready.is_set,
+            names=() if chosen is None else chosen.names,
             tls=pair,
         )
         return self._console

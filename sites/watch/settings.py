@@ -111,9 +111,14 @@ class StowSettings:
 
 @dataclass(frozen=True)
 class ConsoleSettings:
-    """The page. tls: certificate and key; beyond this machine it is served over them only."""
+    """The page.
+
+    Attributes:
+        certificate, key: beyond this machine it is served over them only. names: of hosts, by which it is asked for.
+    """
 
     address: str = "127.0.0.1:8460"
+    names: tuple[str, ...] = ()
     certificate: str | None = None
     key: str | None = None
 

@@ -113,7 +113,7 @@ class Jobs:
             if row is None:
                 return None
             change.execute(
-                "UPDATE job SET state = 'running', attempts = attempts + 1, started_at = ? WHERE id = ?",
+                "UPDATE job SET state = 'running', started_at = ? WHERE id = ?",
                 (at, row["id"]),
             )
             if not row["shadow"]:
@@ -173,14 +173,15 @@ class Jobs:
             )
 
     def crashed(self, job: Job, reason: str, at: float) -> bool:
-        """Its worker ended, or took too long: queued again, and failed after too many attempts (True).
+        """Its worker ended, or took too long: queued again, and failed when that happened too often (True).
 
         Nothing, where its result is there already; superseded, where its series waits with further images.
         """
         failed = job.attempts >= MOST_ATTEMPTS
         with self._database.change() as change:
             done = change.execute(
-                "UPDATE job SET state = ?, finished_at = ?, reason = ? WHERE id = ? AND state = 'running'",
+                "UPDATE job SET state = ?, attempts = attempts + 1, finished_at = ?, reason = ?"
+                " WHERE id = ? AND state = 'running'",
                 ("failed" if failed else "queued", at if failed else None, reason, job.id),
             )
             self._overtaken()
@@ -189,17 +190,23 @@ class Jobs:
     def put_back(self, job: Job) -> None:
         """Nobody could look at it: it waits again, and has lost no attempt."""
         with self._database.change() as change:
-            change.execute(
-                "UPDATE job SET state = 'queued', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
-                (job.id,),
-            )
+            change.execute("UPDATE job SET state = 'queued' WHERE id = ? AND state = 'running'", (job.id,))
             self._overtaken()
 
     def recover(self) -> int:
-        """After a restart: what was running is queued again; how many. No job fails for this."""
+        """After a restart: what was running is queued again, and what has failed is tried once more; how many.
+
+        A restart fails no job: only the ends of workers count, and they count anew.
+        """
         with self._database.change() as change:
-            done = change.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
+            done = change.execute(
+                "UPDATE job SET state = 'queued', attempts = 0 WHERE state IN ('running', 'failed')"
+            )
             self._overtaken()
+            change.execute(
+                "UPDATE study SET state = 'queued', reason = '' WHERE state IN ('running', 'failed') AND key IN"
+                " (SELECT study FROM job WHERE state = 'queued' AND shadow = 0)"
+            )
         return done.rowcount
 
     def _overtaken(self) -> None:
