@@ -10,7 +10,6 @@ from typing import Final
 from sites.watch.deliveries import Delivery
 from sites.watch.store.database import Database
 
-
 _LONGEST_PAUSE_S: Final = 2 * 3600.0
 """No target and no retry asks for more; what waits for longer was put here by a clock that was set back since."""
 
