@@ -39,7 +39,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Models:
-    """What workers load. digests: for which jobs may be claimed."""
+    """What workers load, and by whom it must be signed."""
 
     folders: tuple[Path, ...]
     trusted: tuple[bytes, ...]
@@ -72,16 +72,16 @@ class _Worker:
         return self._process.pid
 
     def ask(self, question: Mapping[str, Any], patience_s: float) -> dict[str, Any] | None:
-        """The answer; None where the process has ended, or says nothing in time."""
+        """The answer; None where the process has ended (in the middle of it, too), or says nothing in time."""
         pipe = self._process.stdin
         assert pipe is not None  # noqa: S101 - asked for above
         try:
             pipe.write(json.dumps(question) + "\n")
             pipe.flush()
             line = self._lines.get(timeout=patience_s)
-        except (OSError, queue.Empty):
+            found: dict[str, Any] | None = None if line is None else json.loads(line)
+        except (OSError, ValueError, queue.Empty):
             return None
-        found: dict[str, Any] | None = None if line is None else json.loads(line)
         return found
 
     def end(self) -> None:
@@ -174,7 +174,7 @@ class Pool:
                     self._ending.wait(5.0)
                     continue
                 self._wake.clear()  # before the look: what comes after it wakes again
-                if (job := self._claimed(seat)) is None:
+                if (job := self._claimed()) is None:
                     self._wake.wait(timeout=_LOOK_S)
                 elif not self._one(seat.worker, job, seat):
                     seat.worker.end()
@@ -204,7 +204,7 @@ class Pool:
             self._say("no worker", about=str(fault) if isinstance(fault, DataError) else type(fault).__name__)
             return None
 
-    def _claimed(self, seat: _Seat) -> Job | None:
+    def _claimed(self) -> Job | None:
         """None where nothing waits, or the store cannot say at the moment."""
         try:
             return self._work.claim()
@@ -260,7 +260,9 @@ class Pool:
         """A store that is locked or full is no fault of the study: told until it takes it, or the watcher ends."""
         while not self._ending.is_set():
             try:
-                return tell()
+                tell()
             except sqlite3.OperationalError as fault:
                 self._say("jobs held up", about=type(fault).__name__)
                 self._ending.wait(_AGAIN_S)
+            else:
+                return

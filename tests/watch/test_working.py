@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import sqlite3
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from loopback_watch import wait_for
 
 from sites.watch import working
 from sites.watch.store.jobs import Job
-from sites.watch.working import Models, Pool
+from sites.watch.working import Models, Pool, _Worker
 
 
 class FakeWorker:
     """Answers as the jobs ask for in `says`; a job that nothing is said of hangs until it is ended."""
 
-    says: dict[int, dict] = {}
+    says: ClassVar[dict[int, dict]] = {}
 
     def __init__(self, models):
         self.ended = threading.Event()
@@ -131,3 +134,12 @@ def test_many_threads_take_the_first_worker_once(pool):
     work = Work(*range(1, 9))
     pool(work, count=4)
     assert sorted(heard(work, 8)) == [("done", number) for number in range(1, 9)]
+
+
+def test_an_answer_that_a_kill_has_cut_off_is_none():
+    worker = _Worker.__new__(_Worker)
+    worker._process, worker._lines = SimpleNamespace(stdin=io.StringIO()), queue.SimpleQueue()
+    worker._lines.put('{"job": 1, "predic')
+    assert worker.ask({"job": 1}, 1.0) is None
+    worker._lines.put('{"job": 1, "refused": "why"}')
+    assert worker.ask({"job": 1}, 1.0) == {"job": 1, "refused": "why"}
