@@ -141,7 +141,7 @@ def _classes(config: configuration.Config) -> tuple[str, ...]:
     """The generated hospitals name their own; of other sources a name is the configuration's, if there is one for each."""
     data, model = config.data, config.model
     if data.name == "cohort":
-        return cohort.FINDINGS if data.several else cohort.CLASSES
+        return cohort.classes_of(data)
     of_numbers = model.task == "regression" or model.heads == ("regression",)
     if len(data.classes) == model.classes or of_numbers:
         return tuple(data.classes)
