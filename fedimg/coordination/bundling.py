@@ -105,7 +105,10 @@ def described(folder: Path, asked: Asked) -> Described:
     found = record.read(signed)["record"]
     tensors, digest = weights_of_file(folder / record.MODEL_FILE)
     named = found["model"]
-    if (digest, network.digest, terms.run_id) != (named["weights"], named["architecture"], found["run"]):
+    if terms.run_id != found["run"]:
+        remedy = "give the run's folder its name again: it is the run's id"
+        raise DataError(f"the folder of run {found['run']} under this name", "another name", remedy)
+    if (digest, network.digest) != (named["weights"], named["architecture"]):
         raise DataError("weights and network that the release record names", "others", "see `fedimg verify`")
     made = exported(network, network.layout.flatten(tensors).double().numpy())
     classes = _classes(config)

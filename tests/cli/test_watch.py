@@ -62,6 +62,18 @@ def test_models_are_added_made_to_speak_and_taken_back(settings, releases, capsy
     assert "0 models" in capsys.readouterr().err
 
 
+def test_a_digest_of_no_model_or_of_several_changes_nothing(settings, releases, capsys):
+    assert main(["watch", "models", str(settings), "--add", str(releases[1]), "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    for begin in ("z", ""):
+        assert main(["watch", "models", str(settings), "--active", begin]) == 4
+    said = capsys.readouterr().err
+    assert "those of 0 models" in said
+    assert "SETTINGS` lists them" in said
+    assert main(["watch", "models", str(settings), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == before
+
+
 def test_a_bundle_of_another_key_is_not_added(settings, tmp_path, capsys):
     foreign = outlining_bundle(tmp_path / "foreign", SigningKey.from_bytes(b"x" * 32), version="3.0.0")
     assert main(["watch", "models", str(settings), "--add", str(foreign)]) == 4

@@ -88,3 +88,13 @@ def test_no_yaml_of_another_form_gets_further(tmp_path_factory, content):
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError):
         WatchSettings.load(file)
+
+
+def test_what_cannot_be_read_says_why_and_quotes_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        WatchSettings.load(tmp_path / "none.yaml")
+    file = tmp_path / "watch.yaml"
+    file.write_text("home: home\nbundles: [b\ntoken: whsec_aaaa\n")
+    with pytest.raises(ConfigError, match="a mistake at line 3") as caught:
+        WatchSettings.load(file)
+    assert "whsec" not in str(caught.value)
