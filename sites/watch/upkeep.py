@@ -55,6 +55,7 @@ class Upkeep:
     say: Say
     contradicted: Callable[[Registered, Evaluated, float], None]
     _next: float = 0.0  # of a clock that no one sets
+    _roles: dict[str, str] | None = None  # of each digest, as it was told last
 
     def tick(self, at: float) -> None:
         """Called every second or so."""
@@ -68,6 +69,7 @@ class Upkeep:
         """Workers hold what the registry says that works here."""
         working = {one.digest: one for one in self.store.models.working()}
         if working.keys() == self.models.keys():
+            self._tell(working)
             return
         held: dict[str, Words] = {}
         for digest, one in working.items():
@@ -90,7 +92,15 @@ class Upkeep:
         self.models.update(held)  # never without a model between: the centre reads it meanwhile
         for digest in self.models.keys() - held.keys():
             del self.models[digest]
-        self.say("models", loaded=[f"{one.name} {one.version} ({one.role})" for one in working.values()])
+        self._roles = {}
+        self._tell(working)
+
+    def _tell(self, working: dict[str, Registered]) -> None:
+        """Into the log, where who speaks has changed; what a start finds is told by the start."""
+        roles = {digest: one.role for digest, one in working.items()}
+        if self._roles not in (None, roles):
+            self.say("models", loaded=[f"{one.name} {one.version} ({one.role})" for one in working.values()])
+        self._roles = dict(roles)
 
     def _unfit(self, one: Registered, fault: FedimgError, at: float) -> None:
         """Out of work; where another of its name is in the shadow that was active before, that one speaks again."""

@@ -79,6 +79,22 @@ def test_a_further_model_works_in_the_shadow_and_speaks_when_it_is_told(upkeep, 
     assert roles(store) == {"1.0.0": "shadow", "2.0.0": "active"}
 
 
+def test_the_log_says_once_who_speaks_from_now_on(upkeep, store, made):
+    said = []
+    upkeep.say = lambda event, loaded: said.append((event, dict(one.split()[-2:] for one in loaded)))
+    upkeep.exchange(NOW)
+    assert said == []  # the start has told it
+    second = add(store, made[1])
+    upkeep.exchange(NOW)
+    store.models.set_role(second.digest, "active", "operator", 2.0)
+    upkeep.exchange(NOW)
+    upkeep.exchange(NOW)
+    assert said == [
+        ("models", {"1.0.0": "(active)", "2.0.0": "(shadow)"}),
+        ("models", {"1.0.0": "(shadow)", "2.0.0": "(active)"}),
+    ]
+
+
 def test_one_that_workers_cannot_use_is_retired_and_the_former_speaks_again(upkeep, store, made):
     second = add(store, made[1])
     store.models.set_role(second.digest, "active", "operator", 2.0)
