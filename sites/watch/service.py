@@ -98,8 +98,8 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
             say("listening" if ports[name] else "looking", source=name, port=ports[name] or None)
         parts.ready.set()
         stack.callback(parts.ready.clear)
-        models = [f"{one.name} {one.version} ({one.role})" for one in store.models.working()]
-        say("watching", models=models)
+        roles = [f"{one.name} {one.version} ({one.role})" for one in store.models.working()]
+        say("watching", models=roles)
         yield Watcher(parts.centre, spool, store, ports)
         say("ending")
 
