@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         "overrides", nargs="*", metavar="key=value", help="of the federation: rounds=4 sites=3 …"
     )
     parser.add_argument(
-        "--finding", default="haemorrhage", help="of conf/findings and conf/experiment; default haemorrhage"
+        "--finding", default="infarct", help="of conf/findings and conf/experiment; default infarct"
     )
     parser.add_argument("--studies", type=int, default=16, help="that arrive; default 16")
     parser.add_argument("--every", type=float, default=4.0, metavar="SECONDS", help="between two; default 4")
