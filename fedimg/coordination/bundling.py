@@ -36,7 +36,6 @@ from fedimg.record.model import weights_of_file
 from fedimg.sources import cohort
 from fedimg.terms import Terms
 
-_AT_SITES = "fedimg/at_sites/"
 _NONE = "no released evaluation of two classes: scores are as the network gives them"
 
 
@@ -185,11 +184,7 @@ def _calibrated(
 ) -> tuple[Temperature | None, OperatingPoint | None, str]:
     """Temperature, operating point, and why there is none of the two; "" with both."""
     checkpoint = run.last_checkpoint()
-    state = {} if checkpoint is None else checkpoint[1]
-    held = {
-        name.removeprefix(_AT_SITES): value for name, value in state.items() if name.startswith(_AT_SITES)
-    }
-    scores = SiteScores.restored(held)
+    scores = None if checkpoint is None else SiteScores.restored(checkpoint[1])
     released = None if scores is None else _of_classes(terms, scores)
     if released is None:
         return None, None, _NONE

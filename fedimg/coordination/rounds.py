@@ -35,9 +35,6 @@ from fedimg.values import EvaluationReport, SiteDataset, Vector
 
 Progress = Callable[[str, int, int], None]
 
-# Names of the sites' evaluation in a checkpoint, beside those of the optimiser's own state.
-_AT_SITES = "fedimg/at_sites/"
-
 
 @dataclass(frozen=True)
 class Carrier:
@@ -151,16 +148,8 @@ def run_rounds(
     history, first = History(), 1
     if folder is not None and (checkpoint := folder.last_checkpoint()) is not None:
         first = checkpoint[0] + 1
-        server.optimizer.restore(
-            {name: value for name, value in checkpoint[1].items() if not name.startswith(_AT_SITES)}
-        )
-        history.at_sites = SiteScores.restored(
-            {
-                name.removeprefix(_AT_SITES): value
-                for name, value in checkpoint[1].items()
-                if name.startswith(_AT_SITES)
-            }
-        )
+        server.optimizer.restore(SiteScores.beside(checkpoint[1]))
+        history.at_sites = SiteScores.restored(checkpoint[1])
         history.rows = [row for row in folder.metrics() if row["round"] < first]
     ask_sites = terms.evaluation_rounds
     metered = MeteredExchange(carrier.exchange)
@@ -248,8 +237,7 @@ def _noise_std(plans: Mapping[str, PrivacyPlan]) -> float:
 
 def _state(server: Server, history: History) -> dict[str, torch.Tensor]:
     """The server's whole state after a round: a release that was paid for is not made twice."""
-    at_sites = history.at_sites.state() if history.at_sites is not None else {}
-    return server.optimizer.state() | {_AT_SITES + name: value for name, value in at_sites.items()}
+    return server.optimizer.state() | (history.at_sites.state() if history.at_sites is not None else {})
 
 
 def _spent(plans: Mapping[str, PrivacyPlan], round_number: int, evaluations: int) -> dict[str, float]:

@@ -14,6 +14,8 @@ from fedimg.evaluation import by_group
 from fedimg.evaluation.measure import Measure
 from fedimg.values import EvaluationReport, Vector
 
+_OWN = "fedimg/at_sites/"
+"""Begins its names in a checkpoint, beside those of the optimiser's own state."""
 _SITE = "site/"
 _MOST_SITES = 100
 
@@ -54,18 +56,25 @@ class SiteScores:
         return groups if own is None else (*groups, own)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """As float64 tensors, for a checkpoint."""
+        """As float64 tensors, for a checkpoint; see `restored` and `beside`."""
         numbers = torch.tensor([self.round, self.noise_std], dtype=torch.float64)
         own = {_SITE + name: torch.from_numpy(table.copy()) for name, table in self.by_site.items()}
-        return {"histogram": torch.from_numpy(self.histogram.copy()), "round_and_noise_std": numbers} | own
+        own |= {"histogram": torch.from_numpy(self.histogram.copy()), "round_and_noise_std": numbers}
+        return {_OWN + name: tensor for name, tensor in own.items()}
 
     @classmethod
     def restored(cls, state: Mapping[str, torch.Tensor]) -> Self | None:
-        """Inverse of `state`; None for a checkpoint without any."""
-        if not state:
+        """Inverse of `state`, out of a whole checkpoint; None for one without any."""
+        held = {name.removeprefix(_OWN): value for name, value in state.items() if name.startswith(_OWN)}
+        if not held:
             return None
-        number, noise_std = state["round_and_noise_std"].tolist()
+        number, noise_std = held["round_and_noise_std"].tolist()
         own = {
-            key.removeprefix(_SITE): table.numpy() for key, table in state.items() if key.startswith(_SITE)
+            name.removeprefix(_SITE): table.numpy() for name, table in held.items() if name.startswith(_SITE)
         }
-        return cls(int(number), state["histogram"].numpy(), noise_std, dict(sorted(own.items())))
+        return cls(int(number), held["histogram"].numpy(), noise_std, dict(sorted(own.items())))
+
+    @staticmethod
+    def beside(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What else a checkpoint has."""
+        return {name: value for name, value in state.items() if not name.startswith(_OWN)}
