@@ -33,10 +33,15 @@ class SitePrivacy:
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """The promise to one patient of the federation. `epsilon`, `delta`: None where nothing is promised."""
+    """The promise to one patient of the federation.
+
+    Attributes:
+        sites: at how many a patient may be, at most. epsilon, delta: over all of them; None where nothing is promised.
+    """
 
     mode: str
     unit: str
+    sites: int
     epsilon: float | None
     delta: float | None
 
@@ -72,13 +77,6 @@ class ModelFacts:
     weights: str
     architecture: str
     remarks: tuple[str, ...] = ()
-
-    @property
-    def epsilon(self) -> float | None:
-        """The largest over the sites; None where one of them promises nothing."""
-        found = [one.epsilon for one in self.sites]
-        known = [one for one in found if one is not None]
-        return max(known) if known and len(known) == len(found) else None
 
     def to_text(self) -> str:
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
@@ -118,6 +116,7 @@ def facts_of(
         guarantee=Guarantee(
             claim["mode"],
             claim["unit"],
+            claim["max_sites_per_patient"],
             claim["epsilon"] if promised else None,
             claim["delta"] if promised else None,
         ),

@@ -23,6 +23,12 @@ _DIGITS = 16  # of a digest, where the whole would fill the line
 _HOW = "fedimg server models add FOLDER BUNDLE --key KEY.pub"
 
 
+def heading() -> Markup:
+    command = element("code", "fedimg server models export")
+    told = "Sites run what was released; ", command, " tells them what was withdrawn."
+    return join([element("h1", "Models"), element("p", told, class_="lead")])
+
+
 def parts(found: Sequence[RegisteredModel]) -> dict[str, Markup]:
     """The table's page, by the ids under which events replace its parts."""
     drawn = {"counts": _counts(found), "models": _table(found)}
@@ -42,7 +48,7 @@ def model_sections(found: RegisteredModel, csrf: str) -> list[Markup]:
         element("div", _chips(facts), class_="meta"),
         element("section", element("h2", "State"), _standing(found), _forms(found, csrf)),
         section("Operating point", "", _point(facts)),
-        section("What is promised to patients", "", _guarantee(facts)),
+        _guarantee(facts),
         section("Where it comes from", "", _origin(facts)),
         section("History", "", _history(found.history)),
     ]
@@ -71,8 +77,8 @@ def _table(found: Sequence[RegisteredModel]) -> Markup:
     if not found:
         none = element("p", "None is registered yet. ", element("code", _HOW), " adds one.", class_="nothing")
         return section("Registry", "", none)
-    heads = ("model", "state", "looks for", "sensitivity promised", "largest ε", "run", "since (UTC)")
-    columns = [Column(head, numeric=head == "largest ε") for head in heads]
+    heads = ("model", "state", "looks for", "sensitivity", "ε", "run", "since (UTC)")
+    columns = [Column(head, numeric=head == "ε") for head in heads]
     return section("Registry", "", cards(columns, [_row(one) for one in found], caption="Registered models"))
 
 
@@ -84,16 +90,20 @@ def _row(one: RegisteredModel) -> list[str]:
         join([name, digest]),
         _state_chip(one.state),
         ", ".join(finding.code.meaning for finding in facts.findings) or "–",
-        _promise(facts) or "none",
-        "none" if facts.epsilon is None else epsilon_text(facts.epsilon),
-        element("a", facts.run, href=run_path(facts.run)),
+        _sensitivity(facts),
+        "none" if facts.guarantee.epsilon is None else epsilon_text(facts.guarantee.epsilon),
+        element("a", facts.run, href=run_path(facts.run), class_="nowrap"),
         moment(one.history[-1].at),
     ]
 
 
-def _promise(facts: ModelFacts) -> str:
+def _sensitivity(facts: ModelFacts) -> str:
     point = facts.point
-    return "" if point is None else f"≥ {point.target:.0%} ({point.confidence:.0%} confidence)"
+    if point is None:
+        return "none promised"
+    return join(
+        [f"≥ {point.target:.0%}", element("span", f"{point.confidence:.0%} confidence", class_="under")]
+    )
 
 
 def _chips(facts: ModelFacts) -> list[Markup]:
@@ -178,9 +188,9 @@ def _guarantee(facts: ModelFacts) -> Markup:
     mode = guarantee.mode.replace("_", " ")
     said = f"No differential privacy ({mode}): this model may tell of single patients."
     if guarantee.epsilon is not None:
-        delta = scientific(guarantee.delta or 0.0)
-        said = f"ε = {epsilon_text(guarantee.epsilon)} at δ = {delta} for each {guarantee.unit} ({mode})."
-    lead = element("p", said, class_="reason")
+        delta, sites = scientific(guarantee.delta or 0.0), guarantee.sites
+        said = f"ε = {epsilon_text(guarantee.epsilon)} at δ = {delta} for each {guarantee.unit} ({mode})"
+        said += f", who may be at up to {sites} sites." if sites > 1 else ", at one site."
     columns = (
         Column("site", numeric=False),
         Column("ε of this run"),
@@ -191,7 +201,8 @@ def _guarantee(facts: ModelFacts) -> Markup:
     )
     rows = [_site_row(one) for one in facts.sites]
     note = "ε of this run, of what the site's ledger allows all runs ever. What it holds since then the site alone knows."
-    return join([lead, cards(columns, rows, caption="ε by site"), element("p", note, class_="faint reason")])
+    drawn = cards(columns, rows, caption="ε by site")
+    return section("What is promised to patients", said, drawn, element("p", note, class_="faint reason"))
 
 
 def _site_row(one: SitePrivacy) -> list[str]:

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from fedimg.errors import ConfigError, DataError
-from fedimg.report.markup import element
 from fedimg.web.refusal import Refused
 from fedimg.web.shell import Shell, session_of
 from server.model_registry import ModelRegistry, RegisteredModel
@@ -52,7 +51,7 @@ def registry_pages(shell: Shell, registry: ModelRegistry) -> APIRouter:
     @router.get("")
     def table(request: Request) -> Response:
         drawn = registry_page.parts(registry.all())
-        sections = [element("h1", LINK), *drawn.values()]
+        sections = [registry_page.heading(), *drawn.values()]
         return shell.page(request, LINK, sections, f"{registry_page.MODELS}/events", LINK)
 
     @router.get("/events", include_in_schema=False)

@@ -59,10 +59,19 @@ def check(
     with locked(home):
         kept = home / FILE
         if kept.exists():
-            found.check_follows(ReleasedModels.read(_bytes(kept), key, None))
+            found.check_follows(_accepted(kept, key))
         write_durably(kept, data)
     standings = [_standing(found, one) for one in working]
     return tuple(sorted(standings, key=lambda one: (one.standing != WITHDRAWN, one.name, one.version)))
+
+
+def _accepted(kept: Path, key: bytes) -> ReleasedModels:
+    """The list that was accepted last. Raises DataError where it is not the pinned key's, or was changed."""
+    try:
+        return ReleasedModels.read(_bytes(kept), key, None)
+    except DataError as fault:
+        remedy = f"where coordinator_key was changed on purpose, move {FILE} of the watcher's home away"
+        raise DataError(f"{fault.expected}, as the one accepted before", fault.found, remedy) from None
 
 
 def _standing(found: ReleasedModels, one: Registered) -> Standing:
