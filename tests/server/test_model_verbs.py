@@ -105,7 +105,7 @@ def test_what_is_refused_leaves_nothing(root, run_once, tmp_path, capsys):
         (["withdraw", "FOLDER", "nodule", "9", "--why", "x"], 4, "a model of this federation"),
         (["list", "/nowhere"], 4, "a federation's folder"),
         (["list"], 2, "folder"),
-        ([], 2, "verb"),
+        ([], 2, "add|list|release|withdraw|export"),
     ],
 )
 def test_what_is_typed_wrongly_says_so(made, arguments, code, words, capsys):

@@ -108,5 +108,5 @@ def test_another_pinned_key_does_not_forget_what_was_accepted(home, file):
     check(home, file, KEY.public_bytes, WORKING, NOW)
     new = SigningKey.from_bytes(os.urandom(32))
     file.write_bytes(listed(NOW + timedelta(hours=1)).signed(new))
-    with pytest.raises(DataError, match="move released-models.json of the watcher's home away"):
+    with pytest.raises(DataError, match=r"move released-models\.json of the watcher's home away"):
         check(home, file, new.public_bytes, WORKING, NOW + timedelta(hours=2))
