@@ -8,7 +8,7 @@ has the record's weights, and gives the floats that it was released with.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def admitted(folder: FederationFolder, bundle: Path, trusted: Collection[bytes])
     stated = record.read(signed)["record"]
     if stated["run"] != said.run:
         raise DataError("the record of the bundle's run", "another run's", _REMEDY)
-    remarks = _carried(opened, signed)
+    remarks = (*_carried(opened, signed), *_own_words(stated))
     _agree(opened, said, stated["model"], path / record.MODEL_FILE)
     return facts_of(said, opened.digest, opened.signer, stated, remarks)
 
@@ -91,6 +91,14 @@ def _carried(opened: Opened, signed: bytes) -> tuple[str, ...]:
     if opened.files[RECORD] != signed:
         raise DataError("a bundle that carries its run's release record", "another record", _REMEDY)
     return ()
+
+
+def _own_words(stated: Mapping[str, Any]) -> Iterator[str]:
+    """What a record says of itself that whoever decides on a release has to know."""
+    if stated["simulated"]:
+        yield "the run was simulated: the keys of all its sites were in one hand"
+    if stated["insecure_test_mode"]:
+        yield "the run was in the insecure test mode: its noise came from a seed"
 
 
 def _agree(opened: Opened, said: Metadata, stated: Mapping[str, Any], file: Path) -> None:

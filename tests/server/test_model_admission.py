@@ -18,7 +18,7 @@ from server.model_admission import admitted
 from server.registry import Registry, Stage
 from tests.bundle.conftest import POINT, described
 from tests.server.conftest import FINISHED, NAMES, RUNNING
-from tests.server.releasing import RELEASE_KEY
+from tests.server.releasing import COORDINATOR, RELEASE_KEY
 
 KEYS = [RELEASE_KEY.public_bytes]
 
@@ -59,6 +59,17 @@ def test_a_bundle_of_an_own_run_is_admitted_with_what_it_and_the_record_say(net,
 def test_a_bundle_without_a_record_is_compared_with_the_runs_own_and_says_so(net, run_once, tmp_path):
     facts = admitted(net, run_once.bundle(tmp_path / "b", carried=b""), KEYS)
     assert facts.remarks == ("the bundle carries no release record; it was compared with the run's own",)
+
+
+def test_a_simulated_run_is_remarked_on(net, run_once, tmp_path):
+    """Its record is sound, and its coordinator's own; what it is worth is for people to say."""
+    document = json.loads(run_once.record)
+    document["record"]["simulated"] = True
+    document["signature"] = canonical.sign(document["record"], COORDINATOR, RECORD_FORMAT)
+    simulated = replace(run_once, record=json.dumps(document).encode())
+    simulated.put_into(net.root)
+    facts = admitted(net, simulated.bundle(tmp_path / "b"), KEYS)
+    assert facts.remarks == ("the run was simulated: the keys of all its sites were in one hand",)
 
 
 def test_another_signer_is_refused_before_anything_is_parsed(net, run_once, tmp_path, parsed):
