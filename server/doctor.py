@@ -17,6 +17,7 @@ from fedimg.federation import Manifest
 from fedimg.federation.manifest import split_address
 from fedimg.home import SiteHome
 from server.federation_folder import PUBLIC, FederationFolder
+from server.model_registry import FILE as MODELS
 from server.registry import FILE, Registry, ShownRegistry, Stage
 
 _BUNDLE = "fedimg provision bundle FOLDER, and hand it to all sites"
@@ -50,7 +51,7 @@ def examine(checks: Checkup, root: Path, *, now: datetime | None = None) -> None
 
 
 def _permissions(root: Path) -> Seen[None]:
-    kinds = ("authority-*.key", "tls-*.key", "coordinator.key", f"{FILE}*")
+    kinds = ("authority-*.key", "tls-*.key", "coordinator.key", f"{FILE}*", f"{MODELS}*")
     secrets = [path for kind in kinds for path in sorted(root.glob(kind))]
     return checkup.permissions([root, root / "members", root / PUBLIC], secrets)
 

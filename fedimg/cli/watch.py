@@ -6,12 +6,18 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedimg.cli.console import print_json, print_table, verb_parser
-from fedimg.errors import DataError
+from fedimg.cli.console import print_json, print_table, say, verb_parser
+from fedimg.errors import ConfigError, DataError
 
-_EPILOG = "exit code 0: done; 2: settings that cannot be; 4: a bundle or a store that was refused. docs/watching.md has it all."
+if TYPE_CHECKING:
+    from sites.watch.settings import WatchSettings
+    from sites.watch.store.models import Registered
+
+_EPILOG = "exit code 0: done; 1: a model that works here was withdrawn; 2: settings that cannot be; 4: a bundle or a store that was refused. docs/watching.md has it all."
 
 
 def run(argv: Sequence[str]) -> int:
@@ -37,6 +43,12 @@ def run(argv: Sequence[str]) -> int:
         ("retired", "looks no more"),
     ):
         models.add_argument(f"--{role}", metavar="DIGEST", help=f"{words} (the first digits are enough)")
+    models.add_argument(
+        "--check",
+        type=Path,
+        metavar="LIST",
+        help="a coordinator's list: exit code 1 if one that works here was withdrawn",
+    )
     models.add_argument("--json", action="store_true", help="one JSON list on stdout")
     models.set_defaults(of=_models)
     audit = verbs.add_parser(
@@ -115,11 +127,14 @@ def _models(arguments: Namespace) -> int:
             models.set_role(
                 _digest(begin, [one.digest for one in models.all()]), role, "operator", time.time()
             )
+    known = models.all()
+    database.close()
+    if arguments.check is not None:
+        return _check(arguments, settings, [one for one in known if one.role != "retired"])
     rows = [
         {"name": one.name, "version": one.version, "role": one.role, "kind": one.kind, "digest": one.digest}
-        for one in models.all()
+        for one in known
     ]
-    database.close()
     if arguments.json:
         print_json(rows)
     else:
@@ -127,6 +142,31 @@ def _models(arguments: Namespace) -> int:
             [row | {"digest": row["digest"][:16]} for row in rows], list(rows[0]) if rows else ["name"]
         )
     return 0
+
+
+def _check(arguments: Namespace, settings: WatchSettings, working: Sequence[Registered]) -> int:
+    """How the models that work here stand with the coordinator that made them."""
+    from fedimg.crypto.public_key import public_key
+    from sites.watch import released
+
+    if settings.coordinator_key is None:
+        raise ConfigError(
+            "coordinator_key in the settings",
+            "none",
+            "ask the coordinator for its key, and compare it by telephone",
+        )
+    key = public_key(settings.coordinator_key)
+    found = released.check(Path(settings.home), arguments.check, key, working)
+    rows = [asdict(one) for one in found]
+    if arguments.json:
+        print_json(rows)
+    else:
+        columns = ("name", "version", "role", "standing", "since", "why", "digest")
+        print_table([row | {"digest": row["digest"][:16]} for row in rows], columns)
+    withdrawn = sum(one.standing == released.WITHDRAWN for one in found)
+    if withdrawn:
+        say(f"{withdrawn} of the models that work here withdrawn: make another active, or --retired DIGEST")
+    return 1 if withdrawn else 0
 
 
 def _audit(arguments: Namespace) -> int:

@@ -18,6 +18,7 @@ from server.page.models import Fault, FederationInfo, RunDetail, RunInfo, SiteIn
 from server.page.watching import Watch
 from server.registry import Entry
 
+FIRST = "Federation"
 _T = TypeVar("_T")
 _FAULTS: dict[int | str, dict[str, Any]] = {
     HTTPStatus.UNAUTHORIZED: {"model": Fault},
@@ -60,7 +61,7 @@ def pages(shell: Shell, watch: Watch) -> APIRouter:
     def first(request: Request) -> Response:
         found = watch.overview()
         drawn = overview.parts(found, session_of(request).csrf)
-        return shell.page(request, "Federation", [overview.heading(found), *drawn.values()], "/events")
+        return shell.page(request, FIRST, [overview.heading(found), *drawn.values()], "/events", FIRST)
 
     @router.get("/events", include_in_schema=False)
     def events(request: Request) -> Response:

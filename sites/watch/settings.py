@@ -190,6 +190,7 @@ class WatchSettings:
         limit: of pushes of one finding; what is above it is shown, and told of in one message.
         prevalence: of each model's finding among this site's studies, by the model's name.
         site_home: the home of `fedimg site init`, whose ledger the page shows.
+        coordinator_key: a public key, or a file with it: whose list says which models were withdrawn.
         drift_references: studies that a model's drift is measured against: its first ones here.
     """
 
@@ -212,6 +213,7 @@ class WatchSettings:
     least_free_gib: float = 2.0
     prevalence: Mapping[str, float] = field(default_factory=dict)
     site_home: str | None = None
+    coordinator_key: str | None = None
 
     def __post_init__(self) -> None:
         _check(
@@ -270,12 +272,18 @@ def _placed(settings: _T, base: Path) -> _T:
         elif one.name == "bundles":
             changed[one.name] = tuple(str(base / path) for path in value)
         elif one.name == "trusted_keys":
-            changed[one.name] = tuple(key if key.startswith("ed25519:") else str(base / key) for key in value)
+            changed[one.name] = tuple(_key(key, base) for key in value)
+        elif one.name == "coordinator_key" and isinstance(value, str):
+            changed[one.name] = _key(value, base)
         elif one.name == "deliver":
             changed[one.name] = tuple(_placed(target, base) for target in value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             changed[one.name] = _placed(value, base)
     return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
+
+
+def _key(text: str, base: Path) -> str:
+    return text if text.startswith("ed25519:") else str(base / text)
 
 
 def _check(holds: bool, expected: str, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from known_studies import outlining_bundle
 
 from fedimg.cli import main
 from fedimg.crypto.keys import SigningKey
+from fedimg.federation.released import Listed, ReleasedModels
 from sites.watch import bundles
 from sites.watch.settings import WatchSettings
 from sites.watch.store import audit
@@ -112,3 +114,39 @@ def test_before_the_first_start_there_is_nothing_to_read(tmp_path, capsys):
     file.write_text(yaml.safe_dump({"home": "home", "bundles": ["b"], "trusted_keys": ["k"]}))
     assert main(["watch", "status", str(file)]) == 4
     assert "start the watcher once" in capsys.readouterr().err
+
+
+def test_models_are_checked_against_their_coordinators_list(settings, releases, tmp_path, capsys):
+    main(["watch", "models", str(settings), "--add", str(releases[1]), "--json"])
+    first, second = (row["digest"] for row in json.loads(said(capsys)))
+    file, verb = (
+        tmp_path / "list.json",
+        ["watch", "models", str(settings), "--check", str(tmp_path / "list.json")],
+    )
+
+    def listed(standing, minutes=0):
+        at = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=minutes)
+        since = "2026-01-31T09:00:00Z"
+        one = Listed("other words", "1.0.0", first, standing, since, "its words are not for a name")
+        file.write_bytes(ReleasedModels("ab" * 16, at, {first: one}).signed(KEY))
+
+    listed("released")
+    assert main(verb) == 2  # no key is pinned
+    assert "coordinator_key in the settings" in capsys.readouterr().err
+    pinned = yaml.safe_load(settings.read_text()) | {"coordinator_key": "coordinator.key.pub"}
+    settings.write_text(yaml.safe_dump(pinned))
+    (tmp_path / "coordinator.key.pub").write_text(f"ed25519:{KEY.public_bytes.hex()}\n")
+    assert main([*verb, "--json"]) == 0
+    found = {row["digest"]: row["standing"] for row in json.loads(said(capsys))}
+    assert found == {first: "released", second: "not listed"}
+    listed("withdrawn", 1)
+    assert main(verb) == 1
+    shown = capsys.readouterr()
+    assert "withdrawn" in shown.out
+    assert "1 of the models that work here withdrawn" in shown.err
+    listed("released")
+    assert main(verb) == 4  # an earlier one
+    assert "an earlier one" in capsys.readouterr().err
+    listed("withdrawn", 2)
+    assert main([*verb, "--retired", first]) == 0  # it works no longer
+    assert "withdrawn" not in said(capsys)

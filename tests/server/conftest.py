@@ -226,3 +226,19 @@ def inside(made, visitor):
     """The same, logged in."""
     assert visitor.log_in(made.token()).status_code == 303
     return visitor
+
+
+@pytest.fixture(scope="session")
+def run_once(tmp_path_factory):
+    """What FINISHED leaves: a real record, weights, and what a bundle holds; put into no folder yet."""
+    from tests.server.releasing import made_run
+
+    return made_run(tmp_path_factory.mktemp("released-run"))
+
+
+@pytest.fixture(scope="session")
+def facts_once(run_once, made_once, tmp_path_factory):
+    """Its model as it is registered."""
+    from tests.server.releasing import admitted_facts
+
+    return admitted_facts(run_once, made_once.root, tmp_path_factory.mktemp("admitted"))

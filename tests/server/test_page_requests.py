@@ -12,6 +12,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from server.membership import Federation
+from server.model_registry import ModelRegistry
 from server.registry import Registry, Stage
 from tests.server.conftest import FINISHED, QUEUED, RUNNING, STOPPED, Made, Visitor
 from tests.web.headers import strict
@@ -27,16 +28,17 @@ _AS_OFTEN = settings(
 )
 
 
-def walked(schema, check, runs=_RUNS):
-    """Each route with generated requests and, where it takes a run, with real ones; how many requests."""
-    return sum(walk(found.ok(), check, runs) for found in schema.get_all_operations())
+def walked(schema, check, runs=_RUNS, digests=()):
+    """Each route with generated requests and, where it takes a run or a model, with real ones; how many requests."""
+    real = {"run": runs, "digest": digests}
+    return sum(walk(found.ok(), check, real) for found in schema.get_all_operations())
 
 
 def first_of_each(headers):
     return {name: values[0] for name, values in headers.items()}
 
 
-def walk(operation, check, runs):
+def walk(operation, check, real):
     asked = []
 
     @_AS_OFTEN
@@ -44,16 +46,19 @@ def walk(operation, check, runs):
     def ask(case):
         check(case)
         asked.append(1)
-        for run in runs if "{run}" in operation.path else ():
-            case.path_parameters = {"run": run}
-            check(case)
-            asked.append(1)
+        for name, known in real.items():
+            for one in known if f"{{{name}}}" in operation.path else ():
+                case.path_parameters = {name: one}
+                check(case)
+                asked.append(1)
 
     ask()
     return len(asked)
 
 
-def test_no_request_of_somebody_who_is_logged_in_finds_a_fault(inside, made, capsys):
+def test_no_request_of_somebody_who_is_logged_in_finds_a_fault(inside, made, facts_once, capsys):
+    with ModelRegistry(made.root) as models:
+        models.add(facts_once, "ada")
     cookies = "; ".join(f"{name}={value}" for name, value in inside.cookies.items())
     own = {"cookie": cookies, "sec-fetch-site": "same-origin"}
     csrf = inside.form(inside.get("/").text, "/logout")
@@ -63,6 +68,8 @@ def test_no_request_of_somebody_who_is_logged_in_finds_a_fault(inside, made, cap
     assert paths == {
         "GET /", "GET /runs/{run}", "GET /runs/{run}/report.html", "POST /runs/{run}/stop", "POST /runs/{run}/resume",
         "GET /api/federation", "GET /api/sites", "GET /api/runs", "GET /api/runs/{run}",
+        "GET /models", "GET /models/{digest}", "POST /models/{digest}/release", "POST /models/{digest}/withdraw",
+        "GET /api/models", "GET /api/models/{digest}",
     }  # fmt: skip
 
     def check(case):
@@ -75,7 +82,7 @@ def test_no_request_of_somebody_who_is_logged_in_finds_a_fault(inside, made, cap
         )
         case.validate_response(answer, checks=checks)
 
-    count = walked(schema, check)
+    count = walked(schema, check, digests=(facts_once.digest,))
     assert [one for one, _ in made.told if one == "page fault"] == []
     with capsys.disabled():
         print(f"\n{count} requests by schema, no fault")
@@ -110,7 +117,9 @@ def openapi(made):
 def test_no_other_request_finds_a_fault_either(served_once, data):
     """Any method, any text in a path, any query, any form."""
     visitor, csrf = served_once
-    parts = st.sampled_from(["runs", "api", "events", "stop", "login", "static", RUNNING, "..", "%00", "%ff"])
+    parts = st.sampled_from(
+        ["runs", "models", "api", "events", "stop", "login", "static", RUNNING, "..", "%00", "%ff"]
+    )
     path = "/" + "/".join(data.draw(st.lists(parts | st.text(max_size=8).map(quote), max_size=4)))
     fields = data.draw(
         st.dictionaries(st.sampled_from(["csrf", "token", "x"]), st.text(max_size=8), max_size=3)
@@ -122,7 +131,9 @@ def test_no_other_request_finds_a_fault_either(served_once, data):
     body = {"data": form} if method == "POST" and path != "/logout" else {}
     if path.endswith("/events"):
         method = "POST"
-    answer = visitor.request(method, f"{path}?x={query}", headers=own, follow_redirects=False, **body)
+    answer = visitor.request(
+        method, f"{visitor.origin}{path}?x={query}", headers=own, follow_redirects=False, **body
+    )
     assert answer.status_code < 500
     assert strict(answer.headers)
 
