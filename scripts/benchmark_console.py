@@ -17,140 +17,44 @@ import http.client
 import json
 import multiprocessing
 import queue
-import random
 import re
 import resource
-import sqlite3
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlencode
 
+import numpy as np
+from made_up_store import a_study, an_alert, fill, key_of, write
+
+from fedimg.monitoring.pushing import RateLimit
+from fedimg.process_log import logger
 from fedimg.web.serving import PageServer
+from sites.watch.actions import StoreActions
+from sites.watch.alerting import Alerting
 from sites.watch.console.serving import TOKEN_FILE, Console
-from sites.watch.store.schema import writer
+from sites.watch.store.database import Database
+from sites.watch.store.whole import Store
+from sites.watch.targets import TargetBodies
 
 MOST_ALERT_S, MOST_ROW_S = 0.1, 1.0
-MODEL = "ab" * 32
 Heard: TypeAlias = "Queue[tuple[str, str, float]]"
 
 
-@dataclass
-class Centre:
-    """The store's one writer, and what a console may ask of it; views are noted as the watcher does it."""
-
-    root: Path
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    wake: Callable[[], None] = lambda: None
-
-    def __post_init__(self) -> None:
-        self.connection: sqlite3.Connection = writer(self.root)
-
-    def write(self, *statements: tuple[str, tuple[object, ...]]) -> float:
-        """One transaction; when it was committed."""
-        with self.lock:
-            self.connection.execute("BEGIN IMMEDIATE")
-            for statement, values in statements:
-                self.connection.execute(statement, values)
-            self.connection.execute("COMMIT")
-            done = time.time()
-        self.wake()
-        return done
-
-    def seen(self, about: str, what: str, who: str) -> None:
-        self.write(
-            (
-                "INSERT INTO audit (at, who, what, about, digest) VALUES (?, ?, ?, ?, x'')",
-                (time.time(), who, what, about),
-            )
-        )
-
-    def acknowledge(self, alert: str, who: str) -> None:
-        raise NotImplementedError
-
-    def confirm(self, alert: str, who: str) -> None:
-        raise NotImplementedError
-
-    def dismiss(self, alert: str, reason: str, who: str) -> None:
-        raise NotImplementedError
-
-    def read(self, study: str, who: str) -> None:
-        raise NotImplementedError
-
-    def label(self, study: str, finding: str, present: bool, who: str) -> None:
-        raise NotImplementedError
-
-    def again(self, delivery: int, who: str) -> None:
-        raise NotImplementedError
-
-
-def key_of(number: int) -> str:
-    return sha256(str(number).encode()).hexdigest()[:32]
-
-
-def a_study(
-    number: int, at: float, state: str, read_at: float | None = None
-) -> tuple[str, tuple[object, ...]]:
-    values = (
-        key_of(number),
-        f"1.2.{number}",
-        f"ID{number}",
-        f"Family^Given{number}",
-        f"ACC{number}",
-        at,
-        at,
-        state,
-        read_at,
+def actions(database: Database) -> StoreActions:
+    """What the watcher's centre does, without a target. It wakes nobody here: what is measured is found by looking."""
+    store = Store(database)
+    return StoreActions(
+        store, Alerting(store, (), (), RateLimit(), TargetBodies(""), lambda: None), lambda: None
     )
-    return (
-        "INSERT INTO study (key, study_uid, patient_id, patient_name, accession, study_date, description, modalities, "
-        "body_parts, stat, images, first_at, last_at, state, completeness, read_at) "
-        "VALUES (?, ?, ?, ?, ?, '20260131', 'CT chest, native', 'CT', 'CHEST', 0, 30, ?, ?, ?, '', ?)",
-        values,
-    )
-
-
-def a_job(number: int, at: float) -> tuple[str, tuple[object, ...]]:
-    values = (number, key_of(number), MODEL, str(number), f"1.2.{number}.1", at, at, at)
-    return (
-        "INSERT INTO job (id, study, model, images, series, shadow, revision, state, queued_at, started_at, finished_at) "
-        "VALUES (?, ?, ?, ?, ?, 0, 1, 'done', ?, ?, ?)",
-        values,
-    )
-
-
-def an_alert(number: int, at: float) -> tuple[str, tuple[object, ...]]:
-    key = sha256(f"alert {number}".encode()).hexdigest()
-    return (
-        "INSERT INTO alert (key, study, job, finding, code, kind, location, score, threshold, model_name, model_version, "
-        "model, state, raised_at, changed_at) VALUES (?, ?, ?, 'nodule', '[\"1\", \"SCT\", \"Nodule\"]', 'tumour', "
-        "'right lung', 0.9, 0.6, 'nodule', '1', ?, 'raised', ?, ?)",
-        (key, key_of(number), number, MODEL, at, at),
-    )
-
-
-def fill(centre: Centre, unread: int, read: int) -> None:
-    now = time.time()
-    centre.write(
-        (
-            "INSERT INTO model VALUES (?, 'nodule', '1', 'tumour', '', '{}', 'active', ?)",
-            (MODEL, now),
-        )
-    )
-    # those that wait are the newest
-    centre.write(
-        *(a_study(k, now - 60 * k, "analysed", None if k < unread else now) for k in range(unread + read))
-    )
-    centre.write(*(a_job(k, now - 60 * k) for k in range(unread + read)))
 
 
 def follow(address: tuple[str, int], token: str, path: str, heard: Heard) -> None:
@@ -186,16 +90,17 @@ def read_all(address: tuple[str, int], token: str, readers: int, heard: Heard) -
 
 
 @contextmanager
-def arriving(centre: Centre, unread: int, rate: float) -> Iterator[list[int]]:
+def arriving(database: Database, unread: int, rate: float) -> Iterator[list[int]]:
     """Images of studies on the list, a transaction each."""
     ended, count = threading.Event(), [0]
 
     def receive() -> None:
-        generator, due = random.Random(1), time.monotonic()
+        generator, due = np.random.default_rng(1), time.monotonic()
         while rate and not ended.is_set():
-            key = key_of(generator.randrange(min(8, unread)))
-            centre.write(
-                ("UPDATE study SET images = images + 1, last_at = ? WHERE key = ?", (time.time(), key))
+            key = key_of(int(generator.integers(min(8, unread))))
+            write(
+                database,
+                ("UPDATE study SET images = images + 1, last_at = ? WHERE key = ?", (time.time(), key)),
             )
             count[0] += 1
             due += 1 / rate
@@ -251,7 +156,7 @@ class Found:
         return soon and not self.missing
 
 
-def measure(asked: argparse.Namespace, centre: Centre, server: PageServer, token: str) -> Found:
+def measure(asked: argparse.Namespace, database: Database, server: PageServer, token: str) -> Found:
     context = multiprocessing.get_context("spawn")
     heard: Heard = context.Queue()
     child = context.Process(
@@ -269,9 +174,9 @@ def measure(asked: argparse.Namespace, centre: Centre, server: PageServer, token
         idle = (used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime) / (
             time.monotonic() - idle_from
         )
-        with arriving(centre, asked.unread, asked.arrivals) as count:
+        with arriving(database, asked.unread, asked.arrivals) as count:
             begun = time.monotonic()
-            stored = changes(asked, centre)
+            stored = changes(asked, database)
             rate = count[0] / (time.monotonic() - begun)
         for path, key, at in drained(heard):
             copies = sum((path, key, n) in first for n in range(asked.readers))
@@ -284,17 +189,17 @@ def measure(asked: argparse.Namespace, centre: Centre, server: PageServer, token
     return Found(alert, row, missing, rate, idle)
 
 
-def changes(asked: argparse.Namespace, centre: Centre) -> dict[str, tuple[str, float]]:
+def changes(asked: argparse.Namespace, database: Database) -> dict[str, tuple[str, float]]:
     """Alerts and new studies in turn, at random moments: study → (page, when it was committed)."""
-    generator, stored = random.Random(2), {}
+    generator, stored = np.random.default_rng(2), {}
     for number in range(asked.alerts):
         time.sleep(generator.uniform(0.05, 0.25))
         at, new = time.time(), asked.unread + asked.read + number
         # of the studies that wait and are on the first page, those that no image comes to
         old = 8 + number
-        stored[key_of(old)] = "/alerts/events", centre.write(an_alert(old, at))
+        stored[key_of(old)] = "/alerts/events", write(database, an_alert(old, at))
         time.sleep(generator.uniform(0.05, 0.25))
-        stored[key_of(new)] = "/events", centre.write(a_study(new, at - 10**7, "arriving"))
+        stored[key_of(new)] = "/events", write(database, a_study(new, at - 10**7, "arriving"))
     return stored
 
 
@@ -321,11 +226,11 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        centre = Centre(root)
-        fill(centre, asked.unread, asked.read)
-        console = Console(root, centre, lambda event, **about: print(event, about, file=sys.stderr))
-        with console.serve(port=0) as server:
-            found = measure(asked, centre, server, (root / TOKEN_FILE).read_text().strip())
+        with closing(Database(root)) as database:
+            fill(database, asked.unread, asked.read)
+            console = Console(root, actions(database), logger("benchmark"))
+            with console.serve(port=0) as server:
+                found = measure(asked, database, server, (root / TOKEN_FILE).read_text().strip())
     for name, one in (("alert", found.alert), ("row", found.row)):
         print(
             f"{name:6} n = {one.count}: median {one.p50_ms:.0f} ms, p95 {one.p95_ms:.0f} ms, most {one.most_ms:.0f} ms"

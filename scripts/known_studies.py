@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedimg.bundle import Described, Finding, Metadata, Output, contents, seal
+from fedimg.bundle import Finding, Metadata, Output, seal
+from fedimg.bundle.contents import Described, contents
 from fedimg.codes import Code
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom.authoring import derived_uid, encode_image

@@ -141,7 +141,7 @@ class Loopback:
 def send(paths: Sequence[Path], port: int, calling: str = "PACS", called: str = "FEDIMG") -> list[Path]:
     """CT images by C-STORE."""
     entity = ApplicationEntity(calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     association = entity.associate("127.0.0.1", port, contexts=[build_context(CT, EXPLICIT)], ae_title=called)
     if not association.is_established:
         raise ConnectionError("no association")

@@ -155,7 +155,8 @@ def _read(folder: Path, path: str, most: int) -> bytes:
             data = file.read(most + 1)
     except OSError as error:
         name = path.rpartition("/")[2]
-        raise DataError(f"a bundle with a readable {name}", error.strerror or "none", _REMEDY) from None
+        remedy = f"look whether the bundle's folder is named rightly; if so, {_REMEDY}"
+        raise DataError(f"a bundle with a readable {name}", error.strerror or "none", remedy) from None
     if len(data) > most:
         raise DataError("every file as it was signed", "a longer one", _REMEDY)
     return data

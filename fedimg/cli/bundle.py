@@ -72,7 +72,8 @@ def _keygen(arguments: Namespace) -> int:
 
 def _make(arguments: Namespace) -> int:
     from fedimg import record
-    from fedimg.bundle import contents, seal
+    from fedimg.bundle import seal
+    from fedimg.bundle.contents import contents
     from fedimg.cli.verify import evidence_of, read_bytes, record_file
     from fedimg.coordination.bundling import described
 
@@ -133,7 +134,8 @@ def _asked(arguments: Namespace) -> Asked:
 
 
 def _verify(arguments: Namespace) -> int:
-    from fedimg.bundle import network_of, open_sealed
+    from fedimg.bundle import open_sealed
+    from fedimg.bundle.running import network_of
 
     opened = open_sealed(arguments.bundle, [public_key(text) for text in arguments.key])
     said, _ = network_of(opened)

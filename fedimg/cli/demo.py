@@ -32,10 +32,10 @@ def run(argv: Sequence[str]) -> int:
         "overrides", nargs="*", metavar="key=value", help="of the federation: rounds=4 sites=3 …"
     )
     parser.add_argument(
-        "--finding", default="nodule", help="of conf/findings and conf/experiment; default nodule"
+        "--finding", default="infarct", help="of conf/findings and conf/experiment; default infarct"
     )
-    parser.add_argument("--studies", type=int, default=24, help="that arrive; default 24")
-    parser.add_argument("--every", type=float, default=6.0, metavar="SECONDS", help="between two; default 6")
+    parser.add_argument("--studies", type=int, default=16, help="that arrive; default 16")
+    parser.add_argument("--every", type=float, default=4.0, metavar="SECONDS", help="between two; default 4")
     parser.add_argument(
         "--page", default="127.0.0.1:8460", metavar="HOST:PORT", help="default 127.0.0.1:8460"
     )

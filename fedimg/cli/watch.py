@@ -155,7 +155,6 @@ def _existing(root: Path) -> Path:
 def _digest(begin: str, known: Sequence[str]) -> str:
     found = [one for one in known if begin and one.startswith(begin)]
     if len(found) != 1:
-        raise DataError(
-            "the first digits of one model's digest", f"{len(found)} models", "write more of them"
-        )
+        remedy = "write more of them" if begin and found else "`fedimg watch models SETTINGS` lists them"
+        raise DataError("the first digits of one model's digest", f"those of {len(found)} models", remedy)
     return found[0]

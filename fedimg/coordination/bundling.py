@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from fedimg import config as configuration
 from fedimg import record, training
-from fedimg.bundle import KINDS, Described, Finding, Metadata, Output, Point
+from fedimg.bundle import KINDS, Finding, Metadata, Output, Point
+from fedimg.bundle.contents import Described
 from fedimg.bundle.metadata import CODE, DESCRIPTION, MOST_IMAGES, NAME
 from fedimg.coordination.folder import RunFolder
 from fedimg.coordination.terms import own_network, terms_of
@@ -104,7 +105,10 @@ def described(folder: Path, asked: Asked) -> Described:
     found = record.read(signed)["record"]
     tensors, digest = weights_of_file(folder / record.MODEL_FILE)
     named = found["model"]
-    if (digest, network.digest, terms.run_id) != (named["weights"], named["architecture"], found["run"]):
+    if terms.run_id != found["run"]:
+        remedy = "give the run's folder its name again: it is the run's id"
+        raise DataError(f"the folder of run {found['run']} under this name", "another name", remedy)
+    if (digest, network.digest) != (named["weights"], named["architecture"]):
         raise DataError("weights and network that the release record names", "others", "see `fedimg verify`")
     made = exported(network, network.layout.flatten(tensors).double().numpy())
     classes = _classes(config)
@@ -140,7 +144,7 @@ def _classes(config: configuration.Config) -> tuple[str, ...]:
     """The generated hospitals name their own; of other sources a name is the configuration's, if there is one for each."""
     data, model = config.data, config.model
     if data.name == "cohort":
-        return cohort.FINDINGS if data.several else cohort.CLASSES
+        return cohort.classes_of(data)
     of_numbers = model.task == "regression" or model.heads == ("regression",)
     if len(data.classes) == model.classes or of_numbers:
         return tuple(data.classes)

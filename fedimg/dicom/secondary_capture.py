@@ -25,6 +25,24 @@ Pixels = npt.NDArray[np.uint8]
 _LEAST_SIDE = 384  # pixels: smaller pictures are shown larger, so that the words fit
 _LETTERS = 2  # times the font's own size
 _OUTLINE, _WARM = np.array([255, 210, 0]), np.array([255, 80, 0])
+_UNPAIRED = frozenset(
+    {
+        *(
+            "ABDOMEN",
+            "BRAIN",
+            "CHEST",
+            "CSPINE",
+            "HEAD",
+            "HEART",
+            "LIVER",
+            "LSPINE",
+            "NECK",
+            "PELVIS",
+            "SKULL",
+        ),
+        *("SPINE", "TSPINE", "WHOLEBODY"),
+    }
+)
 _VEIL = 0.45  # of the colour over the image, where attention is full
 
 
@@ -101,11 +119,14 @@ def secondary_capture(
         "PixelRepresentation": 0,
         "LossyImageCompression": "00",
     }
-    part, side = str(header.get("BodyPartExamined") or ""), str(header.get("Laterality") or "")
+    part = str(header.get("BodyPartExamined") or "")
     if part:
         attributes["BodyPartExamined"] = part
-    if side or not part:  # type 2C: of a paired body part, and which one it is may be unknown (PS3.3 C.7.3.1)
-        attributes["Laterality"] = side
+    if (
+        part not in _UNPAIRED
+    ):  # type 2C (PS3.3 C.7.3.1): of a paired body part, and which one it is may be unknown
+        side = str(header.get("Laterality") or header.get("ImageLaterality") or "")
+        attributes["Laterality"] = side if side in ("L", "R") else ""
     data = np.ascontiguousarray(pixels).tobytes()
     return encode_file(attributes, data + b"\0" * (len(data) % 2), uids.ExplicitVRLittleEndian)
 

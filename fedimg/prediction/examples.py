@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,7 @@ def examples_of(files: Sequence[Path], config: ImagingConfig) -> Examples:
     if len({(one.study_uid, one.series_uid) for one in originals}) > 1:
         raise DataError("files of one series", "several", "predict series by series")
     stacks = _stacks(originals, config)
+    originals = _without_copies(originals, stacks)
     if config.dimensions == 3:
         made, unusable = _volumes(stacks, config)
     else:
@@ -128,6 +129,17 @@ def _stacks(originals: Sequence[Original], config: ImagingConfig) -> tuple[Stack
         Stack(tuple((k, frame) for frame in range(len(image.pixels_DHW))), image)
         for k, image in enumerate(images)
     )
+
+
+def _without_copies(originals: Sequence[Original], stacks: Sequence[Stack]) -> list[Original]:
+    """The same pixels once in memory: a file's are those of its slice of the stack."""
+    found = list(originals)
+    for stack in stacks:
+        for place, (number, frame) in enumerate(stack.planes):
+            if (one := found[number]).image is not stack.image and frame == 0:
+                pixels = stack.image.pixels_DHW[place : place + 1]
+                found[number] = replace(one, image=replace(one.image, pixels_DHW=pixels))
+    return found
 
 
 def _volumes(

@@ -45,11 +45,14 @@ class _Where:
     attention: FloatArray | None = None
 
 
-def predict(model: Model, files: Sequence[Path], *, always_where: bool = False) -> Analysis:
+def predict(
+    model: Model, files: Sequence[Path], *, always_where: bool = False, attention: bool = True
+) -> Analysis:
     """Of the files of one series that was routed to the model, whatever their order.
 
     Guarantee: the images' floats are those of training on the same pixels; the result does not depend on the files'
-    names or order. Args: always_where: look for a place also where nothing is called.
+    names or order. Args: always_where: look for a place also where nothing is called. attention: where nothing is
+    outlined or boxed, look at what the score rests on; that takes some 30 images' time, which an alert may not have.
 
     Raises DataError: the series cannot be used. It is then not analysed, which is no result.
     """
@@ -59,7 +62,9 @@ def predict(model: Model, files: Sequence[Path], *, always_where: bool = False) 
     said = model.metadata
     read = reading.read(logits, said)
     called = said.threshold is not None and read.score >= said.threshold
-    where = _where(model, found, logits, read) if called or always_where else _nowhere(found, read)
+    where = _nowhere(found, read)
+    if called or always_where:
+        where = _where(model, found, logits, read, attention=attention)
     named = _found(model, found, read, where) if called else ()
     prediction = Prediction(
         model_name=said.name,
@@ -119,14 +124,14 @@ def _nowhere(found: Examples, read: Reading) -> _Where:
     return _Where(found.stacks[best.stack], None, (best.first + best.last - 1) // 2)
 
 
-def _where(model: Model, found: Examples, logits: torch.Tensor, read: Reading) -> _Where:
+def _where(model: Model, found: Examples, logits: torch.Tensor, read: Reading, *, attention: bool) -> _Where:
     if (output := model.output("segmentation")) is not None:
         where = _outlined(found, reading.part(logits, output), read, output)
         if where is not None:
             return where
     if (output := model.output("detection")) is not None:
         return _boxed(found, reading.part(logits, output), read)
-    return _attended(model, found, read)
+    return _attended(model, found, read) if attention else _nowhere(found, read)
 
 
 def _outlined(found: Examples, logits: torch.Tensor, read: Reading, output: Output) -> _Where | None:

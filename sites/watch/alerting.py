@@ -53,18 +53,23 @@ class Alerting:
     due: Callable[[], None]
 
     def found(self, job: Job, finished: Finished, at: float) -> None:
-        """A model that speaks has looked at a series: what it called, and what it calls no more with later images."""
-        study, called = self._study(job.study), self._called(job, finished, at)
-        for fresh in called:
+        """A model that speaks has looked at a series; its result is in the store.
+
+        What the study's alerts say follows from the latest result of each of its series: of several that call a finding the
+        surest is told, and an alert is taken back only where none calls it any more.
+        """
+        study = self._study(job.study)
+        surest = self._surest(job, at)
+        for fresh, run in surest.values():
             before = self.store.alerts.find(fresh.key)
             now = life.deduplicated(before, fresh)
             if now is not before:
-                self._tell(before, now, job.id, study, at)
-        keys = {alert.key for alert in called}
-        for alert in self._of_series(job):
-            if alert.key not in keys and life.may(alert, life.Superseded):
-                self._tell(alert, life.after(alert, life.Superseded()), job.id, study, at)
-        if called:
+                self._tell(before, now, run, study, at)
+        for alert in self.store.alerts.of_study(job.study, job.model):
+            if alert.key not in surest and life.may(alert, life.Superseded):
+                last = self.store.alerts.job_of(alert.key)
+                self._tell(alert, life.after(alert, life.Superseded()), last, study, at)
+        if called := _called(job.study, job.model, finished.prediction, finished.called, at):
             self.store.studies.raise_priority(job.study, max(urgency(alert.kind) for alert in called))
             self._send_files(job, called, finished, study, at)
         self.due()
@@ -80,23 +85,15 @@ class Alerting:
         self.due()
 
     def tick(self, at: float) -> None:
-        """Escalations and summaries that are due. Called every second or so."""
-        sent = False
-        for alert in self.store.alerts.unacknowledged():
-            if (step := due_step(alert, self.steps, at)) is not None:
-                with self.store.database.change():
-                    self._escalate(alert, step, at)
-                sent = True
-        for pushes in self.store.alerts.all_pushes():
-            left, summary = pushes.summary(at, self.limit)
-            if summary is not None:
-                body = self.bodies.summary(summary)
-                outgoing = [_outgoing(one, summary.key, body) for one in self._told_at_once()]
-                with self.store.database.change():
-                    self.store.alerts.put_pushes(left)
-                    self.store.alerts.send("", outgoing, at)
-                sent = True
-        if sent:
+        """Escalations and summaries that are due. Called every second or so.
+
+        What seems due is looked up again within the transaction: meanwhile a person may have acknowledged it, or
+        another push may have been held back.
+        """
+        steps, pushes = self.store.alerts.unacknowledged(), self.store.alerts.all_pushes()
+        escalated = [self._escalate(one.key, at) for one in steps if due_step(one, self.steps, at)]
+        told = [self._sum_up(one.finding, at) for one in pushes if one.summary(at, self.limit)[1]]
+        if any(escalated) or any(told):
             self.due()
 
     def delivered(self, key: str, at: float) -> None:
@@ -117,8 +114,8 @@ class Alerting:
         self._decided(key, life.Dismissed(reason), who, at, present=False if absent else None)
 
     def _decided(self, key: str, event: life.Event, who: str, at: float, present: bool | None) -> None:
-        alert = self.store.alerts.known(key)
         with self.store.database.change():
+            alert = self.store.alerts.known(key)
             if life.may(alert, life.Acknowledged):  # whoever decides has seen it
                 self._happened(key, life.Acknowledged(), who, at, refuse=True)
             self._happened(key, event, who, at, refuse=True)
@@ -135,43 +132,14 @@ class Alerting:
             self.store.alerts.event(key, name, who, at, now.reason)
             audit.note(self.store.database, who, f"alert {name}", key, at)
 
-    def _called(self, job: Job, finished: Finished, at: float) -> tuple[Alert, ...]:
-        said = finished.prediction
-        if not finished.called:
-            return ()
-        return life.one_of_each(
-            Alert(
-                key=alert_key(job.study, job.model, one["finding"]),
-                study=job.study,
-                finding=one["finding"],
-                code=Code(**one["code"]),
-                kind=said["kind"],
-                where=one["where"],
-                size_mm=one["size_mm"],
-                score=one["score"],
-                threshold=min(said["threshold"], one["score"]),
-                model_name=said["model_name"],
-                model_version=said["model_version"],
-                model_digest=job.model,
-                raised_at=at,
-            )
-            for one in said["found"]
-        )
-
-    def _of_series(self, job: Job) -> list[Alert]:
-        """Alerts of this study and model whose evidence was in this series."""
-        series = {
-            row["id"]
-            for row in self.store.database.rows(
-                "SELECT id FROM job WHERE study = ? AND model = ? AND series = ?",
-                (job.study, job.model, job.series),
-            )
-        }
-        return [
-            alert
-            for alert in self.store.alerts.of_series(job.study, job.model)
-            if self.store.alerts.job_of(alert.key) in series
-        ]
+    def _surest(self, job: Job, at: float) -> dict[str, tuple[Alert, int]]:
+        """Key → the alert with the highest score of all series of the job's study, and the run that says so."""
+        found: dict[str, tuple[Alert, int]] = {}
+        for run, prediction in self.store.jobs.calling(job.study, job.model):
+            for alert in _called(job.study, job.model, prediction, True, at):
+                if alert.key not in found or alert.score > found[alert.key][0].score:
+                    found[alert.key] = alert, run
+        return found
 
     def _tell(self, before: Alert | None, now: Alert, job: int, study: Mapping[str, Any], at: float) -> None:
         """Write an alert down as it is now, and push what is to be pushed of it."""
@@ -188,13 +156,31 @@ class Alerting:
         if pushed:
             self._push(now, kind, self._told_at_once(), study, at)
 
-    def _escalate(self, alert: Alert, step: Step, at: float) -> None:
-        now = life.after(alert, life.Escalated())
-        self.store.alerts.changed(now, at)
-        self.store.alerts.event(now.key, Message.ESCALATED.value, WATCHER, at)
-        audit.note(self.store.database, WATCHER, "alert escalated", now.key, at)
-        targets = [target for target in self.targets if target.name == step.target]
-        self._push(now, Message.ESCALATED, targets, self._study(now.study), at)
+    def _escalate(self, key: str, at: float) -> bool:
+        """Whether its next step was due still, and is taken."""
+        with self.store.database.change():
+            alert = self.store.alerts.known(key)
+            if (step := due_step(alert, self.steps, at)) is None:
+                return False
+            now = life.after(alert, life.Escalated())
+            self.store.alerts.changed(now, at)
+            self.store.alerts.event(key, Message.ESCALATED.value, WATCHER, at)
+            audit.note(self.store.database, WATCHER, "alert escalated", key, at)
+            targets = [target for target in self.targets if target.name == step.target]
+            self._push(now, Message.ESCALATED, targets, self._study(now.study), at)
+        return True
+
+    def _sum_up(self, finding: str, at: float) -> bool:
+        """Whether there was something still, and is told."""
+        with self.store.database.change():
+            left, summary = self.store.alerts.pushes(finding).summary(at, self.limit)
+            if summary is None:
+                return False
+            body = self.bodies.summary(summary)
+            outgoing = [_outgoing(one, summary.key, body) for one in self._told_at_once()]
+            self.store.alerts.put_pushes(left)
+            self.store.alerts.send("", outgoing, at)
+        return True
 
     def _push(
         self, alert: Alert, kind: Message, targets: Sequence[Target], study: Mapping[str, Any], at: float
@@ -235,6 +221,30 @@ class Alerting:
     def _study(self, key: str) -> Mapping[str, Any]:
         row = self.store.database.row("SELECT * FROM study WHERE key = ?", (key,))
         return {} if row is None else dict(row)
+
+
+def _called(study: str, model: str, said: Mapping[str, Any], called: bool, at: float) -> tuple[Alert, ...]:
+    """What a result calls, as alerts. Raises DataError for what none can say."""
+    if not called:
+        return ()
+    return life.one_of_each(
+        Alert(
+            key=alert_key(study, model, one["finding"]),
+            study=study,
+            finding=one["finding"],
+            code=Code(**one["code"]),
+            kind=said["kind"],
+            where=one["where"],
+            size_mm=one["size_mm"],
+            score=one["score"],
+            threshold=min(said["threshold"], one["score"]),
+            model_name=said["model_name"],
+            model_version=said["model_version"],
+            model_digest=model,
+            raised_at=at,
+        )
+        for one in said["found"]
+    )
 
 
 def _outgoing(target: Target, key: str, body: bytes) -> Outgoing:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedimg.bundle import open_sealed
 from fedimg.crypto.public_key import public_key
-from fedimg.prediction import Words, rules_of
+from fedimg.prediction.routing import Words, rules_of
 from sites.watch.settings import WatchSettings
 from sites.watch.store.models import Registered
 

@@ -7,6 +7,7 @@ deliveries by their row. Nothing is told to anybody that is not in the store fir
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedimg import prediction
-from fedimg.monitoring.assembly import Assembler, AssemblyConfig
+from fedimg.durable import sync_folder
+from fedimg.monitoring.assembly import Assembler, AssemblyConfig, Completeness
+from fedimg.prediction.routing import Words, routed
 from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
@@ -34,17 +36,18 @@ class Centre:
     """One thread runs it; sources and workers call `received`, `released`, `done`, `refused` and `crashed` from theirs.
 
     Attributes:
-        root: the watcher's home. models: digest → what the bundle says, of those that look at studies. changed: called after every
-            transaction that a page or a worker may want to know of.
+        root: the watcher's home. models: digest → what the bundle says, of those that look at studies. drop: lets go of a
+            file in incoming/. changed: called after every transaction that a page or a worker may want to know of.
     """
 
     root: Path
     store: Store
     names: Names
-    models: Mapping[str, prediction.Words]
+    models: Mapping[str, Words]
     alerting: Alerting
     drifting: Drifting
     assembly: AssemblyConfig
+    drop: Callable[[Path], None]
     changed: Callable[[], None]
     _queue: queue.SimpleQueue[Received | frozenset[str] | None] = field(default_factory=queue.SimpleQueue)
 
@@ -99,9 +102,11 @@ class Centre:
         return found
 
     def _take(self, events: Iterable[Received | frozenset[str]]) -> None:
-        """One commit for a batch of images, then the files' move, then what follows from it."""
-        added: list[tuple[str, Path, Path]] = []
+        """One commit for a batch of images. A file is in its study's folder before its row says so, and leaves incoming/
+        after: a row whose file is not there is never seen, and no power cut loses both names.
+        """
         order: list[str | frozenset[str]] = []
+        taken: list[Path] = []
         with self.store.database.change():
             for event in events:
                 if isinstance(event, frozenset):
@@ -109,13 +114,16 @@ class Centre:
                     continue
                 study = self.names.study(event.arrival.study_uid)
                 path = self.root / "studies" / study / event.path.name
-                new = self.store.studies.received(study, event.arrival, path, event.source, event.at)
-                added.append((study, event.path, path))
-                if new:
+                taken.append(event.path)
+                if not self._placed(event.path, path):
+                    continue
+                if self.store.studies.received(study, event.arrival, path, event.source, event.at):
                     self.store.database.count("received", event.source)
                     order.append(study)
-        for _, before, path in added:
-            _move(before, path)
+            for folder in {self.root / "studies" / one for one in order if isinstance(one, str)}:
+                sync_folder(folder)
+        for path in taken:
+            self.drop(path)
         for one in order:
             if isinstance(one, str):
                 self._assembler.received(one, time.monotonic())
@@ -123,28 +131,24 @@ class Centre:
                 self._assembler.released(one)
         self.changed()
 
-    def _complete(self, study: str, reason: Any) -> None:
+    def _complete(self, study: str, reason: Completeness) -> None:
         """A study is whole: jobs for every model that looks at some series of it."""
-        now = time.time()
+        now, models = time.time(), dict(self.models)  # which upkeep may change meanwhile
         with self.store.database.change():
             revision = self.store.studies.completed(study, reason, now)
-            images = self.store.studies.arrivals(study)
-            arrivals = [arrival for arrival, _, _ in images]
-            for model in self.store.models.working():
-                if (words := self.models.get(model.digest)) is None:
-                    continue
-                routed = prediction.routed(words, arrivals)
-                self.store.jobs.not_looked_at(study, model.digest, routed.others)
-                for series in routed.series:
-                    digest = images_digest(one.sha256 for one in arrivals if one.series_uid == series)
+            arrivals = [arrival for arrival, _, _ in self.store.studies.arrivals(study)]
+            others = self.store.studies.not_to_look_at(study, arrivals)
+            own = [one for one in arrivals if one.series_uid not in others]
+            digests: dict[str, list[str]] = {}
+            for one in own:
+                digests.setdefault(one.series_uid, []).append(one.sha256)
+            for model, shadow in self.store.models.speaking(models).items():
+                chosen = routed(models[model], own)
+                self.store.jobs.not_looked_at(study, model, {**chosen.others, **others})
+                for series in chosen.series:
+                    images = images_digest(digests[series])
                     self.store.jobs.plan(
-                        study,
-                        model.digest,
-                        series,
-                        digest,
-                        shadow=model.role == "shadow",
-                        revision=revision,
-                        at=now,
+                        study, model, series, images, shadow=shadow, revision=revision, at=now
                     )
             self.store.studies.settle(study)
         self.changed()
@@ -171,19 +175,31 @@ class Centre:
         )
         with self.store.database.change():
             self.store.jobs.finished(job, finished, now)
-            if finished.called and not job.shadow:
+            if not job.shadow:
                 self.alerting.found(job, finished, now)
             self.store.studies.settle(job.study)
         self.changed()
-        if (look := self.drifting.observed(job.model, now)) is not None and look.moved:
-            said = moved(look, self.models[job.model].metadata.name)
-            self.alerting.about_model(job.model, "drift", said, now, tell=look.persists)
+        self._look_for_drift(job.model, now)
+
+    def _look_for_drift(self, model: str, now: float) -> None:
+        """A look and what is told of it are in the store together."""
+        with self.store.database.change():
+            look = self.drifting.observed(model, now)
+            if look is not None and look.moved:
+                words = self.models.get(model)  # none of a model that was retired meanwhile
+                said = moved(look, "" if words is None else words.metadata.name)
+                self.alerting.about_model(model, "drift", said, now, tell=look.persists)
 
     def refused(self, job: Job, reason: str) -> None:
         with self.store.database.change():
             self.store.jobs.refused(job, reason)
             self.store.studies.settle(job.study)
         self.changed()
+
+    def put_back(self, job: Job) -> None:
+        with self.store.database.change():
+            self.store.jobs.put_back(job)
+            self.store.studies.settle(job.study)
 
     def crashed(self, job: Job, reason: str) -> None:
         with self.store.database.change():
@@ -194,11 +210,17 @@ class Centre:
                 self.store.database.count("failed")
         self.changed()
 
-
-def _move(before: Path, after: Path) -> None:
-    """Rename; where it was done before, or the same image came again, what is left in incoming/ is removed."""
-    after.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if after.exists():
-        before.unlink(missing_ok=True)
-    elif before.exists():
-        before.rename(after)
+    def _placed(self, before: Path, after: Path) -> bool:
+        """Whether it is in its study's folder now; not, where a former event of the same image has brought it there and it
+        was removed since.
+        """
+        if after.exists():
+            return True
+        if not after.parent.exists():
+            after.parent.mkdir(mode=0o700)
+            sync_folder(after.parent.parent)
+        try:
+            os.link(before, after)
+        except FileNotFoundError:
+            return False
+        return True

@@ -158,7 +158,8 @@ class UpperLayer(DULServiceProvider):
                 self.socket.close()
             self.wakes.close()
             if not self.assoc.is_established:
-                self.to_user_queue.put(None)  # who waits for a request waits in vain
+                heard: Any = self.to_user_queue
+                heard.put(None)  # who waits for a request waits in vain
 
 
 def hang_up(connection: socket.socket) -> None:

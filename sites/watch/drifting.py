@@ -34,7 +34,7 @@ class Look:
 
 @dataclass
 class Drifting:
-    """All models of one watcher. One thread calls it."""
+    """All models of one watcher. Within the caller's transaction: the threads of the workers come one after the other."""
 
     database: Database
     references: int
@@ -75,7 +75,9 @@ class Drifting:
         if len(rows) < self.references:
             return None
         first, later = rows[: self.references], rows[self.references :]
-        monitor = DriftMonitor(_references(first), self.config)
+        if not (references := _references(first)):
+            return None  # nothing in them that can be compared
+        monitor = DriftMonitor(references, self.config)
         kept = later[-self.config.window :]
         monitor.studies = len(later) - len(kept)
         for row in kept:
@@ -122,7 +124,7 @@ def _references(rows: list[Any]) -> dict[str, Reference]:
         if len(own) >= max(50, len(rows) // 2):
             found[name] = Reference("number", own)
     lengths = {len(one) for one in vectors}
-    if len(lengths) == 1 and lengths != {0}:
+    if len(lengths) == 1 and lengths != {0} and all(_finite(value) for one in vectors for value in one):
         found[EMBEDDING] = Reference("vector", np.array(vectors, dtype=np.float64))
     return found
 

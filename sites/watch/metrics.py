@@ -28,10 +28,6 @@ _UID_OR_KEY: Final = re.compile(r"\d+(\.\d+){3,}|[0-9a-f]{32,}|\d{5,}")
 _BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _RESULT: Final = "SELECT result.finished_at - job.queued_at AS s FROM result JOIN job ON job.id = result.job"
 _ALERT: Final = "SELECT alert.raised_at - job.queued_at AS s FROM alert JOIN job ON job.id = alert.job"
-_COUNTERS: Final = {
-    "refused": ("reason", "Files that were not taken"),
-    "received": ("source", "Files that came in"),
-}
 
 
 class WatchMetrics:
@@ -125,24 +121,34 @@ def _of_store(connection: sqlite3.Connection) -> Iterable[Metric]:
 
 
 def _counters(connection: sqlite3.Connection) -> Iterable[Metric]:
-    for name, (label, text) in _COUNTERS.items():
-        rows = connection.execute("SELECT label, value FROM counter WHERE name = ? ORDER BY 1", (name,))
-        family = CounterMetricFamily(
-            f"fedimg_watch_{name}", f"{text}, since the first start.", labels=(label,)
-        )
-        _add(family, [((row[0],), row[1]) for row in rows])
-        yield family
-    others = connection.execute(
-        "SELECT name, sum(value) FROM counter WHERE name NOT IN ('refused', 'received') GROUP BY 1 ORDER BY 1"
+    rows = connection.execute("SELECT label, value FROM counter WHERE name = 'received' ORDER BY 1")
+    received = CounterMetricFamily(
+        "fedimg_watch_received", "Files that came in, since the first start.", labels=("source",)
     )
-    family = CounterMetricFamily(
+    _add(received, [((row[0],), row[1]) for row in rows])
+    yield received
+    others = connection.execute(
+        "SELECT name, sum(value) FROM counter WHERE name != 'received' GROUP BY 1 ORDER BY 1"
+    )
+    events = CounterMetricFamily(
         "fedimg_watch_events", "Other things counted since the first start.", labels=("event",)
     )
-    _add(family, [((row[0],), row[1]) for row in others])
-    yield family
+    _add(events, [((row[0],), row[1]) for row in others])
+    yield events
 
 
 def _of_process(running: Running) -> Iterable[Metric]:
+    refused = CounterMetricFamily(
+        "fedimg_watch_refused", "Files that were not taken, since this process began.", labels=("reason",)
+    )
+    counts = {name: count for name, count in running.counts.items() if name.startswith("refused.")}
+    _add(refused, [((name.removeprefix("refused."),), count) for name, count in counts.items()])
+    yield refused
+    spool = CounterMetricFamily(
+        "fedimg_watch_spool", "Other files that came, since this process began.", labels=("what",)
+    )
+    _add(spool, [((name,), count) for name, count in running.counts.items() if name not in counts])
+    yield spool
     yield GaugeMetricFamily("fedimg_watch_workers", "Worker processes.", len(running.workers))
     yield GaugeMetricFamily("fedimg_watch_spool_files", "Files that wait in the spool.", running.spool_files)
     yield GaugeMetricFamily("fedimg_watch_spool_bytes", "Their bytes.", running.spool_bytes)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fedimg.crypto.keys import KEY_BYTES, keyed_digest, read_secret, write_secret
+from fedimg.durable import sync_folder
 
 FILE: Final = "names.key"
 
@@ -21,6 +22,7 @@ class Names:
         path = root / FILE
         if not path.exists():
             write_secret(path, secrets.token_bytes(KEY_BYTES))
+            sync_folder(root)  # without it no study would be known again
         self._key = read_secret(path)
 
     def of(self, kind: str, *parts: str) -> str:

@@ -6,18 +6,20 @@ They end the other way round: first nothing more comes in, then what came is wri
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedimg.durable import alone
-from fedimg.errors import FedimgError
+from fedimg.errors import DataError, FedimgError
 from fedimg.federation.manifest import split_address
-from fedimg.prediction import Words
+from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
 from fedimg.web.serving import is_loopback
 from sites.watch import bundles
@@ -74,26 +76,30 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
         stack.callback(database.close)
         store, names = Store(database), Names(root)
         models = _registered(settings, store)
-        parts = _Parts(settings, store, names, models, say)
+        limits = SpoolLimits(keep_free_bytes=int(settings.least_free_gib * _GIB))
+        spool = stack.enter_context(Spool(root / "spool", limits))
+        parts = _Parts(settings, store, names, models, spool, say)
         stack.callback(parts.pool.end)
+        parts.centre.recover(spool.waiting())  # before a worker takes what seems to be running
         parts.pool.start()
         parts.deliverer.start()
         stack.callback(parts.deliverer.stop)
-        limits = SpoolLimits(keep_free_bytes=int(settings.least_free_gib * _GIB))
-        spool = stack.enter_context(Spool(root / "spool", limits))
-        parts.centre.recover(spool.waiting())
         stack.enter_context(_running("centre", parts.centre.run, say))
-        stack.enter_context(_running("upkeep", lambda ending: parts.look_after(ending, say), say))
+        for name, tick in (("escalation", parts.alerting.tick), ("upkeep", parts.upkeep.tick)):
+            stack.enter_context(_running(name, partial(_ticking, name, tick, say), say))
         ports: dict[str, int] = {}
         if settings.console is not None:
             host, port = split_address(settings.console.address)
-            page = stack.enter_context(parts.console(spool).serve(host, port))
+            page = stack.enter_context(parts.console().serve(host, port))
             ports["console"] = page.port
         for name, source in sources(settings, spool, parts.centre.received, parts.centre.released):
             entered = stack.enter_context(source)
             ports[name] = getattr(entered, "port", 0)
             say("listening" if ports[name] else "looking", source=name, port=ports[name] or None)
-        say("watching", models=[f"{one.name} {one.version}" for one in store.models.working()])
+        parts.ready.set()
+        stack.callback(parts.ready.clear)
+        roles = [f"{one.name} {one.version} ({one.role})" for one in store.models.working()]
+        say("watching", models=roles)
         yield Watcher(parts.centre, spool, store, ports)
         say("ending")
 
@@ -108,11 +114,18 @@ class _Parts:
     """What does the work, bound to each other."""
 
     def __init__(
-        self, settings: WatchSettings, store: Store, names: Names, models: dict[str, Words], say: Say
+        self,
+        settings: WatchSettings,
+        store: Store,
+        names: Names,
+        models: dict[str, Words],
+        spool: Spool,
+        say: Say,
     ) -> None:
-        self.settings, self.store, self._say = settings, store, say
+        self.settings, self.store, self.spool, self._say = settings, store, spool, say
         trusted = bundles.trusted_keys(settings)
         self._console: Console | None = None
+        self.ready = threading.Event()
         alerting = Alerting(
             store,
             settings.deliver,
@@ -127,7 +140,15 @@ class _Parts:
         )
         drifting = Drifting(store.database, settings.drift_references, settings.drift)
         self.centre = Centre(
-            Path(settings.home), store, names, models, alerting, drifting, settings.assembly, self.changed
+            Path(settings.home),
+            store,
+            names,
+            models,
+            alerting,
+            drifting,
+            settings.assembly,
+            spool.drop,
+            self.changed,
         )
         folders = tuple(one.folder for one in store.models.working())
         self.pool = Pool(self.centre, Models(folders, trusted), settings.workers, settings.job_s, say)
@@ -145,19 +166,7 @@ class _Parts:
         if self._console is not None:
             self._console.wake()
 
-    def look_after(self, ending: threading.Event, say: Say) -> None:
-        """Escalations and upkeep, every second."""
-        while not ending.wait(_TICK_S):
-            try:
-                self.alerting.tick(time.time())
-                self.upkeep.tick(time.time())
-            except (FedimgError, OSError) as fault:
-                say(
-                    "upkeep",
-                    about=str(fault) if isinstance(fault, FedimgError) else os.strerror(fault.errno or 0),
-                )
-
-    def console(self, spool: Spool) -> Console:
+    def console(self) -> Console:
         chosen = self.settings.console
         pair = None
         if chosen is not None and chosen.certificate is not None and chosen.key is not None:
@@ -168,20 +177,22 @@ class _Parts:
             self._say,
             home=None if self.settings.site_home is None else Path(self.settings.site_home),
             prevalence=self.settings.prevalence,
-            process=lambda: self._process(spool),
+            process=self._process,
+            ready=self.ready.is_set,
+            names=() if chosen is None else chosen.names,
             tls=pair,
         )
         return self._console
 
-    def _process(self, spool: Spool) -> Running:
-        free = os.statvfs(spool.root)
+    def _process(self) -> Running:
+        spool, disk = self.spool, os.statvfs(self.spool.root)
         workers = tuple(
             Worker(name=f"worker {k + 1}", state=state, done=done, since=since)
             for k, (state, done, since) in enumerate(self.pool.states())
         )
-        return Running(
-            workers, self.centre.waiting, 0, free.f_bavail * free.f_frsize, spool.limits.keep_free_bytes
-        )
+        waiting = [one.stat().st_size for one in (spool.root / "incoming").glob("*.dcm") if one.exists()]
+        free, least = disk.f_bavail * disk.f_frsize, spool.limits.keep_free_bytes
+        return Running(workers, len(waiting), sum(waiting), free, least, dict(spool.counts.read()))
 
     def _contradicted(self, one: Registered, found: Evaluated, at: float) -> None:
         said = {
@@ -200,7 +211,19 @@ def _registered(settings: WatchSettings, store: Store) -> dict[str, Words]:
     for folder in settings.bundles:
         one, _ = bundles.verified(Path(folder), trusted)
         store.models.add(one, "settings", now)
-    return {one.digest: bundles.verified(one.folder, trusted)[1] for one in store.models.working()}
+    return {one.digest: _words(one, trusted) for one in store.models.working()}
+
+
+def _words(one: Registered, trusted: tuple[bytes, ...]) -> Words:
+    """Raises DataError where its folder holds another bundle by now: workers could not load what is to speak."""
+    found, words = bundles.verified(one.folder, trusted)
+    if found.digest != one.digest:
+        raise DataError(
+            f"{one.name} {one.version} in the folder that it was registered with",
+            f"{found.name} {found.version}",
+            "put it back, or retire it: fedimg watch models SETTINGS --retired DIGEST",
+        )
+    return words
 
 
 def _made(root: Path) -> None:
@@ -216,6 +239,19 @@ def _address(settings: WatchSettings) -> str:
         return ""
     host, _ = split_address(settings.console.address)
     return f"{'http' if is_loopback(host) else 'https'}://{settings.console.address}/"
+
+
+def _ticking(name: str, tick: Callable[[float], None], say: Say, ending: threading.Event) -> None:
+    """Every second. What the disk or another process holds up is tried again: nothing of it is lost by waiting."""
+    while not ending.wait(_TICK_S):
+        try:
+            tick(time.time())
+        except FedimgError as fault:
+            say(name, about=str(fault))
+        except OSError as fault:
+            say(name, about=os.strerror(fault.errno or 0))
+        except sqlite3.OperationalError as fault:
+            say(name, about=type(fault).__name__)
 
 
 @contextmanager

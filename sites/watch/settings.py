@@ -111,9 +111,14 @@ class StowSettings:
 
 @dataclass(frozen=True)
 class ConsoleSettings:
-    """The page. tls: certificate and key; beyond this machine it is served over them only."""
+    """The page.
+
+    Attributes:
+        certificate, key: beyond this machine it is served over them only. names: of hosts, by which it is asked for.
+    """
 
     address: str = "127.0.0.1:8460"
+    names: tuple[str, ...] = ()
     certificate: str | None = None
     key: str | None = None
 
@@ -241,9 +246,13 @@ class WatchSettings:
         """
         try:
             found = yaml.safe_load(file.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            remedy = "see sites/watch/example.yaml"
-            raise ConfigError("a watcher's settings in YAML", type(error).__name__, remedy) from None
+        except OSError as error:
+            what = error.strerror or "none"
+            raise ConfigError("a readable file of a watcher's settings", what, "name it") from None
+        except (ValueError, yaml.YAMLError) as error:
+            mark = getattr(error, "problem_mark", None)  # a place alone: a line may hold a token by mistake
+            where = "text that is none" if mark is None else f"a mistake at line {mark.line + 1}"
+            raise ConfigError("a watcher's settings in YAML", where, "see sites/watch/example.yaml") from None
         if not isinstance(found, dict):
             raise ConfigError(
                 "a watcher's settings as key: value", "something else", "see sites/watch/example.yaml"

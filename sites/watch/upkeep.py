@@ -7,12 +7,13 @@ of its own before it takes over; one that is unfit stays out, and the former one
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fedimg.errors import DataError, FedimgError
 from fedimg.evaluation.intervals import clopper_pearson
-from fedimg.prediction import Words
+from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
 from sites.watch import bundles
 from sites.watch.store import audit
@@ -53,21 +54,22 @@ class Upkeep:
     keep_s: float
     say: Say
     contradicted: Callable[[Registered, Evaluated, float], None]
-    _refused: set[str] = field(default_factory=set)
-    _next: float = 0.0
+    _next: float = 0.0  # of a clock that no one sets
+    _roles: dict[str, str] | None = None  # of each digest, as it was told last
 
     def tick(self, at: float) -> None:
         """Called every second or so."""
         self.exchange(at)
-        if at >= self._next:
-            self._next = at + 600.0
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 600.0
             self.remove_files(at)
             self.evaluate(at)
 
     def exchange(self, at: float) -> None:
         """Workers hold what the registry says that works here."""
-        working = {one.digest: one for one in self.store.models.working() if one.digest not in self._refused}
+        working = {one.digest: one for one in self.store.models.working()}
         if working.keys() == self.models.keys():
+            self._tell(working)
             return
         held: dict[str, Words] = {}
         for digest, one in working.items():
@@ -87,33 +89,31 @@ class Upkeep:
             for digest in working.keys() - self.models.keys():
                 self._unfit(working[digest], fault, at)
             return
-        self.models.clear()
-        self.models.update(held)
-        self.say("models", loaded=[f"{one.name} {one.version} ({one.role})" for one in working.values()])
+        self.models.update(held)  # never without a model between: the centre reads it meanwhile
+        for digest in self.models.keys() - held.keys():
+            del self.models[digest]
+        self._roles = {}
+        self._tell(working)
+
+    def _tell(self, working: dict[str, Registered]) -> None:
+        """Into the log, where who speaks has changed; what a start finds is told by the start."""
+        roles = {digest: one.role for digest, one in working.items()}
+        if self._roles not in (None, roles):
+            self.say("models", loaded=[f"{one.name} {one.version} ({one.role})" for one in working.values()])
+        self._roles = dict(roles)
 
     def _unfit(self, one: Registered, fault: FedimgError, at: float) -> None:
         """Out of work; where another of its name is in the shadow that was active before, that one speaks again."""
-        self._refused.add(one.digest)
         with self.store.database.change():
             self.store.models.set_role(one.digest, "retired", WATCHER, at)
-            if one.role == "active" and (former := self._former(one)) is not None:
+            if one.role == "active" and (former := self.store.models.former(one)) is not None:
                 self.store.models.set_role(former, "active", WATCHER, at)
         self.say("model refused", model=f"{one.name} {one.version}", about=str(fault))
 
-    def _former(self, one: Registered) -> str | None:
-        row = self.store.database.row(
-            "SELECT digest FROM model WHERE name = ? AND role = 'shadow' AND digest <> ? ORDER BY since DESC LIMIT 1",
-            (one.name, one.digest),
-        )
-        return None if row is None else str(row["digest"])
-
     def remove_files(self, at: float) -> None:
         """Images of studies that were looked at long ago. What was found stays."""
-        paths = self.store.studies.remove_files(at - self.keep_s)
-        for path in paths:
-            path.unlink(missing_ok=True)
-        if paths:
-            self.store.database.count("removed", by=len(paths))
+        if count := self.store.studies.remove_files(at - self.keep_s):
+            self.store.database.count("removed", by=count)
 
     def evaluate(self, at: float) -> None:
         """Once a day each model that looks at studies, on the labels that there are by then."""
@@ -121,14 +121,15 @@ class Upkeep:
             row = self.store.database.row(
                 "SELECT MAX(at) AS last FROM evaluation WHERE model = ?", (one.digest,)
             )
-            if row is not None and row["last"] is not None and at < row["last"] + _DAY_S:
+            if row is not None and row["last"] is not None and 0 <= at - row["last"] < _DAY_S:
                 continue
             found = evaluated(self.store, one)
             if found.positives + found.negatives == 0:
                 continue
-            self._note(found, at)
-            if not found.kept and one.role == "active":
-                self.contradicted(one, found, at)
+            with self.store.database.change():
+                self._note(found, at)
+                if not found.kept and one.role == "active":
+                    self.contradicted(one, found, at)
 
     def _note(self, found: Evaluated, at: float) -> None:
         with self.store.database.change() as change:
@@ -144,14 +145,15 @@ class Upkeep:
 
 
 def evaluated(store: Store, one: Registered) -> Evaluated:
-    """By the latest result of each labelled study.
+    """By each labelled study: whether any of its findings is there, and whether any result has called it.
 
     Labels come mostly from studies that were called, so that what was missed and never labelled does not count: the
     sensitivity seen is an upper bound of the true one where not every study is labelled.
     """
     rows = store.database.rows(
-        "SELECT label.present, MAX(result.called) AS called FROM label JOIN result ON result.study = label.study"
-        " WHERE result.model = ? AND label.finding IN (SELECT value FROM json_each(?)) GROUP BY label.study, label.finding",
+        "SELECT MAX(label.present) AS present, MAX(result.called) AS called FROM label"
+        " JOIN result ON result.study = label.study"
+        " WHERE result.model = ? AND label.finding IN (SELECT value FROM json_each(?)) GROUP BY label.study",
         (one.digest, json.dumps(findings_of(one.said))),
     )
     positives = [bool(row["called"]) for row in rows if row["present"]]

@@ -7,6 +7,7 @@ torch thread: two on a contended core cost more than they bring. Started with -P
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,9 @@ from typing import Any, TextIO
 import torch
 
 from fedimg.errors import FedimgError
-from fedimg.prediction import Model, load, predict, write_outputs
+from fedimg.prediction.loading import Model, load
+from fedimg.prediction.predicting import predict
+from fedimg.prediction.writing import write_outputs
 
 
 def main() -> int:
@@ -41,8 +44,12 @@ def main() -> int:
     _say(out, {"ready": sorted(loaded)})
     for line in sys.stdin:
         asked = json.loads(line)
-        found = loaded.get(asked["model"])  # one that has just been taken in is for the worker that comes next
-        _say(out, {"job": asked["job"]} | (_answer(found, asked) if found else {"failed": "a model not loaded"}))
+        # one that has just been taken in is for the worker that comes next
+        found = loaded.get(asked["model"])
+        _say(
+            out,
+            {"job": asked["job"]} | (_answer(found, asked) if found else {"failed": "a model not loaded"}),
+        )
     return 0
 
 
@@ -53,7 +60,10 @@ def _answer(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = write_outputs(analysis, folder)
     except FedimgError as fault:
-        return {"refused": fault.expected}  # its own words, never what was found in the file
+        return {"refused": fault.found}  # our own words on why no series can be made of it
+    except OSError as fault:
+        full = fault.errno in (errno.ENOSPC, errno.EDQUOT)  # no fault of the study
+        return {"no_room": True} if full else {"failed": type(fault).__name__}
     except Exception as fault:  # noqa: BLE001 - one study may make a library fail in ways of its own; only the kind is told
         return {"failed": type(fault).__name__}
     outputs = {"sr": made.report, "seg": made.outline, "sc": made.picture, "preview": made.preview}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +19,9 @@ from sites.watch.store.jobs import Job
 
 _READY_S = 180.0
 _LOOK_S = 0.5
+_AGAIN_S = 1.0
+"""Between two attempts to tell the store of a job, where it is locked or has no room."""
+_NO_ROOM_S = 10.0
 
 
 class Work(Protocol):
@@ -27,6 +31,7 @@ class Work(Protocol):
     def done(self, job: Job, answer: Mapping[str, Any]) -> None: ...
     def refused(self, job: Job, reason: str) -> None: ...
     def crashed(self, job: Job, reason: str) -> None: ...
+    def put_back(self, job: Job) -> None: ...
     def folder(self, job: Job) -> Path:
         """Where its outputs go."""
         ...
@@ -34,7 +39,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Models:
-    """What workers load. digests: for which jobs may be claimed."""
+    """What workers load, and by whom it must be signed."""
 
     folders: tuple[Path, ...]
     trusted: tuple[bytes, ...]
@@ -67,16 +72,16 @@ class _Worker:
         return self._process.pid
 
     def ask(self, question: Mapping[str, Any], patience_s: float) -> dict[str, Any] | None:
-        """The answer; None where the process has ended, or says nothing in time."""
+        """The answer; None where the process has ended (in the middle of it, too), or says nothing in time."""
         pipe = self._process.stdin
         assert pipe is not None  # noqa: S101 - asked for above
         try:
             pipe.write(json.dumps(question) + "\n")
             pipe.flush()
             line = self._lines.get(timeout=patience_s)
-        except (OSError, queue.Empty):
+            found: dict[str, Any] | None = None if line is None else json.loads(line)
+        except (OSError, ValueError, queue.Empty):
             return None
-        found: dict[str, Any] | None = None if line is None else json.loads(line)
         return found
 
     def end(self) -> None:
@@ -98,6 +103,7 @@ class _Seat:
     state: str = "starting"
     done: int = 0
     since: float = 0.0
+    worker: _Worker | None = None
 
     def now(self, state: str) -> None:
         if state != self.state or not self.since:
@@ -115,7 +121,7 @@ class Pool:
         self, work: Work, models: Models, count: int, job_s: float, say: Callable[..., None]
     ) -> None:
         self._work, self._models, self._job_s, self._say = work, models, job_s, say
-        self._ending, self._wake = threading.Event(), threading.Semaphore(0)
+        self._ending, self._wake = threading.Event(), threading.Event()
         self._generation = 0
         self._seats = [_Seat() for _ in range(count)]
         self._threads = [
@@ -129,16 +135,21 @@ class Pool:
             thread.start()
 
     def end(self) -> None:
-        """Waits for nothing: a job under way is queued again at the next start."""
+        """Waits for no job: one under way is queued again at the next start."""
         self._ending.set()
-        for _ in self._threads:
-            self._wake.release()
+        self._wake.set()
+        for seat in self._seats:
+            if (worker := seat.worker) is not None:
+                worker.end()  # whoever waits for its answer hears that there is none
         for thread in self._threads:
-            thread.join(timeout=10)
+            if thread.ident is not None:
+                thread.join(timeout=10)
+        for unused in self._first:
+            unused.end()
 
     def wake(self) -> None:
         """There may be jobs."""
-        self._wake.release()
+        self._wake.set()
 
     def states(self) -> list[tuple[str, int, float]]:
         """What each worker does, how many series it has looked at, and since when it does it (seconds since 1970)."""
@@ -152,39 +163,54 @@ class Pool:
         self.wake()
 
     def _serve(self, seat: _Seat) -> None:
-        worker: _Worker | None = None
         generation = -1
         try:
             while not self._ending.is_set():
-                if worker is None or generation != self._generation:
+                if seat.worker is None or generation != self._generation:
                     generation = self._generation
-                    seat.now("starting")
-                    fresh = self._started()
-                    if worker is not None:
-                        worker.end()
-                    worker = fresh
-                    if worker is None:
-                        seat.now("no model that is fit")
-                        self._ending.wait(5.0)
-                        continue
-                    seat.now("waiting")
-                if (job := self._work.claim()) is None:
-                    self._wake.acquire(timeout=_LOOK_S)
+                    self._replace(seat)
+                if seat.worker is None:
+                    seat.now("no model that is fit")
+                    self._ending.wait(5.0)
                     continue
-                if not self._one(worker, job, seat):
-                    worker.end()
-                    worker = None
+                self._wake.clear()  # before the look: what comes after it wakes again
+                if (job := self._claimed()) is None:
+                    self._wake.wait(timeout=_LOOK_S)
+                elif not self._one(seat.worker, job, seat):
+                    seat.worker.end()
+                    seat.worker = None
         finally:
-            if worker is not None:
-                worker.end()
+            if seat.worker is not None:
+                seat.worker.end()
+
+    def _replace(self, seat: _Seat) -> None:
+        seat.now("starting")
+        fresh = self._started()
+        if seat.worker is not None:
+            seat.worker.end()
+        seat.worker = fresh
+        if fresh is not None and self._ending.is_set():
+            fresh.end()
+        seat.now("waiting")
 
     def _started(self) -> _Worker | None:
-        if self._first:
-            return self._first.pop()
         try:
-            return _Worker(self._models)
-        except DataError as fault:
-            self._say("no worker", about=str(fault))
+            return self._first.pop() if self._first else _Worker(self._models)
+        except (
+            DataError,
+            OSError,
+            IndexError,
+        ) as fault:  # IndexError: another thread has taken the first one
+            self._say("no worker", about=str(fault) if isinstance(fault, DataError) else type(fault).__name__)
+            return None
+
+    def _claimed(self) -> Job | None:
+        """None where nothing waits, or the store cannot say at the moment."""
+        try:
+            return self._work.claim()
+        except sqlite3.Error as fault:
+            self._say("jobs held up", about=type(fault).__name__)
+            self._ending.wait(_AGAIN_S)
             return None
 
     def _one(self, worker: _Worker, job: Job, seat: _Seat) -> bool:
@@ -203,15 +229,40 @@ class Pool:
                 return False
             if answer is None or answer.get("job") != job.id:
                 slow = time.monotonic() - begun >= self._job_s
-                self._work.crashed(job, "a worker that took too long" if slow else "a worker that ended")
+                why = "a worker that took too long" if slow else "a worker that ended"
+                self._told(lambda: self._work.crashed(job, why))
                 return False
-            if "failed" in answer:
-                self._work.crashed(job, f"an error of type {answer['failed']}")
-            elif "refused" in answer:
-                self._work.refused(job, answer["refused"])
-            else:
-                self._work.done(job, answer)
+            self._answered(job, answer)
         finally:
             seat.done += 1
             seat.now("waiting")
         return True
+
+    def _answered(self, job: Job, answer: Mapping[str, Any]) -> None:
+        """What a worker says, into the store; what the store cannot make anything of is a crash of this job alone."""
+        if "failed" in answer:
+            self._told(lambda: self._work.crashed(job, f"an error of type {answer['failed']}"))
+        elif "no_room" in answer:
+            self._say("jobs held up", about="no room for results")
+            self._told(lambda: self._work.put_back(job))
+            self._ending.wait(_NO_ROOM_S)
+        elif "refused" in answer:
+            self._told(lambda: self._work.refused(job, answer["refused"]))
+        else:
+            try:
+                self._told(lambda: self._work.done(job, answer))
+            except Exception as fault:  # noqa: BLE001 - its text may quote what was found; a study must not end the thread
+                kind = type(fault).__name__
+                self._say("result refused", about=kind)
+                self._told(lambda: self._work.crashed(job, f"a result that raises {kind}"))
+
+    def _told(self, tell: Callable[[], None]) -> None:
+        """A store that is locked or full is no fault of the study: told until it takes it, or the watcher ends."""
+        while not self._ending.is_set():
+            try:
+                tell()
+            except sqlite3.OperationalError as fault:
+                self._say("jobs held up", about=type(fault).__name__)
+                self._ending.wait(_AGAIN_S)
+            else:
+                return

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from fedimg.bundle import Described, Finding, Metadata, Output, Point
+from fedimg.bundle import Finding, Metadata, Output, Point
+from fedimg.bundle.contents import Described
 from fedimg.codes import Code
 from fedimg.crypto.keys import SigningKey
 from fedimg.models import ModelConfig, build_model

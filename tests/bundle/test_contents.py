@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from fedimg.bundle import METADATA, Opened, contents, network_of, open_sealed, read_metadata, seal
-from fedimg.bundle.contents import PROBE
+from fedimg.bundle import METADATA, Opened, open_sealed, read_metadata, seal
+from fedimg.bundle.contents import PROBE, contents
+from fedimg.bundle.running import network_of
 from fedimg.errors import DataError, ModelError
 from fedimg.models import ModelConfig, build_model
 from fedimg.models.deployed import exported

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedimg import canonical
-from fedimg.bundle import MANIFEST, SIGNATURE, contents, open_sealed, seal
+from fedimg.bundle import MANIFEST, SIGNATURE, open_sealed, seal
 from fedimg.bundle import manifest as station
+from fedimg.bundle.contents import contents
 from fedimg.crypto.keys import SigningKey, framed
 from fedimg.errors import DataError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import warnings
 from collections import defaultdict
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedimg.dicom.authoring import segmentation_masks
+from tests.system import program
 
 
 def values(dataset) -> np.ndarray:
@@ -162,9 +162,7 @@ def test_headers_do_not_tell_the_label(hospitals):
 
 
 def test_dciodvfy_finds_no_error(folders):
-    verifier = shutil.which("dciodvfy")
-    if verifier is None:
-        pytest.skip("needs dciodvfy (Debian's dicom3tools), which is not here")
+    verifier = program("dciodvfy")
     for folder in folders.values():
         seen = set()
         for row in folder.whole:

@@ -6,7 +6,6 @@ A finding is an error or a warning of the program, without the values it quotes.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ from hospital import take
 from images import J2K, JPEG_LS, RLE, SHARED, SHIPPED, cr, ct, in_syntax, mr, us
 from rawdicom import EXPLICIT, IMPLICIT
 
-PROGRAM = shutil.which("dciodvfy")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs dciodvfy of dicom3tools, which is not here")
+from tests.system import program
 
 
 def findings(path: Path) -> set[str]:
     """Errors and warnings, quoted values and counts taken out."""
-    ran = subprocess.run([str(PROGRAM), str(path)], capture_output=True, check=False, timeout=60)
+    ran = subprocess.run([program("dciodvfy"), str(path)], capture_output=True, check=False, timeout=60)
     found = set()
     for line in (ran.stderr + ran.stdout).decode("latin-1").splitlines():
         if line.startswith(("Error", "Warning")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from fedimg.dicom.pseudonyms import Pseudonyms
 from fedimg.dicom.reader import pixel_shape, read_dataset
 from fedimg.dicom.refusal import contained
 from fedimg.dicom.walk import Walk
+from tests.system import program
 
 PSEUDONYMS = Pseudonyms(SiteKey.from_bytes(b"k" * 32), "p")
 SUBJECT = PSEUDONYMS.subject("", "4711")
@@ -58,9 +58,7 @@ def errors(verifier: str, path: Path) -> set[str]:
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("path", real_files(), ids=lambda path: path.name)
 def test_dciodvfy_finds_no_error_that_the_input_did_not_have(path, name, tmp_path):
-    verifier = shutil.which("dciodvfy")
-    if verifier is None:
-        pytest.skip("needs dciodvfy (Debian's dicom3tools), which is not here")
+    verifier = program("dciodvfy")
     profile = load_profile(name)
     with contained():
         dataset = read_dataset(path)

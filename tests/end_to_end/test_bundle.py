@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from fedimg.bundle import network_of, open_sealed
+from fedimg.bundle import open_sealed
+from fedimg.bundle.running import network_of
 from fedimg.cli import main
 from fedimg.config import load
 from fedimg.coordination.terms import own_network, terms_of
@@ -87,6 +88,11 @@ def test_what_does_not_hold_together_is_not_released(small_run, tmp_path, key, c
     ):
         assert make(run.path, tmp_path / "d", key, *word) == 2
         assert not (tmp_path / "d").exists()
+    renamed = run.path.rename(run.path.with_name("another-name"))
+    capsys.readouterr()
+    assert make(renamed, tmp_path / "c", key) == 4
+    assert "its name again" in capsys.readouterr().err
+    renamed.rename(run.path)
     (run.path / "model.safetensors").write_bytes((other.path / "model.safetensors").read_bytes())
     assert make(run.path, tmp_path / "c", key) == 4
     assert not (tmp_path / "c").exists()

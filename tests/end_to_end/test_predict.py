@@ -22,7 +22,8 @@ from fedimg.home import SiteHome
 from fedimg.imaging.cache import VolumeCache
 from fedimg.imaging.loading import grouped, load_dataset
 from fedimg.intake.released import decoder
-from fedimg.prediction import load, predict
+from fedimg.prediction.loading import load
+from fedimg.prediction.predicting import predict
 from fedimg.record.model import weights_of_file
 
 
@@ -110,21 +111,21 @@ def test_a_class_among_several_heads_has_a_threshold_and_studies_are_looked_at(
         "rounds=2",
     )
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(FINDING))
-    promise = ("--sensitivity", "0.8", "--confidence", "0.8")  # it takes eight positives
+    promise = ("--sensitivity", "0.5", "--confidence", "0.6")  # it takes two positives, which every draw has
     assert (
         make(run.path, tmp_path / "b", key, "--finding", str(tmp_path / "mine.yaml"), *promise, "--json") == 0
     )
     made = json.loads(capsys.readouterr().out)
     assert 0 <= made["threshold"] <= 1
-    assert "a sensitivity of 80%" in made["guarantees"][1]
+    assert "a sensitivity of 50%" in made["guarantees"][1]
     said = load(tmp_path / "b", [SigningKey.load(key).public_bytes]).metadata
     assert (said.kind, said.least_images, said.modalities) == ("tumour", 2, ("CT",))
     assert said.classes == ("no lesion", "lesion")
     assert said.operating_point.threshold == said.threshold
-    assert said.operating_point.sensitivity.value >= 0.8
+    assert said.operating_point.sensitivity.value >= 0.5
     assert [one.task for one in said.outputs] == ["classification", "regression", "segmentation"]
 
-    hospital = sorted((run.path / "source").glob("*/hospital-1"))[0]
+    hospital = min((run.path / "source").glob("*/hospital-1"))
     done = main(
         [
             "predict",

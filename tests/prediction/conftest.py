@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import shutil
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -17,13 +15,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedimg.bundle import Described, Finding, Metadata, Output, contents, seal
+from fedimg.bundle import Finding, Metadata, Output, seal
+from fedimg.bundle.contents import Described, contents
 from fedimg.codes import Code
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom.authoring import encode_image
 from fedimg.dicom.elements import derived_uid
 from fedimg.imaging.config import PIPELINE_VERSION, ImagingConfig
-from fedimg.prediction import load
+from fedimg.prediction.loading import load
+from tests.system import program
 
 NODULE = Code("27925004", "SCT", "Nodule")
 LUNG = Code("39607008", "SCT", "Lung")
@@ -276,10 +276,4 @@ def nothing(tmp_path):
 
 def dciodvfy():
     """The program; skips where the system has none, and fails in continuous integration, where it has to be."""
-    program = shutil.which("dciodvfy")
-    if program is None:
-        reason = "needs dciodvfy: apt-get install dicom3tools"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return program("dciodvfy")

@@ -12,6 +12,8 @@ from fedimg.cli import main
 from fedimg.prediction.folder import study_folder
 from tests.prediction.conftest import KEY, write_series
 
+PUBLIC = f"ed25519:{KEY.public_bytes.hex()}"
+
 
 @pytest.fixture
 def studies(tmp_path):
@@ -29,7 +31,7 @@ def studies(tmp_path):
 
 @pytest.fixture
 def run(bundles, studies, tmp_path, capsys):
-    def of(*more, bundle="outlines", out="out", source=studies, key=f"ed25519:{KEY.public_bytes.hex()}"):
+    def of(*more, bundle="outlines", out="out", source=studies, key=PUBLIC):
         code = main(["predict", str(bundles(bundle)), str(source), str(tmp_path / out), "--key", key, *more])
         return code, capsys.readouterr()
 

@@ -10,11 +10,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from fedimg.bundle import Output, network_of, open_sealed
-from fedimg.bundle.running import released_network
+from fedimg.bundle import Output, open_sealed
+from fedimg.bundle.running import network_of, released_network
 from fedimg.errors import DataError
 from fedimg.imaging.config import PIPELINE_VERSION, ImagingConfig
-from fedimg.prediction import backends, load
+from fedimg.prediction import backends
+from fedimg.prediction.loading import load
 from fedimg.prediction.said_imaging import imaging_of
 from tests.prediction.conftest import FLAT, KEY, Scores, make_bundle
 

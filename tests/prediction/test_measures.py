@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage
 
 from fedimg.imaging.config import ImagingConfig
-from fedimg.prediction import predict
 from fedimg.prediction.measures import EMBEDDED, embedding_of, noise
+from fedimg.prediction.predicting import predict
 from tests.prediction.conftest import write_series
 
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from fedimg.errors import DataError
 from fedimg.imaging.cleaning import Rejected
-from fedimg.prediction import predict
-from fedimg.prediction.predicting import ATTENTION
+from fedimg.prediction.predicting import ATTENTION, NO_PLACE, predict
 from tests.prediction.conftest import AXIAL, CORONAL, LUNG, NODULE, SAGITTAL, write_series
 
 BALL_MM = (31.0, -5.0, 12.0)
@@ -102,8 +101,16 @@ def test_a_classifier_points_and_says_that_it_outlines_nothing(models, ball, nam
     assert heat.shape == found.picture_HW.shape == (64, 64)
     assert heat.min() >= 0 and heat.max() <= 1
     h, w = np.argwhere(heat == heat.max()).mean(axis=0)
-    # within a cell of eight (four of a volume) along each side
-    assert abs(h - (31.5 - 2.5)) <= 16 and abs(w - (31.5 + 15.5)) <= 16
+    cell = 64 / (6 if name == "scores" else 3)
+    assert abs(h - (31.5 - 2.5)) <= cell and abs(w - (31.5 + 15.5)) <= cell
+
+
+def test_an_alert_need_not_wait_for_attention(models, ball):
+    found = predict(models("scores"), ball, attention=False)
+    (one,) = found.prediction.found
+    assert (one.where, found.attention_HW) == (NO_PLACE, None)
+    assert one.score == predict(models("scores"), ball).prediction.found[0].score
+    assert predict(models("outlines"), ball, attention=False).mask_DHW.any()
 
 
 def test_a_score_that_rests_on_nothing_has_no_place(models, nothing):

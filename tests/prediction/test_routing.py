@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedimg.dicom.arrival import Arrival
-from fedimg.prediction import routed
-from fedimg.prediction.routing import why_not
+from fedimg.prediction.routing import routed, why_not
 
 CT, MR, SC, SEG, SR = (f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2", "4", "7", "66.4", "88.34"))
 

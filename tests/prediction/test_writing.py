@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from fedimg.dicom.segmentation import segmentation_masks
-from fedimg.prediction import predict, write_outputs
+from fedimg.prediction.predicting import predict
+from fedimg.prediction.writing import write_outputs
 from tests.prediction.conftest import SAGITTAL, dciodvfy, write_series
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -150,8 +151,8 @@ def test_the_picture_has_its_words_and_the_preview_is_the_same(written):
     assert picture.BurnedInAnnotation == "YES"  # the image did not say that it has none
     assert picture.SourceImageSequence[0].ReferencedSOPInstanceUID == analysis.prediction.found[0].image
     yellow = (pixels == (255, 210, 0)).all(axis=2)
-    rows, columns = np.nonzero(yellow)
-    # 6 × 64 pixels are shown; the ball is right of and above the middle
+    _, columns = np.nonzero(yellow)
+    # 6 × 64 pixels are shown; the ball is right of the middle
     assert 384 * 0.6 < columns.mean() < 384 * 0.9
     white = (pixels == 255).all(axis=2)
     picture_rows = np.flatnonzero((pixels[..., 0] != pixels[..., 2]).any(axis=1))
@@ -195,7 +196,7 @@ def test_nothing_is_written_of_what_was_not_called(models, nothing, tmp_path):
 
 
 def test_files_are_private_and_their_names_say_nothing(written):
-    analysis, paths = written
+    _, paths = written
     for path in (*paths.dicom, paths.preview):
         assert path.stat().st_mode & 0o777 == 0o600
         assert re.fullmatch(r"[0-9a-f]{20}\.(sr\.dcm|seg\.dcm|sc\.dcm|png)", path.name)

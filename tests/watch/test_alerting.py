@@ -12,33 +12,12 @@ from fedimg.monitoring.alerts import Dismissal, TransitionRefused
 from fedimg.monitoring.assembly import Completeness
 from fedimg.monitoring.pushing import RateLimit, Step
 from sites.watch.alerting import Alerting
-from sites.watch.settings import Target
 from sites.watch.store.jobs import Finished
 from sites.watch.store.models import Registered
+from tests.watch.told_plainly import TARGETS, SaidPlainly, outbox
 
 MODEL = Registered("a" * 64, "bleed", "1.0.0", "stroke", Path("/bundles/bleed"), "active", {})
 STUDY = "ab" * 16
-TARGETS = (
-    Target("pager", "webhook", url="https://pager.example/hook", secret="/s"),
-    Target("chief", "webhook", url="https://chief.example/hook", secret="/s"),
-    Target("pacs", "cstore", address="pacs:104", ae_title="PACS"),
-)
-
-
-class SaidPlainly:
-    """Bodies that say what they are of."""
-
-    def alert(self, alert, kind, target, study, at):
-        return json.dumps([alert.key, kind, target.name, study["accession"]]).encode()
-
-    def summary(self, summary):
-        return json.dumps([summary.finding, list(summary.suppressed)]).encode()
-
-    def model(self, kind, said, at):
-        return json.dumps([said, kind]).encode()
-
-    def fhir(self, alerts, study):
-        return b"{}"
 
 
 @pytest.fixture
@@ -90,13 +69,6 @@ def look(store, arrival, alerting):
         return job
 
     return looked
-
-
-def outbox(store):
-    return [
-        (row["target"], json.loads(row["body"])[1] if row["kind"] == "webhook" else row["kind"])
-        for row in store.database.rows("SELECT target, kind, body FROM delivery ORDER BY id")
-    ]
 
 
 def alerts(store):
@@ -225,3 +197,56 @@ def test_what_is_wrong_with_a_model_is_noted_and_told_where_it_matters(store, al
         "drift",
         "drift",
     ]
+
+
+def test_a_series_that_still_calls_keeps_the_alert_and_gives_it_its_evidence(store, look):
+    look("1", 0.9, where="left")
+    look("9", 0.95, at=110.0, series="1.2.3.5", where="left, surer")
+    look("10", 0.2, at=120.0, series="1.2.3.5")  # late images of the second: not called any more
+    (alert,) = alerts(store)
+    assert (alert["state"], alert["location"], alert["score"]) == ("raised", "left", 0.9)
+    look("2", 0.2, at=130.0)
+    assert alerts(store)[0]["state"] == "superseded"
+
+
+def test_a_weaker_series_says_nothing_new(store, look):
+    look("1", 0.9, where="left")
+    look("9", 0.6, at=110.0, series="1.2.3.5", where="elsewhere")
+    (alert,) = alerts(store)
+    assert (alert["location"], alert["score"]) == ("left", 0.9)
+    assert [kind for target, kind in outbox(store) if target == "pager"] == ["raised"]
+
+
+def test_who_acknowledges_during_a_tick_is_not_undone(store, look, alerting, monkeypatch):
+    look()
+    (alert,) = alerts(store)
+    listed = store.alerts.unacknowledged()
+
+    def just_before():
+        alerting.acknowledge(alert["key"], "reader", 400.0)
+        return listed
+
+    monkeypatch.setattr(store.alerts, "unacknowledged", just_before)
+    alerting.tick(401.0)
+    assert (alerts(store)[0]["state"], alerts(store)[0]["escalated"]) == ("acknowledged", 0)
+    assert "escalated" not in [kind for _, kind in outbox(store)]
+
+
+def test_what_is_held_back_during_a_tick_is_in_a_summary(store, look, alerting, monkeypatch):
+    for k in range(3):
+        look(study=f"{k:032x}", at=100.0 + k)
+    listed = store.alerts.all_pushes()
+
+    def just_before():
+        look(study="a" * 32, at=103.0)
+        return listed
+
+    monkeypatch.setattr(store.alerts, "all_pushes", just_before)
+    alerting.tick(702.0)
+    bodies = [
+        json.loads(row["body"])
+        for row in store.database.rows("SELECT body FROM delivery WHERE target = 'pager' ORDER BY id")
+    ]
+    held = [alert["key"] for alert in alerts(store) if alert["suppressed"]]
+    assert bodies[2:] == [["haemorrhage", held]]
+    assert len(held) == 2

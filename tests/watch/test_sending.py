@@ -3,13 +3,11 @@
 import contextlib
 import gc
 import logging
-import os
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pydicom
 import pytest
@@ -19,6 +17,7 @@ from pynetdicom import AE, evt
 from fedimg.errors import ConfigError
 from sites.watch.deliveries import Delivery, Undelivered
 from sites.watch.sending import Archive, Storing
+from tests.system import program
 from tests.watch.receivers import NAME, PATIENT, SECONDARY_CAPTURE, certified, dicom_file
 
 # pynetdicom drops a socket that could not connect, or whose peer left first, instead of closing it; Python closes it
@@ -32,7 +31,6 @@ def sockets_of_this_test_are_gone_before_the_next():
     gc.collect()
 
 
-STORESCP = Path("/usr/bin/storescp")  # not the script of that name in a Python environment
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit]
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -44,14 +42,12 @@ def delivery(*paths):
 @contextlib.contextmanager
 def storescp(folder):
     """DCMTK's archive: every transfer syntax, bytes as they come."""
-    if not STORESCP.exists():
-        missing = "needs DCMTK's storescp: the Debian package `dcmtk` is not installed"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    archive = program("storescp")
     for _ in range(5):  # it cannot be asked which port it took
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [
-            STORESCP,
+            archive,
             "--bit-preserving",
             "+xa",
             "--output-directory",

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from fedimg.errors import DataError
 from fedimg.monitoring.assembly import Completeness, gap_free
 from sites.watch.store import audit, schema
+from sites.watch.store.alerts import Outgoing
 from sites.watch.store.database import Database
 from sites.watch.store.jobs import MOST_ATTEMPTS, Finished, images_digest
 from sites.watch.store.models import Registered
+from sites.watch.store.outbox import StoreOutbox
 
 MODEL = Registered("a" * 64, "nodule", "1.0.0", "tumour", Path("/bundles/nodule"), "active", {})
 FOUND = Finished({"score": 0.9}, {"sr": "sr.dcm"}, 0.9, 0.5, True, 0.1, {"image.mean": 0.2}, (0.1, 0.2))
@@ -229,12 +231,96 @@ def test_of_one_name_one_model_speaks(store):
 def test_files_of_studies_that_were_looked_at_may_go(store, arrival):
     received(store, arrival)
     planned(store, arrival)
-    assert store.studies.remove_files(100.0) == []  # still in the queue
+    assert store.studies.remove_files(100.0) == 0  # still in the queue
     store.jobs.finished(store.jobs.claim(20.0), FOUND, 21.0)
     store.studies.settle("aa")
-    assert len(store.studies.remove_files(100.0)) == 3
+    assert store.studies.remove_files(100.0) == 3
     assert store.studies.arrivals("aa") == []
     assert state(store)["images"] == 3
     assert store.studies.received("aa", arrival(2), Path("/f/again.dcm"), "scp", 90.0)  # sent once more
     assert [path for _, path, _ in store.studies.arrivals("aa")] == [Path("/f/again.dcm")]
     assert state(store)["images"] == 3
+
+
+def test_a_commit_that_fails_leaves_the_store_usable(store, arrival):
+    def refused_at_the_end():
+        with store.database.change() as change:
+            received(store, arrival)
+            change.execute("PRAGMA defer_foreign_keys = ON")
+            change.execute("INSERT INTO label (study, finding, present, at) VALUES ('nobody', 'x', 1, 0)")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        refused_at_the_end()
+    assert store.database.rows("SELECT * FROM study") == []
+    received(store, arrival)
+    assert state(store)["images"] == 3
+
+
+def test_a_series_is_looked_at_by_one_worker_at_a_time_and_the_newest_images_speak_last(store, arrival):
+    received(store, arrival)
+    planned(store, arrival, images="1", at=10.0)
+    first = store.jobs.claim(11.0)
+    planned(store, arrival, images="2", at=5.0)  # the clock was set back
+    assert store.jobs.claim(12.0) is None, "the first is still looked at"
+    assert not store.jobs.crashed(first, "a worker that ended", 13.0)
+    assert store.jobs.claim(14.0).images == "2"
+    assert store.jobs.claim(15.0) is None
+    states = [row["state"] for row in store.database.rows("SELECT state FROM job ORDER BY id")]
+    assert states == ["superseded", "running"]
+
+
+def test_after_a_result_a_job_does_not_crash(store, arrival):
+    received(store, arrival)
+    planned(store, arrival)
+    job = store.jobs.claim(11.0)
+    store.jobs.finished(job, FOUND, 12.0)
+    assert not store.jobs.crashed(job, "an afterthought", 13.0)
+    assert store.jobs.claim(14.0) is None
+
+
+def test_what_was_put_back_has_lost_no_attempt(store, arrival):
+    received(store, arrival)
+    planned(store, arrival)
+    for _ in range(2 * MOST_ATTEMPTS):
+        job = store.jobs.claim(11.0)
+        assert job.attempts == 1
+        store.jobs.put_back(job)
+
+
+def test_a_failure_of_fewer_images_is_past_once_all_were_looked_at(store, arrival):
+    received(store, arrival)
+    planned(store, arrival, images="1")
+    for _ in range(MOST_ATTEMPTS):
+        store.jobs.crashed(store.jobs.claim(20.0), "a worker that ended", 21.0)
+    store.studies.settle("aa")
+    assert state(store)["state"] == "failed"
+    planned(store, arrival, images="2")
+    store.jobs.finished(store.jobs.claim(30.0), FOUND, 31.0)
+    store.studies.settle("aa")
+    assert state(store)["state"] == "analysed"
+
+
+def test_what_waits_again_waits_for_the_model_as_it_is_now(store, arrival):
+    received(store, arrival)
+    planned(store, arrival, images="1", shadow=True)
+    planned(store, arrival, images="2", shadow=True)
+    assert planned(store, arrival, images="1", shadow=False)
+    assert not store.jobs.claim(20.0).shadow
+
+
+def test_what_a_clock_that_was_set_back_has_put_off_is_due(store):
+    outgoing = [Outgoing("pager", "webhook", "k1", b"{}")]
+    store.alerts.send("", outgoing, 1_000_000.0)
+    outbox = StoreOutbox(store.database, lambda *_: None)
+    assert [one.key for one in outbox.due(900_000.0, 10)] == ["k1"]
+    outbox.again(1, "no answer", 900_900.0)
+    assert outbox.due(900_001.0, 10) == [], "a pause is kept"
+    assert len(outbox.due(900_900.0, 10)) == 1
+
+
+def test_where_images_stand_is_what_their_headers_say(store, arrival):
+    for number, place in ((1, 2.5), (2, None), (10**12, -5.0)):
+        one = arrival(1, number=number, position_mm=place, sop_uid=f"1.2.{number}", sha256=f"{number}")
+        store.studies.received("aa", one, Path(f"/f/{number}"), "scp", 1.0)
+    said = {(p.series, p.position_mm, p.number) for p in store.studies.planes("aa")}
+    assert said == {("1.2.3.4", 2.5, 1), ("1.2.3.4", None, 2), ("1.2.3.4", -5.0, 10**12)}

@@ -6,14 +6,14 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 from urllib.parse import urlsplit
 
-import pytest
 from websockets.sync.client import connect
+
+from tests.system import program
 
 _FLAGS = (
     "--headless=new",
@@ -40,10 +40,7 @@ _INSIDE = ("127.0.0.1", "localhost", "::1")
 
 def found():
     """The program; skips where the system has none."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("needs Chromium: the Debian package `chromium` is not installed")
-    return program
+    return program("chromium")
 
 
 class Chromium:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-REASONS: Final = (
-    "no finding",
-    "known already",
-    "artefact",
-    "another finding",
-    "wrong patient or study",
-)
+from fedimg.monitoring.alerts import Dismissal
+
+REASONS: Final = tuple(one.value for one in Dismissal)
 """Why an alert is dismissed: a closed list, so that it can be counted and holds no patient data."""
 
 

@@ -64,8 +64,8 @@ def card(alert: AlertInfo, csrf: str) -> Markup:
             ("coded", " ".join(part for part in (alert.code[1], alert.code[0], alert.code[2]) if part)),
             ("model", join([f"{alert.model} ", element("span", f"{alert.digest[:16]}…", class_="uid")])),
             ("raised", when(alert.raised_at)),
-            ("escalated", f"{alert.escalations} times" if alert.escalations else ""),
-            ("dismissed as", alert.reason if alert.state == "dismissed" else ""),
+            ("escalated", "nobody had acknowledged it in time" if alert.escalated else ""),
+            ("dismissed as", reason(alert.reason) if alert.state == "dismissed" else ""),
         ]
     )
     suppressed = [] if alert.pushed else [chip("suppressed: above the rate limit, not pushed", "warning")]
@@ -90,7 +90,7 @@ def actions(alert: AlertInfo, csrf: str) -> Markup:
     if alert.state in OPEN:
         drawn.append(frame.button(f"{where}/acknowledge", "Acknowledge", csrf))
     drawn.append(frame.button(f"{where}/confirm", "Confirm finding", csrf))
-    reasons = element("select", [_option(one, one, chosen=False) for one in REASONS], name="reason")
+    reasons = element("select", [_option(one, reason(one), chosen=False) for one in REASONS], name="reason")
     drawn.append(
         element(
             "form",
@@ -121,7 +121,7 @@ def _list(found: Alerts, state: AlertState, finding: str, now: float) -> Markup:
 def _row(one: AlertInfo, now: float) -> list[str]:
     where = join([one.where, element("span", f"{one.size_mm:.0f} mm" if one.size_mm else "", class_="under")])
     suppressed = "" if one.pushed else element("span", "suppressed", class_="under")
-    why = element("span", one.reason, class_="under") if one.reason else ""
+    why = element("span", reason(one.reason), class_="under") if one.reason else ""
     return [
         patient_cell(one.patient, href=f"/studies/{one.study}"),
         one.patient.accession,
@@ -132,6 +132,11 @@ def _row(one: AlertInfo, now: float) -> list[str]:
         ago(one.raised_at, now),
         one.model,
     ]
+
+
+def reason(code: str) -> str:
+    """A dismissal's code for people."""
+    return code.replace("-", " ")
 
 
 def _option(value: str, text: str, chosen: bool) -> Markup:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fedimg.monitoring.operating_point import OperatingPoint, expected
 from fedimg.monitoring.proportions import wilson
+from fedimg.monitoring.worklist import alerts_per_day
 from fedimg.report.blocks import Column, figure, interval_text, table
 from fedimg.report.markup import Markup, element, join
 from fedimg.values import Interval
@@ -15,7 +16,7 @@ from fedimg.web.parts import chip
 from sites.watch.console.charts import bins, reliability
 from sites.watch.console.drawing import facts, nothing
 from sites.watch.console.models_reading import ModelInfo
-from sites.watch.console.seen_reading import SeenHere
+from sites.watch.console.seen_reading import Evaluated, SeenHere
 
 _HEADS = ("at this site's prevalence", "expected", "interval")
 
@@ -77,14 +78,22 @@ def _expected(one: Calibrated) -> Markup:
         ["alerts in 100 studies", *_numbers(found.alerts_per_100, 1.0)],
     ]
     if (per_day := one.seen.per_day) is not None:
-        rows.append(
-            [f"alerts a day, of {per_day:.3g} studies", *_numbers(found.alerts_per_100, per_day / 100)]
-        )
+        alerts = alerts_per_day(found, per_day)
+        rows.append([f"alerts a day, of {per_day:.3g} studies", *_numbers(alerts, 1.0)])
     columns = [Column(head, numeric=number > 0) for number, head in enumerate(_HEADS)]
     caption = (
         f"Prevalence {one.prevalence:.3g} as the settings state it; the intervals hold together with 90 %"
     )
     return join([element("h3", "What an alert is worth here"), table(columns, rows, caption=caption)])
+
+
+def _evaluated(told: Evaluated) -> str:
+    of = f"Of {told.positives:,} labelled studies with the finding {told.hits:,} were called"
+    of += f", of {told.negatives:,} without it {told.false_alarms:,}."
+    if told.target is None:
+        return of
+    kept = "agrees with" if told.kept else "⚠ contradicts"
+    return f"{of} That {kept} the promised sensitivity of {told.target:.0%}."
 
 
 def _percent(found: Interval) -> tuple[str, str]:
@@ -106,6 +115,8 @@ def _seen(number: int, one: Calibrated) -> Markup:
             f"Of {confirmed + dismissed:,} alerts that a person settled, {confirmed:,} were confirmed and {dismissed:,} "
             f"dismissed: {share.value:.0%} [{share.low:.0%}, {share.high:.0%}] confirmed."
         )
+    if (told := one.seen.evaluated) is not None:
+        said.append(_evaluated(told))
     charts = [
         figure(reliability(f"reliability-{number}-{k}", f"Reliability for {name}", bins(labels)))
         for k, (name, labels) in enumerate(sorted(one.seen.labels.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from fedimg.monitoring.worklist import URGENCY
 from fedimg.report.markup import Markup, element, join
 from fedimg.web.parts import Kind, chip, moment
 from sites.watch.console.values import Patient
@@ -25,6 +26,7 @@ _STATES: dict[str, tuple[str, Kind]] = {
     "done": ("analysed", "plain"),
     "not analysed": ("not analysed", "warning"),
 }
+_MOST_URGENT = max(URGENCY.values())
 OPEN = ("raised", "delivered")
 SETTLED = ("confirmed", "dismissed", "superseded")
 
@@ -36,10 +38,13 @@ def state_chip(state: str) -> Markup:
 
 def priority_mark(priority: int, *, stat: bool) -> Markup:
     """In words and with a sign: never by colour alone."""
-    if stat or priority >= 2:
-        return element("span", "▲▲ STAT", class_="chip strong")
-    if priority == 1:
-        return element("span", "▲ raised", class_="chip danger")
+    if stat:
+        return element("span", "● STAT", class_="chip strong")
+    if priority > 0:
+        title = f"raised by a model, urgency {priority} of {_MOST_URGENT}"
+        return element(
+            "span", f"{'▲' * min(priority, _MOST_URGENT)} raised", class_="chip danger", title=title
+        )
     return element("span", "routine", class_="faint")
 
 

@@ -84,7 +84,7 @@ def _stream(name: str, said: Mapping[str, Any], values: list[float]) -> StreamIn
 def _values(connection: sqlite3.Connection, digest: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for (numbers,) in connection.execute(
-        "SELECT numbers FROM (SELECT job, numbers FROM measure WHERE model = ? ORDER BY job DESC LIMIT ?) ORDER BY job",
+        "SELECT numbers FROM (SELECT id, numbers FROM measure WHERE model = ? ORDER BY id DESC LIMIT ?) ORDER BY id",
         (digest, _MOST_VALUES),
     ):
         for name, value in mapping(read_json(numbers)).items():

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fedimg.errors import DataError, FedimgError
 from fedimg.home import SiteHome
 from fedimg.privacy.course import course
 from fedimg.privacy.stated import statement_of
 from fedimg.report.markup import Markup
-from sites.watch.console import alerts_page, queue_page, study_page, worklist_page
+from sites.watch.console import alerts_page, queue_page, study_page, waiting, worklist_page
 from sites.watch.console.calibration_page import Calibrated, prevalence_of
 from sites.watch.console.drift_reading import Drifting, drifting
 from sites.watch.console.files import OUTPUTS, OpenFile, open_output
@@ -64,8 +64,9 @@ class Known:
     prevalence: Mapping[str, float] = field(default_factory=dict)
     process: Callable[[], Running | None] = lambda: None
     clock: Callable[[], float] = time.time
-    _drawn_lists: Kept[worklist_page.Drawn] = field(default_factory=lambda: Kept(), init=False)
-    _drawn_alerts: Kept[Mapping[str, Markup]] = field(default_factory=lambda: Kept(), init=False)
+    _drawn_lists: Kept[worklist_page.Drawn] = field(default_factory=Kept, init=False)
+    _waits: dict[str, Any] = field(default_factory=dict, init=False)
+    _drawn_alerts: Kept[Mapping[str, Markup]] = field(default_factory=Kept, init=False)
 
     def worklist(self, show: Show, first: int) -> Worklist:
         return self.reading.read(worklist(show, first), ("worklist", show, first))
@@ -78,7 +79,16 @@ class Known:
         return self.reading.read(alerts(state, finding, first), ("alerts", state, finding, first))
 
     def queue(self) -> Queue:
-        return self.reading.read(queue(self.clock(), self.process()))
+        """What waits cost is measured anew every half a minute: it takes a day's arrivals."""
+        process, half_minute = self.process(), int(self.clock() // 30)
+        if self._waits.get("at") != half_minute:
+            workers = max(1, len(process.workers)) if process is not None else 1
+            measured = self.reading.read(
+                lambda connection: waiting.measured(connection, self.clock(), workers)
+            )
+            self._waits.update(at=half_minute, waits=measured)
+        found = self.reading.read(queue, "queue")
+        return replace(found, waits=self._waits["waits"], process=process)
 
     def models(self) -> list[ModelInfo]:
         return self.reading.read(models)

@@ -125,7 +125,7 @@ def _job(one: JobInfo, now: float) -> list[str]:
     running = one.state == "running"
     return [
         _study(one.study),
-        priority_mark(one.priority, stat=False),
+        priority_mark(one.priority, stat=one.stat),
         _model(one),
         chip("running", "note") if running else chip("queued"),
         ago(one.started_at if running and one.started_at is not None else one.queued_at, now),
@@ -145,10 +145,11 @@ def _process(found: Running | None, now: float) -> Markup:
     columns = [Column(head, numeric=head == "done") for head in ("worker", "does", "done", "since")]
     rows = [[one.name, one.state, f"{one.done:,}", ago(one.since, now)] for one in found.workers]
     free = bytes_text(found.free_bytes)
+    size = f", {bytes_text(found.spool_bytes)}" if found.spool_bytes else ""
     low = found.free_bytes <= 2 * found.least_bytes
     spool = element(
         "p",
-        f"Spool: {found.spool_files:,} files, {bytes_text(found.spool_bytes)}; {free} free. ",
+        f"Spool: {found.spool_files:,} files{size}; {free} free. ",
         f"Nothing is taken any more at {bytes_text(found.least_bytes)}. " if found.least_bytes else "",
         chip("⚠ little room", "danger") if low and found.least_bytes else Markup(""),
     )

@@ -6,35 +6,28 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from sites.watch.console import waiting
 from sites.watch.console.reading import counted
-from sites.watch.console.values import DeliveryInfo, JobInfo, Queue, Running
+from sites.watch.console.values import DeliveryInfo, JobInfo, Queue
 
 MOST_LINES: Final = 50
 _JOBS: Final = (
-    "SELECT job.*, study.priority, coalesce(model.name || ' ' || model.version, '') AS model_text FROM job "
+    "SELECT job.*, study.stat, study.priority, coalesce(model.name || ' ' || model.version, '') AS model_text FROM job "
     "JOIN study ON study.key = job.study LEFT JOIN model ON model.digest = job.model WHERE job.state = ? "
 )
 
 
-def queue(now: float, process: Running | None) -> Callable[[sqlite3.Connection], Queue]:
-    """A question for `Reading`. `now`: for the arrivals of the last day."""
-
-    def question(connection: sqlite3.Connection) -> Queue:
-        workers = len(process.workers) if process is not None else 1
-        return Queue(
-            counted(connection, "job", "state"),
-            counted(connection, "delivery", "state"),
-            _jobs(connection, "running", "job.started_at"),
-            _jobs(connection, "queued", "study.stat DESC, study.priority DESC, job.queued_at"),
-            _jobs(connection, "failed", "job.finished_at DESC"),
-            _deliveries(connection, "due", "next_at"),
-            _deliveries(connection, "dead", "id DESC"),
-            waiting.measured(connection, now, workers),
-            process,
-        )
-
-    return question
+def queue(connection: sqlite3.Connection) -> Queue:
+    """A question for `Reading`: without what is measured, and what only the running watcher knows."""
+    return Queue(
+        counted(connection, "job", "state"),
+        counted(connection, "delivery", "state"),
+        _jobs(connection, "running", "job.started_at"),
+        _jobs(connection, "queued", "job.shadow, study.stat DESC, study.priority DESC, job.queued_at"),
+        _jobs(connection, "failed", "job.finished_at DESC"),
+        _deliveries(connection, "due", "next_at"),
+        _deliveries(connection, "dead", "id DESC"),
+        [],
+    )
 
 
 def has_delivery(delivery: int) -> Callable[[sqlite3.Connection], bool]:
@@ -53,6 +46,7 @@ def _jobs(connection: sqlite3.Connection, state: str, order: str) -> list[JobInf
             row["state"],
             bool(row["shadow"]),
             row["attempts"],
+            bool(row["stat"]),
             row["priority"],
             row["queued_at"],
             row["started_at"],

@@ -15,6 +15,18 @@ _MOST_LABELS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What labels said of a model at its threshold, the last time. `kept`: False where they contradict the promise."""
+
+    positives: int
+    hits: int
+    negatives: int
+    false_alarms: int
+    target: float | None
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SeenHere:
     """What this site has seen of a model.
 
@@ -27,6 +39,7 @@ class SeenHere:
     seconds: float
     outcomes: Mapping[str, int]
     labels: Mapping[str, list[tuple[float, bool]]]
+    evaluated: Evaluated | None
 
     @property
     def per_day(self) -> float | None:
@@ -59,4 +72,15 @@ def seen_here(connection: sqlite3.Connection, model: ModelInfo, now: float) -> S
     for (_, finding), found in labels.items():
         by_finding.setdefault(finding, []).append(found)
     seconds = now - first if first is not None else 0.0
-    return SeenHere(int(studies), seconds, {str(k): int(n) for k, n in outcomes}, by_finding)
+    counts = {str(state): int(count) for state, count in outcomes}
+    return SeenHere(int(studies), seconds, counts, by_finding, _evaluated(connection, model))
+
+
+def _evaluated(connection: sqlite3.Connection, model: ModelInfo) -> Evaluated | None:
+    row = connection.execute(
+        "SELECT * FROM evaluation WHERE model = ? ORDER BY id DESC LIMIT 1", (model.digest,)
+    ).fetchone()
+    if row is None:
+        return None
+    counts = (row["positives"], row["hits"], row["negatives"], row["false_alarms"])
+    return Evaluated(*counts, row["target"], bool(row["kept"]))

@@ -131,7 +131,7 @@ def _look(look: LookInfo) -> Markup:
 def _results(found: list[ResultInfo]) -> Markup:
     if not found:
         return section("Results", "", nothing("No result yet."))
-    heads = ("model", "score", "by class", "where", "time", "files")
+    heads = ("model", "score", "by finding", "where", "time", "files")
     columns = [Column(head, numeric=False) for head in heads]
     lead = "Scores are calibrated probabilities. A call is a score at or above the threshold; the rest was looked at."
     rows = [_result(one) for one in found]

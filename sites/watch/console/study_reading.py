@@ -61,12 +61,15 @@ def study(key: str) -> Callable[[sqlite3.Connection], StudyDetail]:
 
 def _known(connection: sqlite3.Connection) -> set[str]:
     """The findings that active models look for."""
-    found: set[str] = set()
-    for (said,) in connection.execute("SELECT metadata FROM model WHERE role = 'active'"):
-        read = mapping(read_json(said))
-        own = mapping(read.get("fedimg")) or read
-        found |= {text_of(mapping(one).get("class")) for one in items(own.get("findings"))}
-    return found - {""}
+    said = connection.execute("SELECT metadata FROM model WHERE role = 'active'")
+    return {name for (metadata,) in said for name in _sought(metadata)}
+
+
+def _sought(metadata: object) -> set[str]:
+    """The classes that stand for a finding: of the others, such as one for everything else, no score is shown."""
+    read = mapping(read_json(metadata))
+    own = mapping(read.get("fedimg")) or read
+    return {text_of(mapping(one).get("class")) for one in items(own.get("findings"))} - {""}
 
 
 def _series(connection: sqlite3.Connection, key: str) -> list[SeriesInfo]:
@@ -108,7 +111,8 @@ def _one_series(row: sqlite3.Row, looks: list[LookInfo]) -> SeriesInfo:
 
 def _results(connection: sqlite3.Connection, key: str) -> list[ResultInfo]:
     found = connection.execute(
-        "SELECT result.*, job.shadow, job.state, coalesce(model.name || ' ' || model.version, '') AS model_text "
+        "SELECT result.*, job.shadow, job.state, model.metadata, "
+        "coalesce(model.name || ' ' || model.version, '') AS model_text "
         "FROM result JOIN job ON job.id = result.job LEFT JOIN model ON model.digest = result.model "
         "WHERE result.study = ? ORDER BY job.state = 'superseded', result.finished_at DESC, result.job",
         (key,),
@@ -119,6 +123,7 @@ def _results(connection: sqlite3.Connection, key: str) -> list[ResultInfo]:
 def _result(row: sqlite3.Row) -> ResultInfo:
     said = mapping(read_json(row["prediction"]))
     scores = {str(name): number_of(value) for name, value in mapping(said.get("scores")).items()}
+    sought = _sought(row["metadata"])
     outputs = mapping(read_json(row["outputs"]))
     return ResultInfo(
         row["job"],
@@ -129,7 +134,7 @@ def _result(row: sqlite3.Row) -> ResultInfo:
         row["score"],
         row["threshold"],
         bool(row["called"]),
-        {name: value for name, value in scores.items() if value is not None},
+        {name: value for name, value in scores.items() if value is not None and name in sought},
         [_place(mapping(one)) for one in items(said.get("found"))[:_MOST_PLACES]],
         row["seconds"],
         row["finished_at"],
@@ -175,7 +180,7 @@ def _timeline(connection: sqlite3.Connection, study: sqlite3.Row) -> list[Happen
         (study["key"],),
     ):
         who = "" if row["who"] == "watcher" else row["who"]
-        about = row["finding"] + (f": {row['reason']}" if row["reason"] else "")
+        about = row["finding"] + (f": {row['reason'].replace('-', ' ')}" if row["reason"] else "")
         found.append(Happened(row["at"], f"alert {row['event']}", about, who))
     for row in connection.execute(
         "SELECT target, kind, done_at FROM delivery WHERE study = ? AND state = 'done' AND done_at IS NOT NULL ORDER BY id",

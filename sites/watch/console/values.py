@@ -46,7 +46,7 @@ class FindingInfo:
 class WorkRow:
     """A study on the worklist.
 
-    `priority`: 0 routine, 1 raised by a model, 2 ordered as urgent. `reason`: why it was not analysed, or failed.
+    `priority`: 0 routine, else as urgent as what a model has called (1 to 3). `stat`: ordered as urgent. `reason`: why it was not analysed, or failed.
     `looked`: the models that have looked at it.
     """
 
@@ -101,7 +101,7 @@ class AlertInfo:
     raised_at: float
     changed_at: float
     pushed: bool
-    escalations: int
+    escalated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class PlaceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ResultInfo:
-    """What a job found. `scores`: calibrated probabilities by class. `outputs`: names of its files.
+    """What a job found. `scores`: calibrated probabilities by finding. `outputs`: names of its files.
 
     `current`: False where later images made it void.
     """
@@ -217,6 +217,7 @@ class JobInfo:
     state: str
     shadow: bool
     attempts: int
+    stat: bool
     priority: int
     queued_at: float
     started_at: float | None
@@ -251,13 +252,18 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What only the running watcher knows. `free_bytes`: on the spool's disk; at `least_bytes` nothing is taken any more."""
+    """What only the running watcher knows.
+
+    `free_bytes`: on the spool's disk; at `least_bytes` nothing is taken any more. `counts`: since its start, by name:
+    "received", "refused.<reason>", …
+    """
 
     workers: tuple[Worker, ...] = ()
     spool_files: int = 0
     spool_bytes: int = 0
     free_bytes: int = 0
     least_bytes: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,17 @@
-"""What an order by urgency costs those who wait: measured arrivals, put into the formula of a queue with priorities.
+"""What an order by urgency costs those who wait, from what was measured here; the formula is `monitoring.worklist`'s.
 
-One server, Poisson arrivals, service times with coefficient of variation 1, nobody interrupted (Cobham 1954): with load
-ρ = λs, of which ρ_h urgent, an urgent one waits ρs/(1 − ρ_h), a routine one ρs/((1 − ρ_h)(1 − ρ)), and without an order
-everybody ρs/(1 − ρ). The mean over all is the same: whatever urgent ones gain, the others pay.
+Measured are mean times, not how much they vary: with exponential ones the card's waits are ρs/((1 − ρ_h)(1 − ρ)) for
+routine studies, ρs/(1 − ρ_h) for urgent ones, ρs/(1 − ρ) in order of arrival.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Final
 
+from fedimg.monitoring.worklist import Reading
 from sites.watch.console.values import WaitInfo
 
 _DAY_S: Final = 86400.0
@@ -20,33 +19,21 @@ _LEAST: Final = 10  # of a thing, before its time is called measured
 _LONGEST_GAP_S: Final = 3600.0  # between two studies read; whoever was away longer was away
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """Mean waits in seconds; None where they have no end."""
-
-    busy: float
-    in_order_s: float | None
-    urgent_s: float | None
-    routine_s: float | None
-
-
-def waits(rate_per_s: float, urgent_share: float, service_s: float) -> Waits:
-    """The card's formula."""
-    load = rate_per_s * service_s
-    urgent_load = load * urgent_share
-    return Waits(
-        load,
-        load * service_s / (1 - load) if load < 1 else None,
-        load * service_s / (1 - urgent_load) if urgent_load < 1 and load < 1 else None,
-        load * service_s / ((1 - urgent_load) * (1 - load)) if load < 1 else None,
-    )
+def card(what: str, per_hour: float, urgent_share: float, service_s: float) -> WaitInfo:
+    """One queue's card; of one that cannot keep up the waits have no end."""
+    busy = per_hour * service_s / 3600
+    if not 0 < busy < 1:
+        return WaitInfo(what, per_hour, urgent_share, service_s, busy, None, None, None)
+    reading = Reading(per_hour, service_s / 60)
+    urgent, routine = (60 * minutes for minutes in reading.waits(urgent_share))
+    return WaitInfo(what, per_hour, urgent_share, service_s, busy, 60 * reading.wait(), urgent, routine)
 
 
 def measured(connection: sqlite3.Connection, now: float, workers: int) -> list[WaitInfo]:
     """Of the last 24 hours; only queues of which enough was seen."""
     since = now - _DAY_S
     arrived = connection.execute(
-        "SELECT count(*), sum(priority > 0), min(first_at) FROM study WHERE first_at >= ?", (since,)
+        "SELECT count(*), sum(stat OR priority > 0), min(first_at) FROM study WHERE first_at >= ?", (since,)
     ).fetchone()
     count, urgent, first = int(arrived[0]), int(arrived[1] or 0), arrived[2]
     if count < _LEAST:
@@ -54,24 +41,10 @@ def measured(connection: sqlite3.Connection, now: float, workers: int) -> list[W
     rate = count / max(now - first, 60.0)
     cards = []
     if (job := _job_seconds(connection, since, count)) is not None:
-        cards.append(_card("analysis by the models", rate, urgent / count, job / max(1, workers)))
+        cards.append(card("analysis by the models", 3600 * rate, urgent / count, job / max(1, workers)))
     if (reading := _reading_seconds(connection, since)) is not None:
-        cards.append(_card("reading by people", rate, urgent / count, reading))
+        cards.append(card("reading by people", 3600 * rate, urgent / count, reading))
     return cards
-
-
-def _card(what: str, rate: float, share: float, service_s: float) -> WaitInfo:
-    found = waits(rate, share, service_s)
-    return WaitInfo(
-        what,
-        3600 * rate,
-        share,
-        service_s,
-        found.busy,
-        found.in_order_s,
-        found.urgent_s,
-        found.routine_s,
-    )
 
 
 def _job_seconds(connection: sqlite3.Connection, since: float, studies: int) -> float | None:

@@ -62,8 +62,9 @@ def rows(connection: sqlite3.Connection, studies: Sequence[sqlite3.Row]) -> list
         findings[alert["study"]].append(_finding(alert))
     looked: dict[str, list[str]] = {key: [] for key in keys}
     for study, name, version in connection.execute(
-        "SELECT DISTINCT job.study, model.name, model.version FROM job JOIN model ON model.digest = job.model "
-        "WHERE job.study IN (SELECT value FROM json_each(?)) AND job.state = 'done' AND NOT job.shadow ORDER BY 2, 3",
+        # +: by the study, of which there are few jobs, not by the state
+        "SELECT DISTINCT job.study, model.name, model.version FROM json_each(?) one CROSS JOIN job ON job.study = one.value "
+        "JOIN model ON model.digest = job.model WHERE +job.state = 'done' AND NOT job.shadow ORDER BY 2, 3",
         asked,
     ):
         looked[study].append(f"{name} {version}")
@@ -118,7 +119,7 @@ def alert_info(row: sqlite3.Row) -> AlertInfo:
         row["raised_at"],
         row["changed_at"],
         not row["suppressed"],
-        row["escalations"],
+        bool(row["escalated"]),
     )
 
 

@@ -55,7 +55,7 @@ class Alerts:
         query = f"SELECT {_COLUMNS} FROM alert WHERE state IN ({marks}) ORDER BY raised_at, key"  # noqa: S608
         return [_alert(row) for row in self._database.rows(query, sorted(life.OPEN))]
 
-    def of_series(self, study: str, model: str) -> list[Alert]:
+    def of_study(self, study: str, model: str) -> list[Alert]:
         """Of one study, by one model."""
         query = f"SELECT {_COLUMNS} FROM alert WHERE study = ? AND model = ? ORDER BY key"  # noqa: S608
         return [_alert(row) for row in self._database.rows(query, (study, model))]

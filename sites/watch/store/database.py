@@ -40,13 +40,12 @@ class Database:
             self._within = True
             try:
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            else:
                 self._connection.execute("COMMIT")
             finally:
                 self._within = False
+                # Of a COMMIT that failed, too (a full disk). SQLite has ended some transactions by itself then.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     def rows(self, query: str, arguments: Arguments = ()) -> list[sqlite3.Row]:
         with self._lock:

@@ -66,11 +66,13 @@ class Jobs:
     def plan(
         self, study: str, model: str, series: str, images: str, *, shadow: bool, revision: int, at: float
     ) -> bool:
-        """A job, unless this model has looked at these very images; what waits for fewer of them is superseded."""
+        """A job, unless this model has looked at these very images; what waits for fewer of them, or has failed of
+        them, is superseded.
+        """
         with self._database.change() as change:
             change.execute(
                 "UPDATE job SET state = 'superseded', finished_at = ? WHERE study = ? AND model = ? AND series = ?"
-                " AND images <> ? AND state = 'queued'",
+                " AND images <> ? AND state IN ('queued', 'failed')",
                 (at, study, model, series, images),
             )
             made = change.execute(
@@ -78,11 +80,11 @@ class Jobs:
                 " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?) ON CONFLICT DO NOTHING",
                 (study, model, images, series, int(shadow), revision, at),
             )
-            # what was superseded before it was looked at, and is wanted again
+            # what was superseded before it was looked at, and is wanted again: for the model as it is now
             again = change.execute(
-                "UPDATE job SET state = 'queued', queued_at = ? WHERE study = ? AND model = ? AND series = ? AND images = ?"
-                " AND state = 'superseded'",
-                (at, study, model, series, images),
+                "UPDATE job SET state = 'queued', queued_at = ?, shadow = ?, revision = ?, attempts = 0"
+                " WHERE study = ? AND model = ? AND series = ? AND images = ? AND state = 'superseded'",
+                (at, int(shadow), revision, study, model, series, images),
             )
         return bool(made.rowcount or again.rowcount)
 
@@ -96,17 +98,22 @@ class Jobs:
             )
 
     def claim(self, at: float) -> Job | None:
-        """The next one, now running: urgent studies first, then by priority, then by when they came; shadows last."""
+        """The next one, now running: urgent studies first, then by priority, then by when they came; shadows last.
+
+        A series is looked at by one worker of a model at a time, so that what fewer images said never comes last.
+        """
         with self._database.change() as change:
             row = change.execute(
                 "SELECT job.id, job.study, job.model, job.series, job.images, job.shadow, job.attempts FROM job"
-                " JOIN study ON study.key = job.study WHERE job.state = 'queued'"
+                " JOIN study ON study.key = job.study WHERE job.state = 'queued' AND NOT EXISTS (SELECT 1 FROM job AS other"
+                " WHERE other.study = job.study AND other.model = job.model AND other.series = job.series"
+                " AND other.state = 'running')"
                 " ORDER BY job.shadow, study.stat DESC, study.priority DESC, job.queued_at, job.id LIMIT 1"
             ).fetchone()
             if row is None:
                 return None
             change.execute(
-                "UPDATE job SET state = 'running', attempts = attempts + 1, started_at = ? WHERE id = ?",
+                "UPDATE job SET state = 'running', started_at = ? WHERE id = ?",
                 (at, row["id"]),
             )
             if not row["shadow"]:
@@ -144,6 +151,18 @@ class Jobs:
                 (job.study, job.model, at, json.dumps(found.measures), json.dumps(found.embedding)),
             )
 
+    def calling(self, study: str, model: str) -> list[tuple[int, dict[str, Any]]]:
+        """Of each series' last job that was not a shadow's and has a result: its number and prediction, where it calls."""
+        rows = self._database.rows(
+            "SELECT job.id, result.prediction FROM job JOIN result ON result.job = job.id"
+            " WHERE job.study = ? AND job.model = ? AND job.shadow = 0 AND result.called = 1 AND NOT EXISTS"
+            " (SELECT 1 FROM job AS later JOIN result AS said ON said.job = later.id WHERE later.study = job.study"
+            " AND later.model = job.model AND later.series = job.series AND later.shadow = 0"
+            " AND (later.revision, later.id) > (job.revision, job.id)) ORDER BY job.id",
+            (study, model),
+        )
+        return [(row["id"], json.loads(row["prediction"])) for row in rows]
+
     def refused(self, job: Job, reason: str) -> None:
         """The model's own preparation says that it cannot look at this series: not analysed, never scored."""
         with self._database.change() as change:
@@ -154,17 +173,47 @@ class Jobs:
             )
 
     def crashed(self, job: Job, reason: str, at: float) -> bool:
-        """Its worker ended, or took too long: queued again, and failed after too many attempts (True)."""
+        """Its worker ended, or took too long: queued again, and failed when that happened too often (True).
+
+        Nothing, where its result is there already; superseded, where its series waits with further images.
+        """
         failed = job.attempts >= MOST_ATTEMPTS
         with self._database.change() as change:
-            change.execute(
-                "UPDATE job SET state = ?, finished_at = ?, reason = ? WHERE id = ?",
+            done = change.execute(
+                "UPDATE job SET state = ?, attempts = attempts + 1, finished_at = ?, reason = ?"
+                " WHERE id = ? AND state = 'running'",
                 ("failed" if failed else "queued", at if failed else None, reason, job.id),
             )
-        return failed
+            self._overtaken()
+        return failed and done.rowcount == 1
+
+    def put_back(self, job: Job) -> None:
+        """Nobody could look at it: it waits again, and has lost no attempt."""
+        with self._database.change() as change:
+            change.execute("UPDATE job SET state = 'queued' WHERE id = ? AND state = 'running'", (job.id,))
+            self._overtaken()
 
     def recover(self) -> int:
-        """After a restart: what was running is queued again; how many. No job fails for this."""
+        """After a restart: what was running is queued again, and what has failed is tried once more; how many.
+
+        A restart fails no job: only the ends of workers count, and they count anew.
+        """
         with self._database.change() as change:
-            done = change.execute("UPDATE job SET state = 'queued' WHERE state = 'running'")
+            done = change.execute(
+                "UPDATE job SET state = 'queued', attempts = 0 WHERE state IN ('running', 'failed')"
+            )
+            self._overtaken()
+            change.execute(
+                "UPDATE study SET state = 'queued', reason = '' WHERE state IN ('running', 'failed') AND key IN"
+                " (SELECT study FROM job WHERE state = 'queued' AND shadow = 0)"
+            )
         return done.rowcount
+
+    def _overtaken(self) -> None:
+        """Of what waits of one series and model only the newest revision is looked at."""
+        with self._database.change() as change:
+            change.execute(
+                "UPDATE job SET state = 'superseded' WHERE state = 'queued' AND EXISTS (SELECT 1 FROM job AS later"
+                " WHERE later.study = job.study AND later.model = job.model AND later.series = job.series"
+                " AND later.revision > job.revision AND later.state = 'queued')"
+            )

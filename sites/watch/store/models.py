@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,6 +101,27 @@ class Models:
     def working(self) -> list[Registered]:
         """Those that look at studies: active and in the shadow."""
         return [one for one in self.all() if one.role != "retired"]
+
+    def speaking(self, loaded: Collection[str]) -> dict[str, bool]:
+        """Digest → whether it is a shadow, of the models that workers hold.
+
+        Where the active one of a name is not loaded yet, the one that was active before speaks until it is.
+        """
+        found = {one.digest: one.role == "shadow" for one in self.working() if one.digest in loaded}
+        for one in self.working():
+            if one.role == "active" and one.digest not in loaded:
+                former = self.former(one)
+                if former in found:
+                    found[former] = False
+        return found
+
+    def former(self, one: Registered) -> str | None:
+        """Of its name the one that went into the shadow last."""
+        row = self._database.row(
+            "SELECT digest FROM model WHERE name = ? AND role = 'shadow' AND digest <> ? ORDER BY since DESC LIMIT 1",
+            (one.name, one.digest),
+        )
+        return None if row is None else str(row["digest"])
 
 
 def _role(text: str) -> Role:

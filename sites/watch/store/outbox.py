@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from sites.watch.deliveries import Delivery
 from sites.watch.store.database import Database
+
+_LONGEST_PAUSE_S: Final = 2 * 3600.0
+"""No target and no retry asks for more; what waits for longer was put here by a clock that was set back since."""
 
 
 class StoreOutbox:
@@ -19,9 +23,9 @@ class StoreOutbox:
     def due(self, now: float, most: int) -> list[Delivery]:
         """The oldest first."""
         rows = self._database.rows(
-            "SELECT id, target, kind, key, body, paths, attempts FROM delivery WHERE state = 'due' AND next_at <= ?"
-            " ORDER BY id LIMIT ?",
-            (now, most),
+            "SELECT id, target, kind, key, body, paths, attempts FROM delivery WHERE state = 'due'"
+            " AND (next_at <= ? OR next_at > ?) ORDER BY id LIMIT ?",
+            (now, now + _LONGEST_PAUSE_S, most),
         )
         return [
             Delivery(

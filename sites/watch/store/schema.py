@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS study (
     reason TEXT NOT NULL DEFAULT '',          -- why not analysed or failed, in words
     read_at REAL);                            -- when a person said that it was read
 
+-- The worklist's own order: without it a page takes a look at every study there ever was.
+CREATE INDEX IF NOT EXISTS study_unread ON study (stat DESC, priority DESC, first_at, key, state) WHERE read_at IS NULL;
+
 CREATE TRIGGER IF NOT EXISTS priority_only_rises BEFORE UPDATE OF priority ON study
     WHEN NEW.priority < OLD.priority BEGIN SELECT RAISE(ABORT, 'a priority is never lowered'); END;
 CREATE TRIGGER IF NOT EXISTS studies_stay BEFORE DELETE ON study

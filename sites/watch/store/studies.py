@@ -37,19 +37,24 @@ class Studies:
             values = (study, arrival.sop_uid, arrival.sha256, arrival.series_uid, str(path))
             added = change.execute(
                 "INSERT INTO instance (study, sop_uid, sha256, series_uid, path, arrival, source, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET path = excluded.path WHERE path = ''",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (*values, json.dumps(asdict(arrival)), source, at),
-            )
-            if not added.rowcount:
+            ).rowcount
+            back = change.execute(
+                "UPDATE instance SET path = ? WHERE study = ? AND sop_uid = ? AND sha256 = ? AND path = ''",
+                (str(path), study, arrival.sop_uid, arrival.sha256),
+            ).rowcount
+            if not (added or back):
                 return False
             row = change.execute(
                 "SELECT modalities, body_parts FROM study WHERE key = ?", (study,)
             ).fetchone()
             change.execute(
-                "UPDATE study SET images = (SELECT COUNT(*) FROM instance WHERE study = key), last_at = MAX(last_at, ?), state = 'arriving', completeness = '',"
+                "UPDATE study SET images = images + ?, last_at = MAX(last_at, ?), state = 'arriving', completeness = '',"
                 " modalities = ?, body_parts = ?, stat = MAX(stat, ?), reason = ''"
                 " WHERE key = ?",
                 (
+                    added,
                     at,
                     _with(row["modalities"], arrival.modality),
                     _with(row["body_parts"], arrival.body_part),
@@ -115,7 +120,12 @@ class Studies:
 
     def planes(self, study: str) -> Iterable[Plane]:
         """Where its images stand in their series."""
-        return [Plane(one.series_uid, one.position_mm, one.number) for one, _, _ in self.arrivals(study)]
+        rows = self._database.rows(
+            "SELECT series_uid, json_extract(arrival, '$.position_mm'), json_extract(arrival, '$.number')"
+            " FROM instance WHERE study = ? AND path <> ''",
+            (study,),
+        )
+        return [Plane(*row) for row in rows]
 
     def unfinished(self) -> list[str]:
         """Studies that were arriving when the watcher ended."""
@@ -143,13 +153,56 @@ class Studies:
             )
             audit.note(self._database, who, f"label {'present' if present else 'absent'}", study, at)
 
-    def remove_files(self, before: float) -> list[Path]:
-        """Files of studies that were done before then: their paths are forgotten here, the caller removes them."""
-        condition = "path <> '' AND study IN (SELECT key FROM study WHERE last_at < ? AND state IN ('analysed', 'not_analysed'))"
+    def remove_files(self, before: float) -> int:
+        """Remove the images of studies that were done before then; how many.
+
+        A study at a time within a transaction, so that no image that comes back meanwhile is removed after it was noted.
+        What a kill leaves of it is removed the next time.
+        """
+        done = self._database.rows(
+            "SELECT key FROM study WHERE last_at < ? AND state IN ('analysed', 'not_analysed') AND EXISTS"
+            " (SELECT 1 FROM instance WHERE study = key AND path <> '')",
+            (before,),
+        )
+        return sum(self._remove_files_of(row["key"], before) for row in done)
+
+    def _remove_files_of(self, study: str, before: float) -> int:
         with self._database.change() as change:
-            rows = change.execute(f"SELECT path FROM instance WHERE {condition}", (before,)).fetchall()  # noqa: S608
-            change.execute(f"UPDATE instance SET path = '' WHERE {condition}", (before,))  # noqa: S608
-        return [Path(row["path"]) for row in rows]
+            rows = change.execute(
+                "SELECT path FROM instance WHERE path <> '' AND study = (SELECT key FROM study WHERE key = ? AND last_at < ?"
+                " AND state IN ('analysed', 'not_analysed'))",
+                (study, before),
+            ).fetchall()
+            for row in rows:
+                Path(row["path"]).unlink(missing_ok=True)
+            if rows:
+                change.execute("UPDATE instance SET path = '' WHERE study = ?", (study,))
+        return len(rows)
+
+    def not_to_look_at(self, study: str, arrivals: Iterable[Arrival]) -> dict[str, str]:
+        """Series that no model may look at, and why.
+
+        One with an image of another PatientID than the study's: what is found would be told under the wrong name (an image
+        that names nobody is the study's). One of which images were removed: a result of the others takes back no alert.
+        """
+        row = self._database.row("SELECT patient_id FROM study WHERE key = ?", (study,))
+        own = row["patient_id"] if row is not None else ""
+        gone = {
+            row["series_uid"]
+            for row in self._database.rows(
+                "SELECT DISTINCT series_uid FROM instance WHERE study = ? AND path = ''", (study,)
+            )
+        }
+        found = {
+            one.series_uid: "images that came after others of theirs were removed"
+            for one in arrivals
+            if one.series_uid in gone
+        }
+        return found | {
+            one.series_uid: "images of another patient than the study's first ones"
+            for one in arrivals
+            if own and one.patient_id and one.patient_id != own
+        }
 
 
 def _with(listed: str, one: str) -> str:

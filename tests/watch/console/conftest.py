@@ -56,7 +56,7 @@ class Store:
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
 
-    def model(self, digest, name, version, role, code, classes=("clear", "nodule"), **said):
+    def model(self, digest, name, version, role, code, classes=("normal", "nodule"), **said):
         own = {
             "task": "classification",
             "classes": list(classes),
@@ -98,7 +98,7 @@ class Store:
             "completeness": "" if state == "arriving" else "complete",
             "revision": int(state != "arriving"),
             "completed_at": None if state == "arriving" else at + 10,
-            "priority": 2 if stat else priority,
+            "priority": priority,
         }
         self.insert("study", **(values | other))
         self.series(number, 1, min(images, 3), at)
@@ -160,7 +160,7 @@ class Store:
             "image": uid(number, 1, 1),
             "centre_mm": [1, 2, 3],
         }
-        said = {"scores": {"clear": 1 - score, finding: score}, "found": [place] if called else []}
+        said = {"scores": {"normal": 1 - score, finding: score}, "found": [place] if called else []}
         self.insert(
             "result",
             job=job,
@@ -179,7 +179,11 @@ class Store:
             "image.noise": 18 + (7 * job) % 5,
             "score.value": score,
         }
-        self.insert("measure", job=job, model=model, at=at, numbers=json.dumps(numbers), embedding="[]")
+        self.connection.execute(
+            "INSERT INTO measure (study, model, at, numbers, embedding) VALUES (?, ?, ?, ?, '[]') "
+            "ON CONFLICT (model, study) DO UPDATE SET numbers = excluded.numbers",
+            (key_of(number), model, at, json.dumps(numbers)),
+        )
 
     def alert(
         self, number, job, score, state="raised", *, finding="nodule", code=NODULE_CODE, minutes=9.0, **other
@@ -338,7 +342,7 @@ def fill(store):
         "0.9.1",
         "active",
         STROKE_CODE,
-        ("clear", "bleeding"),
+        ("negative", "bleeding"),
         body_parts=["HEAD"],
     )
     store.model(
@@ -405,11 +409,13 @@ def deliveries(store):
     store.delivery(1, "pager", "done")
     store.delivery(2, "pager", "due", attempts=3, why="the target answered 503")
     store.delivery(4, "dicomweb", "dead", kind="stow", attempts=10, why="no connection could be made")
-    store.insert("counter", name="refused", label="no_patient_id", value=3)
+    store.insert("counter", name="crashed", label="", value=2)
     store.insert("counter", name="received", label="pacs", value=4127)
 
 
 def looks(store):
+    counts = {"positives": 3, "hits": 3, "negatives": 2, "false_alarms": 1}
+    store.insert("evaluation", model=NODULE, at=store.now, **counts, target=0.95, kept=1)
     calm = {"p": 0.41, "effect": 0.05, "alarm": False}
     moved = {"p": 3e-7, "effect": 0.83, "alarm": True}
     for number in range(4):
@@ -434,7 +440,9 @@ def process():
         Worker("worker-1", "analysing", 212, time.time() - 7200),
         Worker("worker-2", "waiting", 199, time.time() - 7200),
     )
-    return Running(workers, 12, 6_500_000, 200 << 30, 20 << 30)
+    return Running(
+        workers, 12, 6_500_000, 200 << 30, 20 << 30, {"received": 4127, "refused.no_patient_id": 3}
+    )
 
 
 @dataclass

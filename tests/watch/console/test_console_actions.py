@@ -41,10 +41,10 @@ def test_an_alert_is_acknowledged_then_confirmed(inside, made, alert):
 def test_an_alert_is_dismissed_for_a_reason_of_the_list(inside, made, alert, reason):
     inside.press(STUDY, f"/alerts/{alert}/dismiss", reason=reason)
     assert state(made, alert) == ("dismissed", reason)
-    assert f"dismissed as {reason}" in seen(inside.get(STUDY).text)
+    assert f"dismissed as {reason.replace('-', ' ')}" in seen(inside.get(STUDY).text)
 
 
-@pytest.mark.parametrize("reason", ["", "Mr Smith says no", "no finding "])
+@pytest.mark.parametrize("reason", ["", "Mr Smith says no", "artefact "])
 def test_another_reason_is_refused(inside, made, alert, reason):
     assert inside.press(STUDY, f"/alerts/{alert}/dismiss", reason=reason).status_code == 400
     assert state(made, alert)[0] == "delivered"

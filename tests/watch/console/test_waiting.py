@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sites.watch.console.waiting import measured, waits
+from sites.watch.console.waiting import card, measured
 from tests.watch.console.conftest import Store
 
 
@@ -41,7 +41,7 @@ def played(rate, share, service_s, customers, seed):
 )
 def test_the_formula_is_what_a_queue_does(rate, share, service_s):
     urgent, routine, everybody = played(rate, share, service_s, 200_000, 1)
-    found = waits(rate, share, service_s)
+    found = card("x", 3600 * rate, share, service_s)
     assert urgent == pytest.approx(found.urgent_s, rel=0.06)
     assert routine == pytest.approx(found.routine_s, rel=0.06)
     assert everybody == pytest.approx(found.in_order_s, rel=0.06)
@@ -51,7 +51,7 @@ def test_the_formula_is_what_a_queue_does(rate, share, service_s):
 
 @given(st.floats(1e-4, 2), st.floats(0, 1), st.floats(0.01, 100))
 def test_what_urgent_ones_gain_the_others_pay(rate, share, service_s):
-    found = waits(rate, share, service_s)
+    found = card("x", 3600 * rate, share, service_s)
     if found.busy >= 1:
         assert (found.in_order_s, found.urgent_s, found.routine_s) == (None, None, None)
         return
