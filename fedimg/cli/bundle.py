@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from fedimg.coordination.bundling import Asked
     from fedimg.crypto.keys import SigningKey
 
-_PUBLIC = re.compile(r"ed25519:([0-9a-f]{64})")
 _EPILOG = """a bundle's configuration is a program where MONAI loads it: verify before, with a key that its owner confirmed to
 you by another way. exit code 0: done; 4: refused."""
 
@@ -136,6 +134,7 @@ def _asked(arguments: Namespace) -> Asked:
 def _verify(arguments: Namespace) -> int:
     from fedimg.bundle import open_sealed
     from fedimg.bundle.running import network_of
+    from fedimg.crypto.public_key import public_key
 
     opened = open_sealed(arguments.bundle, [public_key(text) for text in arguments.key])
     said, _ = network_of(opened)
@@ -169,14 +168,3 @@ def _signing_key(file: Path) -> SigningKey:
     if not file.is_file():
         raise DataError("--key FILE with a secret key", "no such file", "make one: fedimg bundle keygen FILE")
     return SigningKey.load(file)
-
-
-def public_key(text: str) -> bytes:
-    """32 bytes of ed25519:HEX, or of the file that holds it."""
-    found = _PUBLIC.fullmatch(text)
-    if found is None and Path(text).is_file():
-        found = _PUBLIC.fullmatch(Path(text).read_text("ascii", "replace")[:200].strip())
-    if found is None:
-        expected = "--key ed25519:HEX, or a file with it"
-        raise ConfigError(expected, "another value", "copy the line of FILE.pub whole")
-    return bytes.fromhex(found[1])

@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
     _check_folders(arguments.source, arguments.out)
-    from fedimg.cli.bundle import public_key
+    from fedimg.crypto.public_key import public_key
     from fedimg.prediction.folder import predict_folder
     from fedimg.prediction.loading import load
 

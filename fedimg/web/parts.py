@@ -82,3 +82,18 @@ def moment(text: str) -> Markup:
     except ValueError:
         return element("span", text)
     return element("time", f"{at:%Y-%m-%d %H:%M:%S}", datetime=f"{at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def tiles(rows: Sequence[tuple[str, str | Markup, str]]) -> Markup:
+    """Key figures: (name, value, what stands below)."""
+    drawn = [
+        element(
+            "dl",
+            element("dt", name),
+            element("dd", value),
+            element("dd", under, class_="small"),
+            class_="tile",
+        )
+        for name, value, under in rows
+    ]
+    return element("div", drawn, class_="tiles")

@@ -9,7 +9,7 @@ from fedimg.metric_names import metric_name
 from fedimg.report.blocks import Column, epsilon_text, section
 from fedimg.report.markup import Markup, element, join
 from fedimg.web import frame
-from fedimg.web.parts import Kind, cards, chip, dot, meter, moment, of
+from fedimg.web.parts import Kind, cards, chip, dot, meter, moment, of, tiles
 from server.page.models import Overview, RunInfo, SiteInfo
 from server.registry import ACTIVE, Stage
 
@@ -73,16 +73,16 @@ def _now(found: Overview, csrf: str) -> Markup:
     there = sum(site.connected for site in found.sites)
     active = next((run for run in reversed(found.runs) if run.stage in ACTIVE), None)
     waiting = sum(run.stage == Stage.QUEUED for run in found.runs)
-    tiles = [
+    shown = [
         ("sites connected", of(str(there), str(len(found.sites))), f"bundle {found.federation.bundle}"),
         ("runs waiting", element("span", str(waiting)), f"{len(found.runs)} in all"),
     ]
     if active is None:
         idle = element("p", "No run is under way.", class_="nothing")
-        return join([_tiles(tiles), section("Now", "", idle)])
-    tiles[1:1] = [("round", of(str(active.round), str(active.rounds)), "finished")]
+        return join([tiles(shown), section("Now", "", idle)])
+    shown[1:1] = [("round", of(str(active.round), str(active.rounds)), "finished")]
     if active.epsilon_declared is not None:
-        tiles.insert(2, ("ε", privacy_text(active), "largest of the sites, of what the run declares"))
+        shown.insert(2, ("ε", privacy_text(active), "largest of the sites, of what the run declares"))
     title = element("h2", element("a", active.run, href=run_path(active.run)))
     head = element(
         "div",
@@ -93,21 +93,7 @@ def _now(found: Overview, csrf: str) -> Markup:
     )
     reason = [element("p", active.reason, class_="reason")] if active.reason else []
     since = element("p", "changed ", moment(active.changed), class_="faint reason")
-    return join([_tiles(tiles), element("section", head, reason, since)])
-
-
-def _tiles(rows: list[tuple[str, Markup, str]]) -> Markup:
-    drawn = [
-        element(
-            "dl",
-            element("dt", name),
-            element("dd", value),
-            element("dd", under, class_="small"),
-            class_="tile",
-        )
-        for name, value, under in rows
-    ]
-    return element("div", drawn, class_="tiles")
+    return join([tiles(shown), element("section", head, reason, since)])
 
 
 def _sites(sites: list[SiteInfo]) -> Markup:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from sites.watch.posting import Endpoint
 from sites.watch.sending import Archive, Storing
 from sites.watch.settings import Target, TlsFiles
 from sites.watch.stow_client import Stow, read_token
-from sites.watch.webhook import Webhook, alert_body, read_webhook_secret, summary_body
+from sites.watch.webhook import Webhook, alert_body, body_of, read_webhook_secret, summary_body
 
 
 def senders(targets: Sequence[Target]) -> dict[str, deliveries.Target]:
@@ -76,9 +75,7 @@ class TargetBodies:
 
     def model(self, kind: str, said: Mapping[str, Any], at: float) -> bytes:
         """Of a model and not of a patient: drift that lasts, a promise that labels contradict."""
-        instant = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        whole = {"type": f"model.{kind}", "timestamp": instant, "data": dict(said)}
-        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return body_of(f"model.{kind}", at, said)
 
     def fhir(self, alerts: Sequence[Alert], study: Mapping[str, Any]) -> bytes:
         """One transaction for all findings that a model has called in a series."""

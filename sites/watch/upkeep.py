@@ -16,12 +16,12 @@ from fedimg.evaluation.intervals import clopper_pearson
 from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
 from sites.watch import bundles
+from sites.watch.alerting import WATCHER
 from sites.watch.store import audit
 from sites.watch.store.models import Registered
 from sites.watch.store.whole import Store
 from sites.watch.working import Models, Pool
 
-WATCHER = "watcher"
 _DAY_S = 86400.0
 
 

@@ -144,7 +144,7 @@ def alert_body(
     if identity is not None:
         named = {"StudyInstanceUID": identity.study_uid, "PatientID": identity.patient_id}
         data["identifiers"] = named | ({"AccessionNumber": identity.accession} if identity.accession else {})
-    return _body(f"alert.{kind}", at, data)
+    return body_of(f"alert.{kind}", at, data)
 
 
 def summary_body(summary: Summary, link: str = "") -> bytes:
@@ -157,10 +157,10 @@ def summary_body(summary: Summary, link: str = "") -> bytes:
         "since": _instant(summary.since),
         "until": _instant(summary.until),
     }
-    return _body("alerts.suppressed", summary.until, data | ({"link": link} if link else {}))
+    return body_of("alerts.suppressed", summary.until, data | ({"link": link} if link else {}))
 
 
-def _body(kind: str, at: float, data: Mapping[str, Any]) -> bytes:
+def body_of(kind: str, at: float, data: Mapping[str, Any]) -> bytes:
     said = {"type": kind, "timestamp": _instant(at), "data": data}
     return json.dumps(said, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 

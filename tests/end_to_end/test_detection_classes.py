@@ -100,7 +100,7 @@ HEAD = (
 
 def test_two_kinds_are_told_apart_in_pictures(folder, tmp_path):
     path = folder("images", (48, 48))
-    summary, page = learnt(path, tmp_path, "images", "imaging.image_size=[48,48]", "rounds=40", *HEAD)
+    summary, page = learnt(path, tmp_path, "images", "imaging.image_size=[48,48]", "rounds=80", *HEAD)
     found = summary["test"]
     assert found["sensitivity_at_1"] > 0.8
     assert found["map10"] > 0.7
@@ -114,7 +114,7 @@ def test_two_kinds_are_told_apart_in_pictures(folder, tmp_path):
 def test_two_kinds_are_told_apart_in_volumes_with_boxes_that_have_a_depth(folder, tmp_path):
     path = folder("nifti", (8, 24, 24))
     volumes = ("imaging=volume", "imaging.image_size=[8,24,24]", "model.dimensions=3")
-    summary, _ = learnt(path, tmp_path, "nifti", *volumes, "rounds=40", *HEAD)
+    summary, _ = learnt(path, tmp_path, "nifti", *volumes, "rounds=80", *HEAD)
     assert summary["test"]["sensitivity_at_1"] > 0.8
     assert summary["test"]["map10"] > 0.7
     assert summary["test"]["map50"] > 0.3

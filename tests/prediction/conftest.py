@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import math
-from dataclasses import asdict
-from types import SimpleNamespace
 
+import known_studies
 import numpy as np
 import pytest
 import torch
+from known_studies import BRIGHT, Outlines, exported
 from torch import nn
 from torch.nn import functional as F
 
-from fedimg.bundle import Finding, Metadata, Output, seal
-from fedimg.bundle.contents import Described, contents
-from fedimg.codes import Code
 from fedimg.crypto.keys import SigningKey
 from fedimg.dicom.authoring import encode_image
 from fedimg.dicom.elements import derived_uid
-from fedimg.imaging.config import PIPELINE_VERSION, ImagingConfig
+from fedimg.imaging.config import ImagingConfig
 from fedimg.prediction.loading import load
 from tests.system import program
-
-NODULE = Code("27925004", "SCT", "Nodule")
-LUNG = Code("39607008", "SCT", "Lung")
-BRIGHT = 0.8
-"""In normalised units: the ball is above, its surroundings below."""
-
-
-class Outlines(nn.Module):
-    """Beside a class a class of every voxel: what is bright."""
-
-    def forward(self, images):
-        bright = 8 * (images[:, :1] - BRIGHT)
-        voxels = torch.cat([-bright, bright], dim=1).flatten(1)
-        top = bright.flatten(1).amax(dim=1, keepdim=True)
-        return torch.cat([-top / 2, top / 2, voxels], dim=1)
 
 
 class Scores(nn.Module):
@@ -77,59 +56,9 @@ class Findings(nn.Module):
         return torch.cat([top, -torch.ones_like(top)], dim=1)
 
 
-def exported(module, shape):
-    """As `models.deployed.exported`, of a module that is no `Network`."""
-    module = module.eval()
-    probe = torch.sin(torch.arange(2 * math.prod(shape), dtype=torch.float32)).reshape(2, *shape)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    with torch.no_grad():
-        graph = torch.export.export(module, (probe,), dynamic_shapes=({0: batch},))
-        logits = module(probe)
-    file = io.BytesIO()
-    torch.export.save(graph, file)
-    return SimpleNamespace(
-        graph=file.getvalue(),
-        definition=file.getvalue(),
-        state=module.state_dict(),
-        probe=probe,
-        logits=logits,
-    )
-
-
-def outputs_of(task, logits, size):
-    if task != "several":
-        return (Output(task, 0, math.prod(logits.shape[1:]), tuple(logits.shape[1:])),)
-    voxels = 2 * math.prod(size)
-    return Output("classification", 0, 2, (2,)), Output("segmentation", 2, 2 + voxels, (2, *size))
-
-
 def make_bundle(folder, key, module, task, imaging, **said):
     """Sealed into a folder; what a test does not care about is as of the nodule model."""
-    network = exported(module, imaging.shape)
-    metadata = {
-        "name": "Nodule",
-        "version": "1.2.0",
-        "description": "Finds what is bright.",
-        "run": "20260131-1",
-        "kind": "tumour",
-        "task": task,
-        "classes": ("nothing", "ball"),
-        "image_shape": imaging.shape,
-        "outputs": outputs_of(task, network.logits, imaging.image_size),
-        "imaging": json.loads(json.dumps(asdict(imaging))) | {"pipeline_version": PIPELINE_VERSION},
-        "temperature": 1.0,
-        "threshold": 0.5,
-        "operating_point": None,
-        "findings": (Finding("ball", NODULE, LUNG),),
-        "modalities": ("CT", "CR", "MR"),
-        "body_parts": ("CHEST",),
-        "least_images": 1,
-        "weights": hashlib.sha256(network.graph).hexdigest(),
-        "architecture": hashlib.sha256(task.encode()).hexdigest(),
-    }
-    described = Described(Metadata(**(metadata | said)), network, ("nothing",), ())
-    seal(folder, contents(described), key)
-    return folder
+    return known_studies.make_bundle(folder, key, exported(module, imaging.shape), task, imaging, **said)
 
 
 KEY = SigningKey.from_bytes(bytes(range(32)))

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from known_studies import LUNG, NODULE
 
 from fedimg.errors import DataError
 from fedimg.imaging.cleaning import Rejected
 from fedimg.prediction.predicting import ATTENTION, NO_PLACE, predict
-from tests.prediction.conftest import AXIAL, CORONAL, LUNG, NODULE, SAGITTAL, write_series
+from tests.prediction.conftest import AXIAL, CORONAL, SAGITTAL, write_series
 
 BALL_MM = (31.0, -5.0, 12.0)
 

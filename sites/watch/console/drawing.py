@@ -114,21 +114,6 @@ def facts(rows: list[tuple[str, str]], *, across: bool = False) -> Markup:
     return element("dl", drawn, class_="facts across" if across else "facts")
 
 
-def tiles(rows: list[tuple[str, str, str]]) -> Markup:
-    """Key figures: (name, value, what stands below)."""
-    drawn = [
-        element(
-            "dl",
-            element("dt", name),
-            element("dd", value),
-            element("dd", under, class_="small"),
-            class_="tile",
-        )
-        for name, value, under in rows
-    ]
-    return element("div", drawn, class_="tiles")
-
-
 def nothing(text: str) -> Markup:
     return element("p", text, class_="nothing")
 

@@ -9,8 +9,8 @@ from fedimg.report.blocks import Column, bullets, epsilon_text, figure, scientif
 from fedimg.report.ledger import ledger_chart
 from fedimg.report.markup import Markup, element, join
 from fedimg.web import frame
-from fedimg.web.parts import cards, chip
-from sites.watch.console.drawing import nothing, tiles, when
+from fedimg.web.parts import cards, chip, tiles
+from sites.watch.console.drawing import nothing, when
 from sites.watch.console.models_reading import ModelInfo
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fedimg.report.blocks import Column, bytes_text, section
 from fedimg.report.markup import Markup, element, join
 from fedimg.web import frame
-from fedimg.web.parts import cards, chip
-from sites.watch.console.drawing import ago, nothing, priority_mark, span, tiles
+from fedimg.web.parts import cards, chip, tiles
+from sites.watch.console.drawing import ago, nothing, priority_mark, span
 from sites.watch.console.values import DeliveryInfo, JobInfo, Queue, Running, WaitInfo
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from fedimg.report.blocks import Column
 from fedimg.report.markup import Markup, element, join
 from fedimg.web import frame
-from fedimg.web.parts import card_row, card_table, chip
+from fedimg.web.parts import card_row, card_table, chip, tiles
 from sites.watch.console.drawing import (
     OPEN,
     ago,
@@ -22,7 +22,6 @@ from sites.watch.console.drawing import (
     score_text,
     state_chip,
     study_cell,
-    tiles,
 )
 from sites.watch.console.values import FindingInfo, Worklist, WorkRow
 from sites.watch.console.worklist_reading import MOST_ROWS, Show
