@@ -163,6 +163,7 @@ def check_algorithm(asked: Asked) -> None:
         "by exact ones, and later sums with them": shared and name in KEPT,
         f"training.momentum={own.momentum:g}": corrected and own.momentum > 0,
         f"training.proximal_mu={own.proximal_mu:g}": corrected and own.proximal_mu > 0,
+        f"training.gradient_norm={own.gradient_norm:g}": corrected and own.gradient_norm > 0,
         "evaluation.site_evaluations=0, whose last one brings the last model to the sites": (
             name == "fine_tuned_head" and asked.privacy.evaluations == 0
         ),

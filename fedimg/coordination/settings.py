@@ -64,6 +64,8 @@ def _open(config: Config) -> list[tuple[str, str]]:
         ("batch size", f"{t.batch_size} images"),
         ("local learning rate", f"{t.learning_rate:g}"),
     ]
+    if t.gradient_norm:
+        shown.append(("bound on a minibatch's gradient", f"{t.gradient_norm:g}"))
     if t.images_per_patient:
         shown.append(("images per patient and epoch", f"at most {t.images_per_patient}"))
     return shown

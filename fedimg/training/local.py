@@ -1,9 +1,9 @@
 """One hospital's local training: minibatch SGD as a functional step.
 
-The step is FedAvg's (McMahan et al. 2017, arXiv 1602.05629, algorithm 1, ClientUpdate), with
-FedProx's proximal term (Li et al. 2020, arXiv 1812.06127, eq. 2) and the momentum of
-`torch.optim.SGD`. It is a pure function of tensors, so that the same step runs alone, on an
-accelerator, and under `vmap` for many virtual clients at once (`fused.py`).
+The step is FedAvg's (McMahan et al. 2017, arXiv 1602.05629, algorithm 1, ClientUpdate), with FedProx's proximal term
+(Li et al. 2020, arXiv 1812.06127, eq. 2), the momentum of `torch.optim.SGD` and a bound on a minibatch's gradient
+(Pascanu et al. 2013, arXiv 1211.5063, algorithm 1). It is a pure function of tensors, so that the same step runs alone,
+on an accelerator, and under `vmap` for many virtual clients at once (`fused.py`).
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class LocalTraining:
         learning_rate, momentum: as `torch.optim.SGD`; the velocity starts at zero each round.
         private_learning_rate: of private training, whose steps are clipped; None takes `learning_rate`.
         local_epochs, batch_size: open training (no privacy); batch size in images.
+        gradient_norm: open training; a minibatch's longer gradient is shortened to this L2 norm, 0 leaves it. Nothing of
+            privacy: it bounds no patient.
         local_steps: private training; noised steps a round.
         proximal_mu: FedProx's μ; 0 is FedAvg.
         class_weights: one public factor a class on the example's loss, on each voxel's, or on each finding's where it
@@ -75,6 +77,7 @@ class LocalTraining:
     momentum: float = 0.0
     local_epochs: int = 1
     batch_size: int = 32
+    gradient_norm: float = 0.0
     local_steps: int = 1
     proximal_mu: float = 0.0
     class_weights: tuple[float, ...] | None = None
@@ -89,7 +92,8 @@ class LocalTraining:
             if rate is not None or name == "learning_rate":
                 _require(0 < rate < float("inf"), name, "a positive number", rate)
         _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
-        _require(0 <= self.proximal_mu < float("inf"), "proximal_mu", "a number ≥ 0", self.proximal_mu)
+        for name in ("proximal_mu", "gradient_norm"):
+            _require(0 <= getattr(self, name) < float("inf"), name, "a number ≥ 0", getattr(self, name))
         _require(
             self.images_per_patient >= 0, "images_per_patient", "an integer ≥ 0", self.images_per_patient
         )
@@ -195,7 +199,10 @@ def _gradient(
         losses = per_example(network.apply(flat, batch.images), batch.labels)
         return (losses * batch.weights).sum() / torch.clamp(total, min=1.0)
 
-    return torch.func.grad(objective)(params), active
+    gradient = torch.func.grad(objective)(params)
+    if config.gradient_norm > 0:
+        gradient = gradient * torch.clamp(config.gradient_norm / (gradient.norm() + 1e-6), max=1.0)
+    return gradient, active
 
 
 def permutation(n: int, entropy: Entropy) -> Indices:

@@ -25,6 +25,7 @@ DISTRIBUTED = "privacy=distributed, where no site knows its own noised gradient"
         (("training=scaffold", "privacy=client_level"), "privacy=client_level"),
         (("training=ditto", "privacy=client_level"), "privacy=client_level"),
         (("training=scaffold", "training.momentum=0.9"), r"training\.momentum=0\.9"),
+        (("training=feddyn", "training.gradient_norm=1"), r"training\.gradient_norm=1"),
         (("training=feddyn", "training.proximal_mu=0.1"), r"training\.proximal_mu=0\.1"),
         (("training=scaffold", "aggregation=fedavgm"), r"aggregation\.name=fedavgm"),
         (("training=feddyn", "aggregation.learning_rate=0.5"), r"aggregation\.learning_rate=0\.5"),

@@ -26,6 +26,8 @@ def trained_by_torch(module, dataset, config, entropy):
         losses = nn.functional.cross_entropy(module(dataset.images[indices]), labels, reduction="none")
         distance = nn.utils.parameters_to_vector(module.parameters()) - start
         ((losses * factors[labels]).mean() + 0.5 * config.proximal_mu * distance.square().sum()).backward()
+        if config.gradient_norm:
+            nn.utils.clip_grad_norm_(module.parameters(), config.gradient_norm)
         optimizer.step()
     return nn.utils.parameters_to_vector(module.parameters()).detach()
 
@@ -37,8 +39,9 @@ def trained_by_torch(module, dataset, config, entropy):
         LocalTraining(batch_size=5, local_epochs=3, momentum=0.9, learning_rate=0.05),
         LocalTraining(batch_size=4, local_epochs=2, proximal_mu=0.5),
         LocalTraining(batch_size=7, images_per_patient=2, class_weights=(0.5, 1.0, 3.0)),
+        LocalTraining(batch_size=4, local_epochs=3, momentum=0.9, gradient_norm=0.2),
     ],
-    ids=["sgd", "momentum", "fedprox", "weighted"],
+    ids=["sgd", "momentum", "fedprox", "weighted", "bounded"],
 )
 def test_a_round_equals_torch_optim(config, network, site, seeded, small_module):
     dataset = site((3, 1, 5, 2))
@@ -48,6 +51,9 @@ def test_a_round_equals_torch_optim(config, network, site, seeded, small_module)
     assert float((ours - theirs).abs().max()) < 1e-6
     assert float((ours - start).abs().max()) > 1e-3
     assert torch.equal(start, network.initial)
+    if config.gradient_norm:  # it was longer somewhere
+        longer = train_open(network, start, dataset, replace(config, gradient_norm=0.0), seeded(1))
+        assert float((ours - longer).abs().max()) > 1e-3
 
 
 def test_padding_has_no_influence_and_a_batch_of_padding_changes_nothing(network, site):
@@ -128,6 +134,10 @@ def test_another_entropy_gives_another_order(seeded):
         (
             {"optimizer": "adam"},
             "expected training.optimizer to be sgd; found adam; correct training.optimizer",
+        ),
+        (
+            {"gradient_norm": float("nan")},
+            "expected training.gradient_norm to be a number ≥ 0; found nan; correct training.gradient_norm",
         ),
         (
             {"batch_size": 0},
