@@ -2,8 +2,8 @@
 
     python scripts/measure_findings.py runs/<id>
 
-Prints AUROC, Brier score, the share called at the threshold that the sites' release promises 95 % sensitivity with (where
-there is one), and of those with the finding who are called the share whose largest outlined part overlaps the truth.
+Prints AUROC, Brier score, the shares called at the threshold with which the sites' release promises the sensitivity that
+the finding's file asks for (where there is one), and of those with the finding who are called the share whose largest outlined part overlaps the truth.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedimg import client_round
 from fedimg import config as configuration
+from fedimg.coordination import finding_file
 from fedimg.coordination.bundling import Asked, described
 from fedimg.coordination.terms import own_network, terms_of
 from fedimg.home import SiteHome
@@ -76,7 +77,9 @@ def print_line(found: dict[str, object]) -> None:
 
 def _threshold(folder: Path) -> float | None:
     """Of the network's own probability, as the bundle would promise it: undone of the temperature."""
-    said = described(folder, Asked("measured", "0", "measured")).said
+    finding = configuration.load(folder / "config.yaml").data.cohort.finding
+    asked = Asked("measured", "0", "measured", target=finding_file.read(finding).sensitivity)
+    said = described(folder, asked).said
     if said.threshold is None or not 0 < said.threshold < 1:
         return said.threshold
     return float(1 / (1 + np.exp(-np.log(said.threshold / (1 - said.threshold)) * said.temperature)))

@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     make.add_argument("out", type=Path, help="a new folder")
     make.add_argument("--key", type=Path, required=True, help="the secret key that signs")
     make.add_argument(
-        "--finding", metavar="NAME", help="of conf/findings, or a file: all of the following five, and codes"
+        "--finding", metavar="NAME", help="of conf/findings, or a file: all of the following six, and codes"
     )
     make.add_argument("--name", help="what the model finds, for people; needed without --finding")
     make.add_argument("--release", default="1.0.0", metavar="VERSION", help="1.0.0 where none is named")
@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     make.add_argument("--modality", action="append", help="of series that it may look at (CT, CR, …)")
     make.add_argument("--body-part", action="append", help="the same (CHEST, HEAD, …)")
     make.add_argument("--least-images", type=int, help="a series with fewer is not looked at")
-    make.add_argument("--sensitivity", type=float, default=0.95, help="that the threshold is to promise")
+    make.add_argument("--sensitivity", type=float, help="that the threshold is to promise; by default 0.95")
     make.add_argument("--confidence", type=float, default=0.95, help="with which it is promised")
     make.add_argument("--json", action="store_true", help="one JSON object on stdout")
     make.set_defaults(of=_make)
@@ -126,7 +126,7 @@ def _asked(arguments: Namespace) -> Asked:
         modalities=own.modalities if modalities is None else tuple(modalities),
         body_parts=own.body_parts if parts is None else tuple(parts),
         least_images=least,
-        target=arguments.sensitivity,
+        target=own.sensitivity if arguments.sensitivity is None else arguments.sensitivity,
         confidence=arguments.confidence,
     )
 

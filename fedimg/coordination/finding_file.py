@@ -6,6 +6,7 @@ kind: tumour                     # tumour, cardiac, stroke or other
 modalities: [CT]
 body_parts: [CHEST]
 least_images: 8                  # a series with fewer is not looked at
+sensitivity: 0.9                 # that the threshold is to promise; 0.95 where none is named
 findings:
   - class: lesion                # a name among the model's classes
     code: ["27925004", "SCT", "Nodule"]
@@ -53,6 +54,7 @@ class FindingFile:
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
     least_images: int = 1
+    sensitivity: float = 0.95
     findings: tuple[Line, ...] = ()
 
     def coded(self) -> tuple[Finding, ...]:

@@ -9,6 +9,7 @@ from fedimg.bundle import open_sealed
 from fedimg.bundle.running import network_of
 from fedimg.cli import main
 from fedimg.config import load
+from fedimg.config.keys import conf_folder
 from fedimg.coordination.terms import own_network, terms_of
 from fedimg.crypto.keys import SigningKey
 from fedimg.record.model import weights_of_file
@@ -62,6 +63,24 @@ def test_groups_beside_it_change_the_noise_and_not_the_counts(small_run, tmp_pat
     assert json.loads(capsys.readouterr().out)["threshold"] is not None
     point = json.loads((tmp_path / "b/configs/metadata.json").read_text())["fedimg"]["operating_point"]
     assert 150 < point["positives"] + point["negatives"] < 250
+
+
+def test_a_findings_own_promise_stands_where_no_other_is_asked_for(small_run, tmp_path, key, capsys):
+    run = small_run(*MORE, "privacy=none")
+    mine = tmp_path / "mine.yaml"
+    shipped = (conf_folder() / "findings/lesion.yaml").read_text()
+    asked = ["bundle", "make", str(run.path), "", "--key", str(key), "--finding", str(mine), "--json"]
+    for number, (promised, more, wanted) in enumerate(
+        [(0.9, [], "90%"), (0.9, ["--sensitivity", "0.8"], "80%"), (None, [], "95%")]
+    ):
+        mine.write_text(shipped + (f"sensitivity: {promised}\n" if promised else ""))
+        asked[3] = str(tmp_path / f"made-{number}")
+        assert main([*asked, *more]) == 0
+        assert f"a sensitivity of {wanted}" in json.loads(capsys.readouterr().out)["guarantees"][1]
+    mine.write_text(shipped + "sensitivity: 90\n")
+    asked[3] = str(tmp_path / "refused")
+    assert main(asked) == 2
+    assert "--sensitivity" in capsys.readouterr().err
 
 
 def test_a_private_run_says_its_epsilon_and_a_noised_table_promises_little(small_run, tmp_path, key, capsys):
