@@ -185,17 +185,18 @@ def _airways(canvas: Canvas) -> None:
 
 def _tree(canvas: Canvas, chest: Chest, side: int, rng: Generator) -> None:
     """Vessels from the hilum outwards, each parting in two or three until they are a millimetre thin."""
-    start = (_HILUM[0] * side, _HILUM[1], _HILUM[2])
     ends = [
         (0.72 * chest.wide * side, y, z)
         for y, z in ((-45, 45), (20, 75), (-50, -15), (45, 10), (55, -50), (0, -65), (-5, 20))
     ]
     for goal in ends:
-        _branch(canvas, start, goal, 6.0, rng)
+        # one below the other, and not all from one place
+        start = (_HILUM[0] * side, _HILUM[1] + 0.3 * goal[1], _HILUM[2] + 0.35 * goal[2])
+        _branch(canvas, start, goal, 3.5, rng)
 
 
 def _branch(canvas: Canvas, start: Point, goal: Point, radius: float, rng: Generator) -> None:
-    if radius < 1.2:
+    if radius < 1.0:
         return
     share = rng.uniform(0.3, 0.45)
     jitter = rng.normal(0, 5 + radius, 3)

@@ -44,7 +44,7 @@ def nodule(canvas: Canvas, lungs: FloatArray, rng: Generator, contrast: float | 
     mask = np.zeros(canvas.values.shape, np.bool_)
     if contrast is None:
         return mask, 0.0
-    radius = float(rng.uniform(5.5, 13.0))
+    radius = float(rng.uniform(7.0, 15.0))
     places = [_in_air(canvas, lungs, radius, rng) for _ in range(12)]
     centre = min(places, key=lambda place: max(place[1], _AIR))[0]
     lobes, phase = float(rng.uniform(0, 0.15)), float(rng.uniform(0, 6.28))

@@ -54,7 +54,7 @@ _HEAD = Exam("CT", "CT HEAD", "HEAD", 0.68, 128.0, (0.0, 0.0, 14.0), 0.12, 0.6, 
 BY_FINDING: Mapping[str, Exam] = MappingProxyType(
     {
         "nodule": Exam(
-            "CT", "CT THORAX", "CHEST", 1.0, 160.0, (0.0, 4.0, 12.0), 0.6, 0.6, (-600, 1500), "diameter_mm", ("no nodule", "nodule")
+            "CT", "CT THORAX", "CHEST", 1.0, 120.0, (0.0, 4.0, 8.0), 0.6, 0.6, (-600, 1500), "diameter_mm", ("no nodule", "nodule")
         ),
         "cardiomegaly": Exam(
             "CR", "CHEST PA", "CHEST", 1.0, None, (0.0, 0.0, -12.0), 1.0, 0.7, (2000, 4000), "cardiothoracic_ratio",

@@ -2,7 +2,7 @@
 
 Sick and healthy are the same body but for the finding: what is drawn of it comes from a stream of its own.
 
-- nodule: solid or partly solid, 11 to 26 mm, in a lung. Vessels, scars and calcified granulomas are in every chest.
+- nodule: solid or partly solid, 14 to 30 mm, in a lung. Vessels, scars and calcified granulomas are in every chest.
 - cardiomegaly: the heart's width by the chest's above 0.5 on a radiograph (Danzer 1919); healthy hearts reach 0.49.
 - calcium: plaques above 130 HU in the coronary arteries (Agatston et al. 1990); aortic and mitral calcium, bone and
   calcified lymph nodes are in every chest.
