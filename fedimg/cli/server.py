@@ -1,4 +1,4 @@
-"""`fedimg server`: a coordinator's process, and the set that it measures models on."""
+"""`fedimg server`: a coordinator's process, the set that it measures models on, and drift across its sites."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedimg.cli import server_drift
 from fedimg.cli.console import progress, verb_parser
 from fedimg.errors import DataError
 
@@ -17,7 +18,7 @@ def run(argv: Sequence[str]) -> int:
     parser = verb_parser(
         "server", "Serve a federation: sites dial in, and the runs that were asked for are done."
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="start|token|public")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="start|token|public|drift")
     about = "serve the members and do the queued runs, until ended"
     start = actions.add_parser("start", help=about, description=about)
     start.add_argument("folder", type=Path, help="a federation's folder, of `fedimg provision init`")
@@ -33,8 +34,11 @@ def run(argv: Sequence[str]) -> int:
     public = actions.add_parser("public", help=about, description=about)
     public.add_argument("folder", type=Path)
     public.add_argument("overrides", nargs="*", metavar="key=value", help="data=dicom data.path=…")
+    about = server_drift.ABOUT
+    server_drift.add_to(actions.add_parser("drift", help=about, description=about))
     arguments = parser.parse_args(argv)
-    return {"start": _start, "token": _token, "public": _public}[arguments.action](arguments)
+    done = {"start": _start, "token": _token, "public": _public, "drift": server_drift.run}
+    return done[arguments.action](arguments)
 
 
 def _start(arguments: Any) -> int:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedimg.cli import watch_histograms
 from fedimg.cli.console import print_json, print_table, verb_parser
 from fedimg.errors import DataError
 
@@ -17,7 +18,7 @@ _EPILOG = "exit code 0: done; 2: settings that cannot be; 4: a bundle or a store
 def run(argv: Sequence[str]) -> int:
     parser = verb_parser("watch", "Let released models look at the studies that arrive, and warn.")
     parser.epilog = _EPILOG
-    verbs = parser.add_subparsers(required=True, metavar="start|token|status|models|audit")
+    verbs = parser.add_subparsers(required=True, metavar="start|token|status|models|audit|histograms")
     start = verbs.add_parser("start", help="receive, look, alert, until ended")
     start.set_defaults(of=_start)
     token = verbs.add_parser("token", help="print the page's access token")
@@ -43,8 +44,12 @@ def run(argv: Sequence[str]) -> int:
         "audit", help="check that no entry of the audit trail was changed, and print its head"
     )
     audit.set_defaults(of=_audit)
-    for verb in (start, token, status, models, audit):
+    histograms = verbs.add_parser(
+        "histograms", help=watch_histograms.ABOUT, description=watch_histograms.ABOUT
+    )
+    for verb in (start, token, status, models, audit, histograms):
         verb.add_argument("settings", type=Path, help="the watcher's YAML: see sites/watch/example.yaml")
+    watch_histograms.add_to(histograms)
     arguments = parser.parse_args(argv)
     done: int = arguments.of(arguments)
     return done
@@ -113,7 +118,7 @@ def _models(arguments: Namespace) -> int:
     for role in roles:
         if (begin := getattr(arguments, role)) is not None:
             models.set_role(
-                _digest(begin, [one.digest for one in models.all()]), role, "operator", time.time()
+                digest_of(begin, [one.digest for one in models.all()]), role, "operator", time.time()
             )
     rows = [
         {"name": one.name, "version": one.version, "role": one.role, "kind": one.kind, "digest": one.digest}
@@ -152,7 +157,8 @@ def _existing(root: Path) -> Path:
     return root
 
 
-def _digest(begin: str, known: Sequence[str]) -> str:
+def digest_of(begin: str, known: Sequence[str]) -> str:
+    """The one digest that begins so. Raises DataError where there is none, or several."""
     found = [one for one in known if begin and one.startswith(begin)]
     if len(found) != 1:
         remedy = "write more of them" if begin and found else "`fedimg watch models SETTINGS` lists them"

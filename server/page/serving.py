@@ -9,11 +9,13 @@ from pathlib import Path
 
 from fedimg.process_log import Say
 from fedimg.web.access import AccessToken
+from fedimg.web.frame import Around
 from fedimg.web.guard import Guard, Rules
 from fedimg.web.serving import PageServer, is_loopback, own_names
 from fedimg.web.shell import Shell
 from server.federation_folder import FederationFolder
 from server.metrics import CoordinatorMetrics
+from server.page import drift_page
 from server.page.routes import api, pages
 from server.page.watching import Presence, Watch
 
@@ -68,7 +70,10 @@ def application(page: Page, watch: Watch, host: str, port: int) -> tuple[Shell, 
         open_metrics=local,
         fault=lambda kind: page.say("page fault", about=f"an unexpected {kind}"),
     )
-    shell = Shell(state.name, rules, "fedimg server token FOLDER", page.ready, page.metrics.text)
+    around = Around({drift_page.TITLE: drift_page.PATH})
+    shell = Shell(
+        state.name, rules, "fedimg server token FOLDER", page.ready, page.metrics.text, around=around
+    )
     return shell, shell.app(api(watch), pages(shell, watch))
 
 
