@@ -24,9 +24,9 @@ def add_to(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--stream", action="append", default=[], metavar="NAME", help="again for each; else all"
     )
-    parser.add_argument(
-        "--issuer", default="", help="of patient numbers, where the images of training had one"
-    )
+    # no default: under another issuer than in the ledger a withdrawal would be overlooked
+    about = "of patient numbers, as this site's images and withdrawals name it; '' where they name none"
+    parser.add_argument("--issuer", required=True, help=about)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(of=run)
 

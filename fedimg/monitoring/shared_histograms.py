@@ -64,7 +64,10 @@ def edges_of(stream: str) -> tuple[float, ...]:
 
 def bin_of(stream: str, value: object) -> int | None:
     """The bin of one value, lower edge included; None for what is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # a whole number may be too long for a float, and an error would be an answer about one patient
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return bisect_right(edges_of(stream), value)
 

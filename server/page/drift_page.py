@@ -64,7 +64,7 @@ def _verdict(one: Round) -> Markup:
     if not one.compared:
         return chip("nobody to compare with yet", "warning")
     sites = sorted({row.site for row in one.flagged})
-    return chip(f"differs: {', '.join(sites)}", "danger") if sites else chip("no site differs", "good")
+    return chip(f"differs: {', '.join(sites)}", "danger") if sites else chip("no difference found", "good")
 
 
 def _round(one: Round) -> list[Markup]:
@@ -108,7 +108,7 @@ def _table(compared: tuple[Compared, ...]) -> Markup:
 def _row(row: Compared) -> tuple[str, ...]:
     if not row.told:
         return row.stream, row.site, f"{row.patients:,.0f}", "–", "–", chip("too few to tell", "plain")
-    verdict = chip("differs", "danger") if row.flagged else chip("like the others", "good")
+    verdict = chip("differs", "danger") if row.flagged else chip("no difference found", "plain")
     distance = f"{row.distance:.3f} [{row.low:.3f}, {row.high:.3f}]"
     return row.stream, row.site, f"{row.patients:,.0f}", distance, f"{row.p:.2g}", verdict
 
@@ -136,7 +136,7 @@ def _shares(one: Round, stream: str, number: int) -> Chart | None:
         SIZE,
         [*frame.draw(), *draw_series(frame, lines)],
     )
-    return Chart(svg, legend(lines), stream)
+    return Chart(svg, legend(lines), f"{stream}: edges of the bins below")
 
 
 def _costs(one: Round) -> Markup:

@@ -40,7 +40,13 @@ def made(tmp_path_factory):
 
 
 def asked(settings, out, **changed):
-    options = {"model": MODEL[:12], "from": "2026-01-01", "to": "2026-01-31", "epsilon": "1"} | changed
+    options = {
+        "model": MODEL[:12],
+        "from": "2026-01-01",
+        "to": "2026-01-31",
+        "epsilon": "1",
+        "issuer": "",
+    } | changed
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     return main(["watch", "histograms", str(settings), str(out), *flags, "--json"])
 
