@@ -183,7 +183,10 @@ class SharedHistograms:
             _must(type(own) is list and len(own) == len(edges_of(stream)) + 1)
             _must(all(type(one) is int and abs(one) <= _MOST_COUNT for one in own))
         return cls(
-            *(body[name] for name in ("federation", "site", "identity", "model")),
+            body["federation"],
+            body["site"],
+            body["identity"],
+            body["model"],
             first,
             last,
             body["release"],

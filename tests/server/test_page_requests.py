@@ -63,6 +63,7 @@ def test_no_request_of_somebody_who_is_logged_in_finds_a_fault(inside, made, cap
     assert paths == {
         "GET /", "GET /runs/{run}", "GET /runs/{run}/report.html", "POST /runs/{run}/stop", "POST /runs/{run}/resume",
         "GET /api/federation", "GET /api/sites", "GET /api/runs", "GET /api/runs/{run}",
+        "GET /drift", "GET /drift/{name}",
     }  # fmt: skip
 
     def check(case):
