@@ -6,6 +6,7 @@ tls-N.key, .pem    the coordinator's TLS pair
 members/NAME.json  a site's request as it came, and its certificate
 revoked.json       who may not come back
 federation.bundle  what sites are given: the last manifest
+drift/             histograms that sites have given, and what was found of them: see `server.drift`
 
 Every change is one file replaced by another, at the end, and one process changes at a time: what a kill leaves is the
 state before or after.

@@ -1,8 +1,9 @@
 """The one place where clip, sum, noise and the ledger's charge meet.
 
-`make_plan` fixes a run's public numbers; `ReleaseSession.release` is the only function in the project
-that lets anything about patients out of a private site, and it returns noised sums. `contribute` beside it makes
-what may leave in a secure sum only, with a share of the noise.
+`make_plan` fixes a run's public numbers; `ChargedReleases.release` is the only function in the project
+that lets anything about patients out of a private site, and it returns noised sums: of a run's steps and evaluations
+(`ReleaseSession`), and of drift histograms. `contribute` beside it makes what may leave in a secure sum only, with a
+share of the noise.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ Rows = Callable[[Indices], Iterable[Vector]]
 """Patients → their statistics, (U, k) in blocks."""
 
 __all__ = [
+    "ChargedReleases",
     "PatientLoss",
     "PrivacyPlan",
     "PrivacyRequest",
@@ -45,7 +47,34 @@ __all__ = [
 ]
 
 
-class ReleaseSession:
+class ChargedReleases:
+    """Releases of one site under a plan that its ledger has reserved, whatever the plan is of.
+
+    Args:
+        plan: its digest, by which the ledger knows it. noise: the law, as in `PrivacyRequest.noise`.
+        entropy: the operating system's, except in the openly insecure test mode.
+    """
+
+    def __init__(self, plan: str, noise: str, ledger: Ledger, entropy: Entropy) -> None:
+        self._reserved, self._noise = plan, noise
+        self._ledger, self._entropy = ledger, entropy
+        self._releases: list[str] = []
+
+    def release(self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float) -> NoisedSum:
+        """Charge, then sample, clip and sum, then noise. What this returns may leave the site.
+
+        The charge is on the disk before the data is read, so a crash anywhere overstates the spend.
+        """
+        name = self._charged(kind)
+        vector, std = add_noise(clipped(), noise_multiplier, self._entropy, self._noise)
+        self._releases.append(name)
+        return NoisedSum(vector, std, name)
+
+    def _charged(self, kind: str) -> str:
+        return self._ledger.charge(self._reserved, kind)
+
+
+class ReleaseSession(ChargedReleases):
     """The releases of one site in one round (or more), under a plan that its ledger has reserved.
 
     Args:
@@ -65,11 +94,10 @@ class ReleaseSession:
     ) -> None:
         if plan.mode == "none":
             raise ConfigError("a private plan", "privacy=none", "an open run has no releases")
+        super().__init__(plan.digest, plan.request.noise, ledger, entropy)
         self.plan = plan
-        self._ledger, self._entropy = ledger, entropy
         self._loss = loss or PatientLoss()
         self._present = present
-        self._releases: list[str] = []
         self._faults: list[Exception] = []
 
     def minimising(self, loss: PatientLoss) -> ReleaseSession:
@@ -176,16 +204,10 @@ class ReleaseSession:
         return lambda: clipped_vectors(vectors(), 1.0, integers=self._integers)
 
     def release(self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float) -> NoisedSum:
-        """Charge, then sample, clip and sum, then noise. What this returns may leave the site.
-
-        The charge is on the disk before the data is read, so a crash anywhere overstates the spend.
-        """
+        """As for any plan; not of one whose noise comes in shares."""
         if self.plan.mode == DISTRIBUTED:
             raise ConfigError("a release that is a secure sum", "one of this site alone", "use `contribute`")
-        name = self._charged(kind)
-        vector, std = add_noise(clipped(), noise_multiplier, self._entropy, self.plan.request.noise)
-        self._releases.append(name)
-        return NoisedSum(vector, std, name)
+        return super().release(kind, clipped, noise_multiplier)
 
     def contribute(
         self, kind: str, clipped: Callable[[], ClippedSum], noise_multiplier: float
@@ -201,6 +223,3 @@ class ReleaseSession:
         steps, keys = noised_steps(clipped(), noise_multiplier, shares, units, self._entropy)
         self._releases.append(name)
         return PartlyNoisedSum(steps, keys, name)
-
-    def _charged(self, kind: str) -> str:
-        return self._ledger.charge(self.plan.digest, kind)

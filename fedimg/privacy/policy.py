@@ -51,6 +51,7 @@ class SitePolicy:
             (`privacy=distributed`).
         min_colluders: with shared noise, the least number of colluding sites that it must withstand.
         share_with: X25519 public keys, as `fedimg share keygen` prints them, of those who may be given released files.
+        max_drift_epsilon: the most that one file of drift histograms may cost a patient; 0: none is made here.
         preapproved_epsilon: runs with privacy of at most this ε need no person's consent, each by itself; 0: all do.
     """
 
@@ -73,6 +74,7 @@ class SitePolicy:
     require_secure_sum: bool = False
     allow_shared_noise: bool = False
     min_colluders: int = 1
+    max_drift_epsilon: float = 1.0
     preapproved_epsilon: float = 0.0
     share_with: tuple[str, ...] = ()
 
@@ -90,12 +92,9 @@ class SitePolicy:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"policy {name} ≥ {least}", f"{getattr(self, name)}", f"correct {name}")
-        if self.preapproved_epsilon < 0:
-            raise ConfigError(
-                "policy preapproved_epsilon ≥ 0",
-                f"{self.preapproved_epsilon:g}",
-                "correct preapproved_epsilon",
-            )
+        for name in ("max_drift_epsilon", "preapproved_epsilon"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"policy {name} ≥ 0", f"{getattr(self, name):g}", f"correct {name}")
         if not all(_RECIPIENT.fullmatch(key) for key in self.share_with):
             raise ConfigError(
                 "policy share_with of public keys, each x25519: and 64 hexadecimal digits",
@@ -207,6 +206,14 @@ class SitePolicy:
             _refuse(
                 "min_colluders", f"a noise that withstands at least {self.min_colluders} sites", colluders
             )
+
+    def check_drift(self, epsilon: float, delta: float) -> None:
+        """Judge a release of drift histograms: as any run with exact noise, and by the rule of its own."""
+        if not epsilon <= self.max_drift_epsilon:
+            _refuse("max_drift_epsilon", f"ε at most {self.max_drift_epsilon:g}", f"{epsilon:g}")
+        self.check(
+            PrivacyRequest(epsilon=epsilon, delta=delta, rounds=1, evaluations=0, noise="discrete_gaussian")
+        )
 
     def check_noise(self, noise_multiplier: float) -> None:
         """Refuse a plan whose training releases carry less noise than this site wants."""

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from fedimg.errors import DataError
 from fedimg.web.refusal import Refused
 from fedimg.web.shell import Shell, session_of
-from server.page import overview, run_page
+from server.page import drift_page, overview, run_page
 from server.page.models import Fault, FederationInfo, RunDetail, RunInfo, SiteInfo
 from server.page.watching import Watch
 from server.registry import Entry
@@ -86,6 +86,16 @@ def pages(shell: Shell, watch: Watch) -> APIRouter:
         data = _known(lambda: watch.report(run))
         name = f'attachment; filename="report-{run}.html"'
         return Response(data, media_type="text/html", headers={"content-disposition": name})
+
+    @router.get(drift_page.PATH)
+    def drift(request: Request) -> Response:
+        return shell.page(request, drift_page.TITLE, drift_page.sections(watch.folder), here=drift_page.TITLE)
+
+    @router.get(drift_page.PATH + "/{name}")
+    def drift_of(request: Request, name: str) -> Response:
+        return shell.page(
+            request, drift_page.TITLE, drift_page.sections(watch.folder, name), here=drift_page.TITLE
+        )
 
     @router.post("/runs/{run}/stop")
     def stop(run: str) -> Response:

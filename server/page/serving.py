@@ -16,13 +16,14 @@ from fedimg.web.shell import Shell
 from server.federation_folder import FederationFolder
 from server.metrics import CoordinatorMetrics
 from server.model_registry import ModelRegistry
+from server.page import drift_page
 from server.page.registry_page import MODELS
 from server.page.registry_routes import LINK, registry_api, registry_pages
 from server.page.routes import FIRST, api, pages
 from server.page.watching import Presence, Watch
 
 TOKEN_FILE = "page.token"  # noqa: S105 - a file's name
-LINKS = {FIRST: "/", LINK: MODELS}
+LINKS = {FIRST: "/", LINK: MODELS, drift_page.TITLE: drift_page.PATH}
 _REMEDY = "name another with --page HOST:PORT, or --page off"
 
 

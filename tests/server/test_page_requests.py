@@ -70,6 +70,7 @@ def test_no_request_of_somebody_who_is_logged_in_finds_a_fault(inside, made, fac
         "GET /api/federation", "GET /api/sites", "GET /api/runs", "GET /api/runs/{run}",
         "GET /models", "GET /models/{digest}", "POST /models/{digest}/release", "POST /models/{digest}/withdraw",
         "GET /api/models", "GET /api/models/{digest}",
+        "GET /drift", "GET /drift/{name}",
     }  # fmt: skip
 
     def check(case):

@@ -1,4 +1,4 @@
-"""`fedimg server`: a coordinator's process, the set that it measures models on, and the models that it has released."""
+"""`fedimg server`: a coordinator's process, its public set, the models that it has released, and drift across its sites."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.cli.console import progress, verb_parser
-from fedimg.cli.server import models
+from fedimg.cli.server import drift, models
 from fedimg.errors import DataError
 
 _PAGE = "127.0.0.1:8450"
@@ -18,7 +18,9 @@ def run(argv: Sequence[str]) -> int:
     parser = verb_parser(
         "server", "Serve a federation: sites dial in, and the runs that were asked for are done."
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="start|token|public|models")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="start|token|public|models|drift"
+    )
     about = "serve the members and do the queued runs, until ended"
     start = actions.add_parser("start", help=about, description=about)
     start.add_argument("folder", type=Path, help="a federation's folder, of `fedimg provision init`")
@@ -35,8 +37,9 @@ def run(argv: Sequence[str]) -> int:
     public.add_argument("folder", type=Path)
     public.add_argument("overrides", nargs="*", metavar="key=value", help="data=dicom data.path=…")
     models.add_to(actions)
+    drift.add_to(actions)
     arguments = parser.parse_args(argv)
-    done = {"start": _start, "token": _token, "public": _public, "models": models.run}
+    done = {"start": _start, "token": _token, "public": _public, "models": models.run, "drift": drift.run}
     return done[arguments.action](arguments)
 
 

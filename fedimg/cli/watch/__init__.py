@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedimg.cli.console import print_json, print_table, say, verb_parser
+from fedimg.cli.watch import histograms
 from fedimg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _EPILOG = "exit code 0: done; 1: a model that works here was withdrawn; 2: setti
 def run(argv: Sequence[str]) -> int:
     parser = verb_parser("watch", "Let released models look at the studies that arrive, and warn.")
     parser.epilog = _EPILOG
-    verbs = parser.add_subparsers(required=True, metavar="start|token|status|models|audit")
+    verbs = parser.add_subparsers(required=True, metavar="start|token|status|models|audit|histograms")
     start = verbs.add_parser("start", help="receive, look, alert, until ended")
     start.set_defaults(of=_start)
     token = verbs.add_parser("token", help="print the page's access token")
@@ -55,8 +56,10 @@ def run(argv: Sequence[str]) -> int:
         "audit", help="check that no entry of the audit trail was changed, and print its head"
     )
     audit.set_defaults(of=_audit)
-    for verb in (start, token, status, models, audit):
+    shared = verbs.add_parser("histograms", help=histograms.ABOUT, description=histograms.ABOUT)
+    for verb in (start, token, status, models, audit, shared):
         verb.add_argument("settings", type=Path, help="the watcher's YAML: see sites/watch/example.yaml")
+    histograms.add_to(shared)
     arguments = parser.parse_args(argv)
     done: int = arguments.of(arguments)
     return done
@@ -125,7 +128,7 @@ def _models(arguments: Namespace) -> int:
     for role in roles:
         if (begin := getattr(arguments, role)) is not None:
             models.set_role(
-                _digest(begin, [one.digest for one in models.all()]), role, "operator", time.time()
+                digest_of(begin, [one.digest for one in models.all()]), role, "operator", time.time()
             )
     known = models.all()
     database.close()
@@ -192,7 +195,8 @@ def _existing(root: Path) -> Path:
     return root
 
 
-def _digest(begin: str, known: Sequence[str]) -> str:
+def digest_of(begin: str, known: Sequence[str]) -> str:
+    """The one digest that begins so. Raises DataError where there is none, or several."""
     found = [one for one in known if begin and one.startswith(begin)]
     if len(found) != 1:
         remedy = "write more of them" if begin and found else "`fedimg watch models SETTINGS` lists them"
