@@ -18,9 +18,7 @@ def run(argv: Sequence[str]) -> int:
     parser = verb_parser(
         "server", "Serve a federation: sites dial in, and the runs that were asked for are done."
     )
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="start|token|public|models|drift"
-    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="start|token|public|models|drift")
     about = "serve the members and do the queued runs, until ended"
     start = actions.add_parser("start", help=about, description=about)
     start.add_argument("folder", type=Path, help="a federation's folder, of `fedimg provision init`")
