@@ -110,7 +110,7 @@ class Memory:
     def charge(self, key: Key, now: float, said: int = -1) -> Item:
         """One try more that failed: it is tried again after a pause that doubles, or left."""
         item = self.find(key)
-        tries = 1 + (item.tries if item is not None and item.state is State.FAILING else 0)
+        tries = 1 + (item.tries if item is not None and item.state in (State.FAILING, State.LEFT) else 0)
         state = State.LEFT if tries >= self._retries.attempts else State.FAILING
         due = now + self._retries.pause(tries, self._jitter())
         self._put(key, state, said, tries, due)
