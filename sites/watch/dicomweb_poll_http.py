@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -47,12 +48,14 @@ class AskLimits:
     """Attributes:
 
     answer_s: for status and headers; a body has as long again, and a second more for each `least_bytes_s` of it.
+    longest_s: for one image, or one list of all its pages, whatever their rate.
     page: rows that are asked for at once. page_bytes: of an answer to a search. rows: of a list.
     at_once: images under way.
     """
 
     answer_s: float = 60.0
     least_bytes_s: int = 1 << 16
+    longest_s: float = 900.0
     page: int = 100
     page_bytes: int = 16 << 20
     rows: int = 50_000
@@ -75,6 +78,7 @@ class Session:
             parents: UIDs of study and series; checked ones. holds: how many there should be, where that is known.
         """
         path, found, offset, barren = _path(parents, level), dict[str, Row](), 0, 0
+        end = time.monotonic() + self._limits.longest_s
         while True:
             asked = {**query, "limit": str(self._limits.page), "offset": str(offset)}
             page = await self._page(path, asked, level, parents)
@@ -84,9 +88,10 @@ class Session:
             found |= fresh
             offset += page.said
             barren = 0 if fresh else barren + 1
-            if len(found) > self._limits.rows:
-                self._counts.add(f"poll.failed.{Trouble.TOO_LARGE}")
-                raise Unanswered(Trouble.TOO_LARGE)
+            if len(found) > self._limits.rows or time.monotonic() > end:
+                trouble = Trouble.TOO_LARGE if len(found) > self._limits.rows else Trouble.SLOW
+                self._counts.add(f"poll.failed.{trouble}")
+                raise Unanswered(trouble)
             repeated = not fresh and (not page.misnamed or barren >= _BARREN)
             if repeated or (page.said < self._limits.page and 0 <= holds <= len(found)):
                 return list(found.values())
@@ -218,7 +223,8 @@ class _Answering:
             size += len(piece)
             if size > most:
                 raise Unanswered(Trouble.TOO_LARGE)
-            self._end.reschedule(begun + self._limits.answer_s + size / self._limits.least_bytes_s)
+            longest = min(self._limits.answer_s + size / self._limits.least_bytes_s, self._limits.longest_s)
+            self._end.reschedule(begun + longest)
             yield piece
 
     def _typed(self) -> tuple[str, str, bytes]:

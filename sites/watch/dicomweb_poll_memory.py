@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from fedimg.errors import DataError
 from sites.watch.delivering import Retries
 
 FILE: Final = "poll.sqlite"
@@ -68,7 +69,7 @@ RETRIES: Final = Retries(attempts=12, first_s=30.0, longest_s=21600.0)
 
 
 class Memory:
-    """One thread's. Raises sqlite3.Error where its file is none."""
+    """One thread's. Raises DataError where its file is none."""
 
     def __init__(
         self,
@@ -80,9 +81,16 @@ class Memory:
         path.touch(mode=0o600)
         self._retries, self._jitter = retries, jitter
         self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._table.execute("PRAGMA journal_mode = WAL")
-        self._table.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost a note, and that a repeat
-        self._table.executescript(_SCHEMA)
+        try:
+            self._table.execute("PRAGMA journal_mode = WAL")
+            self._table.execute(
+                "PRAGMA synchronous = NORMAL"
+            )  # a power cut may cost a note, and that a repeat
+            self._table.executescript(_SCHEMA)
+        except sqlite3.DatabaseError:
+            self._table.close()
+            remedy = f"remove {FILE} from the spool: its images are fetched again, and known as repeats"
+            raise DataError("what was polled so far", "a file that is something else", remedy) from None
 
     def close(self) -> None:
         self._table.close()

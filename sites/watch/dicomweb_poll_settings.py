@@ -50,6 +50,8 @@ class PollSettings:
         more = parts.username or parts.password or parts.query or parts.fragment or not self.url.isascii()
         _check(secure and bool(host), "an https address under poll.url", "http is for this machine alone")
         _check(not more, "poll.url of host and path", "put user and password into a file under poll.login")
+        service = not parts.path.rstrip("/").endswith("/studies")
+        _check(service, "under poll.url what stands before /studies", "leave /studies out")
         _check(self.token is None or self.login is None, "a token or a login under poll", "leave one out")
         _check((self.certificate is None) == (self.key is None), "poll.certificate and poll.key", "name both")
         _check(

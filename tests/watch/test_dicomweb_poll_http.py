@@ -238,6 +238,23 @@ def test_a_list_that_is_always_new_is_given_up(server, spool):
         assert len(server.asked) == 11
 
 
+def test_however_fast_it_drips_an_image_and_a_list_have_an_end(server, spool):
+    server.held, numbers = [held(1), held(2)], iter(range(10**9))
+    server.wrong = of_first(Answer(kind=RELATED, body=slowly(server, related(WHOLE) + b" " * 10_000)))
+    quick = {"answer_s": 0.3, "least_bytes_s": 1, "longest_s": 0.6}
+    with asking(spool, server.url, limits=quick) as one:
+        begun = time.monotonic()
+        assert one.look() == "" and time.monotonic() - begun < 5 and one.numbers() == [2]
+        server.wrong = lambda _: Answer(
+            body=slowly(
+                server, json.dumps([{"0020000D": element(f"1.2.{next(numbers)}")}]).encode()[:-1] + b"  ]"
+            )
+        )
+    with asking(spool, server.url, limits={"answer_s": 4.0, "longest_s": 4.0}) as one:
+        begun = time.monotonic()
+        assert one.look() == "slow" and time.monotonic() - begun < 12
+
+
 EVIL = ("../../../instances", "1.2/../../x", "1.2.3?a=b", "1.2.3#x", "1.2.3%2e", "1..2", "1.02", "", "1.2\n", "9" * 65,
         "\u0661.2", ".", "http://127.0.0.1:9/", None, 17.5, {"Alphabetic": "x"}, ["1.2"], -1)  # fmt: skip
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedimg.errors import DataError
 from sites.watch.delivering import Retries
 from sites.watch.dicomweb_poll_memory import RETRIES, Key, Memory, State, standing
 
@@ -86,6 +87,12 @@ def test_a_restart_tries_anew_what_was_left_of_days_that_are_asked_for(memory, t
     assert memory.find(key("old", day=DAY - 9)).state is State.LEFT
     assert memory.find(key("new")).state is State.FAILING and memory.find(key("new")).due == 0
     assert memory.is_due(key("s", "study"), 5, 0.0)
+
+
+def test_a_file_that_is_something_else_is_refused(tmp_path):
+    (tmp_path / "poll.sqlite").write_bytes(b"something else, and long enough to be read as a page" * 40)
+    with pytest.raises(DataError, match="known as repeats"):
+        Memory(tmp_path)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=12))

@@ -73,6 +73,7 @@ REFUSED = {
     "an archive in the clear": {"poll": {"url": "http://pacs.example/dicom-web"}},
     "an archive with a password in its address": {"poll": {"url": "https://a:b@pacs.example/dicom-web"}},
     "an archive with a question in its address": {"poll": {"url": "https://pacs.example/dicom-web?a=b"}},
+    "an archive's studies instead of itself": {"poll": {"url": f"{POLLED}/studies/"}},
     "an archive of no port": {"poll": {"url": "https://pacs.example:x/dicom-web"}},
     "an archive with two ways to log in": {"poll": {"url": POLLED, "token": "t", "login": "l"}},
     "an archive with half a certificate": {"poll": {"url": POLLED, "certificate": "c"}},
