@@ -276,6 +276,16 @@ def test_new_studies_do_not_wait_for_old_ones(server, spool):
         assert [received.arrival.number for received in one.told.received] == [1, 2, 99, 3, 4, 5]
 
 
+def test_an_archive_that_says_no_numbers_does_not_keep_a_round_from_its_end(server, spool):
+    server.ignores = {"counts"}
+    server.held = [held(n, study=f"{OTHER}.{n}", series=f"{OTHER}.{n}.1") for n in range(1, 9)]
+    server.wrong = lambda _: Answer(500) if len(server.asked) > 400 else None
+    with asking(spool, server.url, every_s=1e-6) as one:
+        assert one.look() == "" and one.look(30) == "" and len(one.told.received) == 8
+        server.held.append(held(9, study=f"{OTHER}.1", series=f"{OTHER}.1.1"))
+        assert one.look(30) == "" and len(one.told.received) == 9
+
+
 def test_a_full_disk_is_waited_for_and_charges_nothing(server, spool, monkeypatch):
     server.held = [held(1), held(2)]
     with asking(spool, server.url) as one:

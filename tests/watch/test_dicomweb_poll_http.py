@@ -111,6 +111,38 @@ def test_more_than_the_limit_of_an_image_is_refused_for_good_before_it_is_read(s
     assert sum(sent) < 64 << 20, "what lies in the buffers of two sockets"
 
 
+def test_what_says_itself_that_it_is_too_long_is_not_read_at_all(server, spool):
+    server.held = [held(1)]
+    silent = (b"" for _ in iter(lambda: server.ending.wait(0.05), True))
+    server.wrong = of_first(Answer(kind=RELATED, body=silent, headers={"content-length": str(MOST + 70_000)}))
+    with asking(spool, server.url) as one:
+        assert one.look() == ""
+        assert counted(spool) == {"refused.unsafe_structure": 1, "poll.refused": 1}
+
+
+def test_rows_that_cannot_be_used_do_not_end_a_list(server, spool):
+    server.held = [held(1), held(2)]
+    bad = json.dumps([{"00080018": element("1..2")}] * 3).encode()
+
+    def wrong(path):
+        first = path.endswith("/instances") and server.asked[-1][1]["offset"] == "0"
+        return Answer(body=bad) if first else None
+
+    server.wrong, right = wrong, server.rows
+    server.rows = lambda study, series, query: right(
+        study, series, query | ({"offset": str(int(query["offset"]) - 3)} if series and study else {})
+    )
+    with asking(spool, server.url) as one:
+        assert one.look() == "" and one.numbers() == [1, 2]
+        assert counted(spool)["poll.misnamed"] == 3
+
+
+def test_a_list_of_nothing_that_can_be_used_is_given_up(server, spool):
+    server.wrong = lambda _: Answer(body=json.dumps([{"0020000D": element("1..2")}] * 3).encode())
+    with asking(spool, server.url, first_days=0) as one:
+        assert one.look() == "" and len(server.asked) == 20, "ten pages of each of two days"
+
+
 @pytest.mark.parametrize("more", [b"", b"--a1b2\r\n\r\n", b"x" * 1000])
 def test_a_body_goes_no_further_than_its_one_part(server, spool, more):
     """More parts, or bytes without end behind the last: the image is whole, and nothing else is looked at."""
@@ -250,7 +282,7 @@ def test_however_fast_it_drips_an_image_and_a_list_have_an_end(server, spool):
                 server, json.dumps([{"0020000D": element(f"1.2.{next(numbers)}")}]).encode()[:-1] + b"  ]"
             )
         )
-    with asking(spool, server.url, limits={"answer_s": 4.0, "longest_s": 4.0}) as one:
+    with asking(spool, server.url, limits={"answer_s": 4.0, "longest_s": 1.5}) as one:
         begun = time.monotonic()
         assert one.look() == "slow" and time.monotonic() - begun < 12
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedimg.errors import DataError
@@ -95,6 +95,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
         Memory(tmp_path)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=12))
 def test_what_stands_adds_up(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("m")
