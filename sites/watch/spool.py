@@ -177,17 +177,13 @@ class Spool:
             raise Full(f"{free} bytes free, {self.limits.keep_free_bytes} are kept")
 
     def take(
-        self,
-        brought: Path | bytes | Draft,
-        source: str,
-        study: str | None = None,
-        instance: str | None = None,
+        self, brought: Path | bytes | Draft, source: str, study: str | None = None, sop: str | None = None
     ) -> Received:
         """Examine an instance and have it on the disk, name included, when this returns; only then acknowledge it.
 
         Args:
             brought: a draft of this spool, which it takes over; else a file, which stays as it is, or its bytes.
-            study, instance: StudyInstanceUID and SOPInstanceUID that it must have, where one was named.
+            study, sop: StudyInstanceUID and SOPInstanceUID that it must have, where one was named.
 
         Raises Quarantined or Full; either is counted, and nothing of it stays.
         """
@@ -197,7 +193,7 @@ class Spool:
             arrival = self._examined(draft)
             if study not in (None, arrival.study_uid):
                 raise OfAnotherStudy(arrival)
-            if instance not in (None, arrival.sop_uid):
+            if sop not in (None, arrival.sop_uid):
                 raise Quarantined(Quarantine.OBJECT_TYPE, "another instance than was asked for")
             return self._named(draft, arrival, source)
         except (Quarantined, Full) as refusal:
