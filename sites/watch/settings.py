@@ -19,16 +19,15 @@ from fedimg.monitoring.assembly import AssemblyConfig
 from fedimg.monitoring.drift import DriftConfig
 from fedimg.monitoring.pushing import RateLimit, Step, check_steps
 from fedimg.web.serving import is_loopback
+from sites.watch.dicomweb_poll_settings import PollSettings
 
 _AE_TITLE = re.compile(
     r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?"
 )  # PS3.8 annex F
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_PATHS = frozenset(
-    {
-        *("home", "path", "certificate", "key", "authority", "token", "secret", "site_home", "move_to"),
-    }
-)
+_PATHS = {
+    *("home", "path", "certificate", "key", "authority", "token", "login", "secret", "site_home", "move_to"),
+}
 _T = TypeVar("_T")
 
 
@@ -200,6 +199,7 @@ class WatchSettings:
     scp: ScpSettings | None = None
     folder: FolderSettings | None = None
     stow: StowSettings | None = None
+    poll: PollSettings | None = None
     console: ConsoleSettings | None = field(default_factory=ConsoleSettings)
     deliver: tuple[Target, ...] = ()
     escalation: tuple[Step, ...] = ()

@@ -7,13 +7,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fedimg.federation.manifest import split_address
-from sites.watch import folder, scp, stow
+from sites.watch import dicomweb_poll, folder, scp, stow
+from sites.watch.dicomweb_poll_settings import PollSettings
+from sites.watch.posting import Endpoint
 from sites.watch.settings import WatchSettings
 from sites.watch.spool import Received, Spool
 
+_SILENT_S = 30.0  # an archive may fetch from a slower store before its first byte
 OnReceived = Callable[[Received], None]
 OnReleased = Callable[[frozenset[str]], None]
-Source = scp.DicomScp | folder.FolderSource | stow.StowServer
+Source = scp.DicomScp | folder.FolderSource | stow.StowServer | dicomweb_poll.DicomWebPoll
 
 
 def sources(
@@ -41,3 +44,22 @@ def sources(
         pair = None if web.certificate is None or web.key is None else (Path(web.key), Path(web.certificate))
         place = stow.StowSettings(host, port, Path(web.token), pair)
         yield "stow", stow.StowServer(place, spool, received, released)
+    if (asked := settings.poll) is not None:
+        yield "poll", dicomweb_poll.DicomWebPoll(_polled(asked), spool, received, released)
+
+
+def _polled(asked: PollSettings) -> dicomweb_poll.DicomWebPollSettings:
+    authority, certificate, key, token, login = (
+        None if file is None else Path(file)
+        for file in (asked.authority, asked.certificate, asked.key, asked.token, asked.login)
+    )
+    endpoint = Endpoint(asked.url, authority, certificate, key, timeout_s=_SILENT_S)
+    return dicomweb_poll.DicomWebPollSettings(
+        endpoint,
+        token,
+        login,
+        asked.modalities,
+        every_s=asked.every_s,
+        overlap_days=asked.overlap_days,
+        first_days=asked.first_days,
+    )

@@ -176,12 +176,14 @@ class Spool:
         if free < self.limits.keep_free_bytes:
             raise Full(f"{free} bytes free, {self.limits.keep_free_bytes} are kept")
 
-    def take(self, brought: Path | bytes | Draft, source: str, study: str | None = None) -> Received:
+    def take(
+        self, brought: Path | bytes | Draft, source: str, study: str | None = None, sop: str | None = None
+    ) -> Received:
         """Examine an instance and have it on the disk, name included, when this returns; only then acknowledge it.
 
         Args:
             brought: a draft of this spool, which it takes over; else a file, which stays as it is, or its bytes.
-            study: StudyInstanceUID that it must be of, where the sender named one.
+            study, sop: StudyInstanceUID and SOPInstanceUID that it must have, where one was named.
 
         Raises Quarantined or Full; either is counted, and nothing of it stays.
         """
@@ -191,6 +193,8 @@ class Spool:
             arrival = self._examined(draft)
             if study not in (None, arrival.study_uid):
                 raise OfAnotherStudy(arrival)
+            if sop not in (None, arrival.sop_uid):
+                raise Quarantined(Quarantine.OBJECT_TYPE, "another instance than was asked for")
             return self._named(draft, arrival, source)
         except (Quarantined, Full) as refusal:
             self.refuse(refusal)

@@ -36,13 +36,19 @@ class RefusedRequest(Exception):
 
 @dataclass(slots=True)
 class Body:
-    """One request's, part by part; worked off by threads, one at a time."""
+    """One request's, or one answer's, part by part; worked off by threads, one at a time.
+
+    Attributes:
+        source: who brought it. study, instance: UIDs that every part must have, where they were named.
+    """
 
     spool: Spool
     parser: MultipartParser
     study: str | None
     limits: StowLimits
     on_received: Callable[[Received], None]
+    source: str = _SOURCE
+    instance: str | None = None
     stored: list[Received] = field(default_factory=list)
     failed: list[Quarantined | Full] = field(default_factory=list)
     size: int = 0
@@ -96,7 +102,7 @@ class Body:
         if draft is None:
             return
         try:
-            received = self.spool.take(draft, _SOURCE, self.study)
+            received = self.spool.take(draft, self.source, self.study, self.instance)
         except (Quarantined, Full) as refusal:
             self.failed.append(refusal)
             return

@@ -14,6 +14,7 @@ from fedimg.cli import main
 from fedimg.crypto.keys import SigningKey
 from fedimg.federation.released import Listed, ReleasedModels
 from sites.watch import bundles
+from sites.watch.dicomweb_poll_memory import Key, Memory, State
 from sites.watch.settings import WatchSettings
 from sites.watch.store import audit
 from sites.watch.store.database import Database
@@ -107,6 +108,21 @@ def test_status_and_audit_read_a_store(settings, capsys):
     connection.close()
     assert main(["watch", "audit", str(settings)]) == 4
     assert "from entry 1 on" in capsys.readouterr().err
+
+
+def test_status_says_what_was_polled(settings, capsys):
+    assert main(["watch", "status", str(settings), "--json"]) == 0
+    assert "polled" not in json.loads(said(capsys))
+    (settings.parent / "home" / "spool").mkdir()
+    memory = Memory(settings.parent / "home" / "spool")
+    memory.settle(Key(b"a", "instance", 1), State.TAKEN)
+    memory.charge(Key(b"b", "instance", 1), 0.0)
+    memory.trouble("denied")
+    memory.close()
+    assert main(["watch", "status", str(settings), "--json"]) == 0
+    assert json.loads(said(capsys))["polled"] == {"taken": 1, "failing": 1, "trouble: denied": 1}
+    assert main(["watch", "status", str(settings)]) == 0
+    assert "trouble: denied" in said(capsys)
 
 
 def test_before_the_first_start_there_is_nothing_to_read(tmp_path, capsys):

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from fedimg.errors import ConfigError
 from sites.watch.settings import WatchSettings
+from sites.watch.sources import sources
+from sites.watch.spool import Spool
 
 EXAMPLE = Path(__file__).parents[2] / "sites" / "watch" / "example.yaml"
 LEAST = {"home": "home", "bundles": ["b"], "trusted_keys": ["k.pub"]}
+POLLED = "https://pacs.example/dicom-web"
 HOOK = {"name": "pager", "kind": "webhook", "url": "https://pager.example/x", "secret": "s"}
 
 
@@ -37,6 +40,23 @@ def test_relative_paths_are_meant_from_the_file(tmp_path):
     assert found.trusted_keys == (str(tmp_path / "k.pub"), "ed25519:" + "0" * 64)
     assert found.folder.path == str(tmp_path / "in")
     assert found.deliver[0].secret == str(tmp_path / "s")
+    polled = load(
+        tmp_path, poll={"url": POLLED, "login": "l", "authority": "ca", "certificate": "c", "key": "k"}
+    ).poll
+    files = (polled.login, polled.authority, polled.certificate, polled.key)
+    assert files == tuple(str(tmp_path / name) for name in ("l", "ca", "c", "k"))
+    assert polled.url == POLLED
+
+
+def test_an_archive_of_the_settings_becomes_a_source(tmp_path):
+    settings = load(
+        tmp_path, poll={"url": "http://127.0.0.1:1/dicom-web", "modalities": ["CT"], "every_s": 5}
+    )
+    with Spool(tmp_path / "spool") as spool:
+        ((name, source),) = sources(settings, spool, print, print)
+        with source:
+            assert name == "poll" and not hasattr(source, "port")
+        assert source._settings.modalities == ("CT",) and source._settings.every_s == 5
 
 
 REFUSED = {
@@ -50,6 +70,16 @@ REFUSED = {
     "a title that is none": {"scp": {"address": "127.0.0.1:104", "ae_title": "A\\B", "allowed": ["B"]}},
     "a title that is too long": {"scp": {"address": "127.0.0.1:104", "ae_title": "A" * 17, "allowed": ["B"]}},
     "a web receiver in the clear": {"stow": {"address": "0.0.0.0:80", "token": "t"}},
+    "an archive in the clear": {"poll": {"url": "http://pacs.example/dicom-web"}},
+    "an archive with a password in its address": {"poll": {"url": "https://a:b@pacs.example/dicom-web"}},
+    "an archive with a question in its address": {"poll": {"url": "https://pacs.example/dicom-web?a=b"}},
+    "an archive's studies instead of itself": {"poll": {"url": f"{POLLED}/studies/"}},
+    "an archive of no port": {"poll": {"url": "https://pacs.example:x/dicom-web"}},
+    "an archive with two ways to log in": {"poll": {"url": POLLED, "token": "t", "login": "l"}},
+    "an archive with half a certificate": {"poll": {"url": POLLED, "certificate": "c"}},
+    "a modality that is no code": {"poll": {"url": POLLED, "modalities": ["CT&limit=1"]}},
+    "an archive that is asked all the time": {"poll": {"url": POLLED, "every_s": 0.1}},
+    "an overlap into the future": {"poll": {"url": POLLED, "overlap_days": -1}},
     "a page in the clear": {"console": {"address": "0.0.0.0:80"}},
     "a message in the clear": {"deliver": [HOOK | {"url": "http://pager.example/x"}]},
     "a password in an address": {"deliver": [HOOK | {"url": "https://a:b@pager.example/x"}]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,10 +88,12 @@ def _token(arguments: Namespace) -> int:
 
 
 def _status(arguments: Namespace) -> int:
+    from sites.watch.dicomweb_poll_memory import standing
     from sites.watch.store.schema import reader
 
-    connection = reader(_root(arguments))
-    found = {
+    root = _root(arguments)
+    connection = reader(root)
+    found: dict[str, Mapping[str, int]] = {
         name: {row[0]: row[1] for row in connection.execute(query)}
         for name, query in (
             ("studies", "SELECT state, COUNT(*) FROM study GROUP BY state"),
@@ -101,6 +103,8 @@ def _status(arguments: Namespace) -> int:
         )
     }
     connection.close()
+    if polled := standing(root / "spool"):
+        found["polled"] = polled
     if arguments.json:
         print_json(found)
     else:
