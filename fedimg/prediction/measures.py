@@ -64,9 +64,7 @@ def embedding_of(images: torch.Tensor, features: torch.Tensor | None) -> tuple[f
         pool = F.adaptive_avg_pool2d if images.dim() == 4 else F.adaptive_avg_pool3d
         features = pool(images, _SIDE).flatten(1)
     mean = features.double().mean(dim=0).numpy()
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by who asks
-        projected = mean @ _projection(len(mean))
-    return tuple(float(value) for value in projected)
+    return tuple(float(value) for value in mean @ _projection(len(mean)))
 
 
 @lru_cache(maxsize=8)

@@ -63,9 +63,10 @@ def predict(
     found = examples_of(files, model.imaging)
     logits, features = model.run(found.images)
     said = model.metadata
-    read = reading.read(logits, said)
-    measures = measures_of(found, read, model.imaging)
-    embedding = embedding_of(found.images, features)
+    with np.errstate(all="ignore"):  # what is not finite is refused in the next line
+        read = reading.read(logits, said)
+        measures = measures_of(found, read, model.imaging)
+        embedding = embedding_of(found.images, features)
     _checked((read.score, *read.scores.values(), *measures.values(), *embedding))
     called = said.threshold is not None and read.score >= said.threshold
     where = _nowhere(found, read)
