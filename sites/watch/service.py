@@ -40,7 +40,8 @@ from sites.watch.store.outbox import StoreOutbox
 from sites.watch.store.whole import Store
 from sites.watch.targets import TargetBodies, senders
 from sites.watch.upkeep import Evaluated, Upkeep
-from sites.watch.working import Models, Pool
+from sites.watch.worker_process import Models
+from sites.watch.working import Pool
 
 _TICK_S = 1.0
 _GIB = 1 << 30

@@ -80,6 +80,15 @@ CREATE TABLE IF NOT EXISTS result (
 CREATE INDEX IF NOT EXISTS result_study ON result (study);
 CREATE INDEX IF NOT EXISTS result_model ON result (model, finished_at);
 
+-- A picture of what a call rests on: owed from the alert on, made when nothing more urgent waits.
+CREATE TABLE IF NOT EXISTS attention (
+    job INTEGER PRIMARY KEY REFERENCES job,
+    image INTEGER NOT NULL, inputs TEXT NOT NULL,       -- which prepared image; digest of all that were looked at
+    state TEXT NOT NULL CHECK (state IN ('owed', 'making', 'made', 'failed', 'not_wanted')),
+    attempts INTEGER NOT NULL DEFAULT 0, owed_at REAL NOT NULL, started_at REAL, finished_at REAL,
+    reason TEXT NOT NULL DEFAULT '');
+CREATE INDEX IF NOT EXISTS attention_state ON attention (state);
+
 CREATE TABLE IF NOT EXISTS alert (
     key TEXT PRIMARY KEY, study TEXT NOT NULL REFERENCES study, job INTEGER NOT NULL, finding TEXT NOT NULL,
     code TEXT NOT NULL,                                 -- JSON: [value, scheme, meaning]
