@@ -82,6 +82,7 @@ def _status(arguments: Namespace) -> int:
             ("studies", "SELECT state, COUNT(*) FROM study GROUP BY state"),
             ("jobs", "SELECT state, COUNT(*) FROM job GROUP BY state"),
             ("alerts", "SELECT state, COUNT(*) FROM alert GROUP BY state"),
+            ("pictures", "SELECT state, COUNT(*) FROM attention GROUP BY state"),
             ("deliveries", "SELECT state, COUNT(*) FROM delivery GROUP BY state"),
         )
     }

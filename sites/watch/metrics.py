@@ -29,6 +29,8 @@ _BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.
 _RESULT: Final = "SELECT result.finished_at - job.queued_at AS s FROM result JOIN job ON job.id = result.job"
 _ALERT: Final = "SELECT alert.raised_at - job.queued_at AS s FROM alert JOIN job ON job.id = alert.job"
 
+_PICTURE: Final = "SELECT finished_at - owed_at AS s FROM attention WHERE state = 'made'"
+
 
 class WatchMetrics:
     """One process's. `process`: what only the running watcher knows."""
@@ -84,6 +86,14 @@ def _of_store(connection: sqlite3.Connection) -> Iterable[Metric]:
     )
     yield _histogram(connection, "result_seconds", "From the queue to the result.", _RESULT)
     yield _histogram(connection, "alert_seconds", "From the queue to the alert.", _ALERT)
+    yield _gauge(
+        connection,
+        "pictures",
+        "Pictures of what calls rest on, made after their alerts, by state.",
+        ("state",),
+        "SELECT state, count(*) FROM attention GROUP BY 1",
+    )
+    yield _histogram(connection, "picture_seconds", "From the alert to its picture.", _PICTURE)
     yield _gauge(
         connection,
         "deliveries",

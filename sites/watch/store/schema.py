@@ -194,13 +194,13 @@ def writer(root: Path) -> sqlite3.Connection:
 def reader(root: Path) -> sqlite3.Connection:
     """A connection that can change nothing, for one thread: rows are `sqlite3.Row`.
 
-    Raises DataError where there is no store yet.
+    Raises DataError where there is no store yet, or one of an older version that no watcher has opened since.
     """
     path = (root / FILE).absolute()
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
         connection.row_factory = sqlite3.Row
-        connection.execute("SELECT 1 FROM study LIMIT 1")
+        connection.execute("SELECT 1 FROM study, attention LIMIT 1")
     except sqlite3.DatabaseError:
         raise DataError("a watcher's store", "none that can be read", "start the watcher once") from None
     return connection
