@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import signal
@@ -107,10 +108,14 @@ class Worker:
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # what nobody reads any more
+                self._process.stdin.close()
 
     def _read(self) -> None:
         pipe = self._process.stdout
         assert pipe is not None  # noqa: S101 - asked for above
-        for line in pipe:
-            self._lines.put(line)
+        with pipe:
+            for line in pipe:
+                self._lines.put(line)
         self._lines.put(None)
