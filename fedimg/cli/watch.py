@@ -23,7 +23,9 @@ def run(argv: Sequence[str]) -> int:
     token = verbs.add_parser("token", help="print the page's access token")
     token.add_argument("--new", action="store_true", help="make another one; who is logged in is logged out")
     token.set_defaults(of=_token)
-    status = verbs.add_parser("status", help="how many studies, jobs, alerts and deliveries stand where")
+    status = verbs.add_parser(
+        "status", help="how many studies, jobs, alerts and deliveries stand where, and what was refused"
+    )
     status.add_argument("--json", action="store_true", help="one JSON object on stdout")
     status.set_defaults(of=_status)
     about = (
@@ -73,6 +75,7 @@ def _token(arguments: Namespace) -> int:
 
 
 def _status(arguments: Namespace) -> int:
+    from sites.watch.kept_counts import refused
     from sites.watch.store.schema import reader
 
     connection = reader(_root(arguments))
@@ -86,6 +89,7 @@ def _status(arguments: Namespace) -> int:
             ("deliveries", "SELECT state, COUNT(*) FROM delivery GROUP BY state"),
         )
     }
+    found["refused"] = refused(connection)
     connection.close()
     if arguments.json:
         print_json(found)

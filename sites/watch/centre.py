@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fedimg.prediction.routing import Words, routed
 from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
+from sites.watch.room import written
 from sites.watch.spool import Received
 from sites.watch.store.jobs import Finished, Job, images_digest
 from sites.watch.store.whole import Store
@@ -40,6 +42,7 @@ class Centre:
     Attributes:
         root: the watcher's home. models: digest → what the bundle says, of those that look at studies. drop: lets go of a
             file in incoming/. changed: called after every transaction that a page or a worker may want to know of.
+        held_up: told why nothing can be written, and "" when it can be again.
     """
 
     root: Path
@@ -51,6 +54,7 @@ class Centre:
     assembly: AssemblyConfig
     drop: Callable[[Path], None]
     changed: Callable[[], None]
+    held_up: Callable[[str], None] = lambda _: None
     _queue: queue.SimpleQueue[Received | frozenset[str] | None] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -83,10 +87,11 @@ class Centre:
         """Until `ending` is set and nothing is left in the queue."""
         while True:
             events = self._events()
-            if events:
-                self._take(events)
+            if events and not written(partial(self._take, events), ending, self.held_up):
+                return
             for study, reason in self._assembler.complete(time.monotonic()):
-                self._complete(study, reason)
+                if not written(partial(self._complete, study, reason), ending, self.held_up):
+                    return
             if ending.is_set() and not events and not self.waiting:
                 return
 

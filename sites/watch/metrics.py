@@ -138,7 +138,7 @@ def _counters(connection: sqlite3.Connection) -> Iterable[Metric]:
     _add(received, [((row[0],), row[1]) for row in rows])
     yield received
     others = connection.execute(
-        "SELECT name, sum(value) FROM counter WHERE name != 'received' GROUP BY 1 ORDER BY 1"
+        "SELECT name, sum(value) FROM counter WHERE name NOT IN ('received', 'refused') GROUP BY 1 ORDER BY 1"
     )
     events = CounterMetricFamily(
         "fedimg_watch_events", "Other things counted since the first start.", labels=("event",)
@@ -159,6 +159,9 @@ def _of_process(running: Running) -> Iterable[Metric]:
     )
     _add(spool, [((name,), count) for name, count in running.counts.items() if name not in counts])
     yield spool
+    yield GaugeMetricFamily(
+        "fedimg_watch_held_up", "1 while nothing can be written and nothing is taken.", bool(running.held)
+    )
     yield GaugeMetricFamily("fedimg_watch_workers", "Worker processes.", len(running.workers))
     yield GaugeMetricFamily("fedimg_watch_spool_files", "Files that wait in the spool.", running.spool_files)
     yield GaugeMetricFamily("fedimg_watch_spool_bytes", "Their bytes.", running.spool_bytes)
