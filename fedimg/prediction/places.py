@@ -106,9 +106,14 @@ def words(place: Place, stack: Stack, originals: Sequence[Original]) -> str:
         elif length >= _LEAST_VOXELS:
             said[3 - patient] = _third(along, _THIRDS[patient])
     parts = [said[key] for key in sorted(said)]
-    if len(stack.planes) > 1:
-        parts.append(f"slice {_number(place.slice, stack, originals)} of {len(stack.planes)}")
+    parts += [said for said in (slice_words(place.slice, stack, originals),) if said]
     return ", ".join(parts)
+
+
+def slice_words(at: int, stack: Stack, originals: Sequence[Original]) -> str:
+    """As `words`: "slice 12 of 30"; "" of a single image."""
+    count = len(stack.planes)
+    return f"slice {_number(at, stack, originals)} of {count}" if count > 1 else ""
 
 
 def _third(share: float, names: tuple[str, str, str]) -> str:

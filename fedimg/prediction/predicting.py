@@ -1,14 +1,15 @@
 """Files of one series → what the model says of it, and where.
 
 The network's own answer comes first. Only where a series is called is it asked where: of voxels or places that the
-network has learnt, else of what its score rests on (`attention`).
+network has learnt, else of what its score rests on (`attention`), at once or later (`attended`).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,21 @@ import torch
 
 from fedimg.bundle import Finding, Output
 from fedimg.codes import Code
+from fedimg.errors import DataError
 from fedimg.imaging.way_back import source_voxels, taken_back
 from fedimg.prediction import places, reading
-from fedimg.prediction.attention import covered_map
+from fedimg.prediction.attention import Begun, covered_map
 from fedimg.prediction.examples import Example, Examples, Stack, examples_of, picture
 from fedimg.prediction.loading import Model
 from fedimg.prediction.measures import embedding_of, measures_of
 from fedimg.prediction.places import Place
 from fedimg.prediction.reading import Reading
-from fedimg.prediction.results import Analysis, Found, Prediction, Region
+from fedimg.prediction.results import Analysis, Found, NotFinite, Prediction, Region
 from fedimg.values import FloatArray
 
 ATTENTION = "attention, not an outline: "
 NO_PLACE = "no single place"
+SCORE_ALONE = "a score without a place"
 _UNCODED = Code("404684003", "SCT", "Clinical finding")
 
 
@@ -54,18 +57,22 @@ def predict(
     names or order. Args: always_where: look for a place also where nothing is called. attention: where nothing is
     outlined or boxed, look at what the score rests on; that takes some 30 images' time, which an alert may not have.
 
-    Raises DataError: the series cannot be used. It is then not analysed, which is no result.
+    Raises DataError: the series cannot be used. It is then not analysed, which is no result. NotFinite: the model failed.
     """
     started = time.perf_counter()
     found = examples_of(files, model.imaging)
     logits, features = model.run(found.images)
     said = model.metadata
-    read = reading.read(logits, said)
+    with np.errstate(all="ignore"):  # what is not finite is refused in the next line
+        read = reading.read(logits, said)
+        measures = measures_of(found, read, model.imaging)
+        embedding = embedding_of(found.images, features)
+    _checked((read.score, *read.scores.values(), *measures.values(), *embedding))
     called = said.threshold is not None and read.score >= said.threshold
     where = _nowhere(found, read)
     if called or always_where:
         where = _where(model, found, logits, read, attention=attention)
-    named = _found(model, found, read, where) if called else ()
+    owed = called and not attention and where.place is None
     prediction = Prediction(
         model_name=said.name,
         model_version=said.version,
@@ -76,11 +83,45 @@ def predict(
         score=read.score,
         threshold=said.threshold,
         called=called,
-        found=named,
-        measures=measures_of(found, read, model.imaging),
-        embedding=embedding_of(found.images, features),
+        found=_found(model, found, read, where, owed=owed) if called else (),
+        measures=measures,
+        embedding=embedding,
         seconds=time.perf_counter() - started,
     )
+    return _analysis(model, found, where, prediction, read.best if owed else None)
+
+
+def attended(
+    model: Model,
+    files: Sequence[Path],
+    before: Prediction,
+    owed: int,
+    inputs: str,
+    begun: Begun | None = None,
+    go_on: Callable[[], bool] = lambda: True,
+) -> Analysis | None:
+    """What a call rests on, after it: `predict` without attention, then this, say what `predict` says at once.
+
+    Args: before, owed, inputs: of the analysis that owes it. begun, go_on: as of `covered_map`; None is the answer where
+        `go_on` says no.
+
+    Raises DataError where the files are not the very ones that were looked at.
+    """
+    found = examples_of(files, model.imaging)
+    if found.inputs != inputs or not 0 <= owed < len(found.examples):
+        raise DataError("the images that were looked at", "others by now", "the alert stays as it is")
+    where = _attended(model, found, owed, begun, go_on)
+    if where is None:
+        return None
+    image = found.originals[where.stack.planes[where.shown][0]].sop_uid
+    text = _words(found, where)
+    located = tuple(replace(one, where=text, image=image) for one in before.found)
+    return _analysis(model, found, where, replace(before, found=located), None)
+
+
+def _analysis(
+    model: Model, found: Examples, where: _Where, prediction: Prediction, owed: int | None
+) -> Analysis:
     return Analysis(
         prediction,
         found.originals[0].study_uid,
@@ -92,18 +133,35 @@ def predict(
         picture(where.stack, where.shown, model.imaging),
         where.attention,
         where.box,
+        owed,
     )
 
 
-def _found(model: Model, found: Examples, read: Reading, where: _Where) -> tuple[Found, ...]:
+def _checked(numbers: Iterable[float]) -> None:
+    if not all(math.isfinite(one) for one in numbers):
+        raise NotFinite
+
+
+def _words(found: Examples, where: _Where) -> str:
+    place = where.place
+    text = NO_PLACE if place is None else places.words(place, where.stack, found.originals) or NO_PLACE
+    return text if where.attention is None else f"{ATTENTION}{text}"
+
+
+def _score_alone(found: Examples, read: Reading) -> str:
+    """In words that stay true whatever attention says later: an image by itself is at least a slice."""
+    best = found.examples[read.best]
+    one = best.last - best.first == 1
+    at = places.slice_words(best.first, found.stacks[best.stack], found.originals) if one else ""
+    return f"{SCORE_ALONE}, highest in {at}" if at else SCORE_ALONE
+
+
+def _found(model: Model, found: Examples, read: Reading, where: _Where, *, owed: bool) -> tuple[Found, ...]:
     name = model.metadata.classes[read.kind]
     said = next(
         (one for one in model.metadata.findings if one.of_class == name), Finding(name, _UNCODED, None)
     )
-    place, text = where.place, NO_PLACE
-    if place is not None:
-        text = places.words(place, where.stack, found.originals) or NO_PLACE
-        text = text if where.attention is None else f"{ATTENTION}{text}"
+    place = where.place
     outlined = where.attention is None and place is not None
     number, _ = where.stack.planes[where.shown]
     one = Found(
@@ -111,7 +169,7 @@ def _found(model: Model, found: Examples, read: Reading, where: _Where) -> tuple
         code=said.code,
         site=said.site,
         score=read.scores[name],
-        where=text,
+        where=_score_alone(found, read) if owed else _words(found, where),
         size_mm=place.size_mm if outlined and place is not None else None,
         image=found.originals[number].sop_uid,
         centre_mm=place.centre_mm if outlined and place is not None else None,
@@ -131,7 +189,8 @@ def _where(model: Model, found: Examples, logits: torch.Tensor, read: Reading, *
             return where
     if (output := model.output("detection")) is not None:
         return _boxed(found, reading.part(logits, output), read)
-    return _attended(model, found, read) if attention else _nowhere(found, read)
+    attended = _attended(model, found, read.best) if attention else None
+    return attended or _nowhere(found, read)
 
 
 def _outlined(found: Examples, logits: torch.Tensor, read: Reading, output: Output) -> _Where | None:
@@ -180,14 +239,23 @@ def _boxed(found: Examples, logits: torch.Tensor, read: Reading) -> _Where:
     return _Where(stack, place, place.slice, box=box)
 
 
-def _attended(model: Model, found: Examples, read: Reading) -> _Where:
-    """Where the score of the best image rests on; no place where it rests on none."""
-    example, said = found.examples[read.best], model.metadata
+def _attended(
+    model: Model,
+    found: Examples,
+    best: int,
+    begun: Begun | None = None,
+    go_on: Callable[[], bool] = lambda: True,
+) -> _Where | None:
+    """Where the score of the best image rests on; no place where it rests on none, None where `go_on` says no."""
+    example, said = found.examples[best], model.metadata
 
     def score(images: torch.Tensor) -> npt.NDArray[np.float64]:
         return reading.logit(reading.read(model.run(images)[0], said).by_image)
 
-    heat = _deep(covered_map(found.images[read.best], score))
+    flat = covered_map(found.images[best], score, begun, go_on)
+    if flat is None:
+        return None
+    heat = _deep(flat)
     stack = found.stacks[example.stack]
     if not heat.any():
         return _Where(stack, None, (example.first + example.last - 1) // 2)

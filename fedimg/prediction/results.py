@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedimg.codes import Code
 from fedimg.dicom.original import Original
+from fedimg.errors import DataError
 from fedimg.values import FloatArray
+
+
+class NotFinite(DataError):
+    """A score or a measure that is no finite number: the model has failed, which says nothing of the study."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a score and measures that are finite", "NaN or infinity", "ask who released the model"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,8 @@ class Analysis:
         mask_DHW: on that grid, what was outlined; None where nothing was.
         shown: the slice that is shown. picture_HW: it, windowed to [0, 1].
         attention_HW: on it, [0, 1], how much the score rests on each place; no outline. box: on it.
+        owed: the prepared image on which `attended` may still say what the score rests on; None where a place is known
+            or none was asked for.
     """
 
     prediction: Prediction
@@ -94,3 +107,23 @@ class Analysis:
     picture_HW: FloatArray = field(repr=False)
     attention_HW: FloatArray | None = field(repr=False)
     box: Region | None
+    owed: int | None = None
+
+
+def prediction_of(said: Mapping[str, Any]) -> Prediction:
+    """The prediction of which `dataclasses.asdict` has made `said`, through JSON or not. Raises DataError for another form."""
+    try:
+        found = tuple(_found_of(one) for one in said["found"])
+        return Prediction(**{**said, "found": found, "embedding": tuple(said["embedding"])})
+    except (TypeError, KeyError, AttributeError):
+        raise DataError("a prediction as it was stored", "another form", "run the study again") from None
+
+
+def _found_of(said: Mapping[str, Any]) -> Found:
+    site, centre = said["site"], said["centre_mm"]
+    read = {
+        "code": Code(**said["code"]),
+        "site": None if site is None else Code(**site),
+        "centre_mm": None if centre is None else tuple(centre),
+    }
+    return Found(**{**said, **read})

@@ -19,7 +19,7 @@ from fedimg.dicom.segmentation_out import encoded_object, segmentation
 from fedimg.dicom.structured_report import Reported, report
 from fedimg.durable import write_durably
 from fedimg.errors import DataError
-from fedimg.prediction.results import Analysis
+from fedimg.prediction.results import Analysis, Prediction
 
 _OUTLINED = Code("52988006", "SCT", "Lesion")
 
@@ -48,33 +48,47 @@ def write_outputs(
     Args: at: when the objects say that they were made; now without. always: outline and picture also of what was not
         called, for looking at a model; never a report.
 
+    Of an analysis that owes its attention there is no picture yet: `write_picture`, once it is there.
+
     Raises DataError where not even a picture can be written; OSError of the disk.
     """
     prediction = analysis.prediction
     if not (prediction.called or always):
         return Outputs()
-    maker = Maker(
-        _line(prediction.model_name),
-        _line(prediction.model_version),
-        prediction.model_digest,
-        at or datetime.now().astimezone(),
-    )
+    maker = _maker(prediction, at)
     faults: list[str] = []
     outline = _outline(analysis, maker, faults)
-    stem = _stem(analysis)
     written: dict[str, Path] = {}
     if outline is not None:
-        written["outline"] = _write(folder / f"{stem}.seg.dcm", encoded_object(outline))
-    pixels = _pixels(analysis, maker)
+        written["outline"] = _write(folder / f"{_stem(analysis)}.seg.dcm", encoded_object(outline))
+    if analysis.owed is None:
+        written |= _picture(analysis, folder, maker)
+    if prediction.called and (said := _report(analysis, maker, outline, faults)) is not None:
+        written["report"] = _write(folder / f"{_stem(analysis)}.sr.dcm", said)
+    return Outputs(**written, why_not=tuple(faults))
+
+
+def write_picture(analysis: Analysis, folder: Path, *, at: datetime | None = None) -> Outputs:
+    """Of what was called and written without one: the picture, with what its score rests on. Raises as `write_outputs`."""
+    made = _picture(analysis, folder, _maker(analysis.prediction, at))
+    return Outputs(picture=made["picture"], preview=made["preview"])
+
+
+def _maker(prediction: Prediction, at: datetime | None) -> Maker:
+    name, version = _line(prediction.model_name), _line(prediction.model_version)
+    return Maker(name, version, prediction.model_digest, at or datetime.now().astimezone())
+
+
+def _picture(analysis: Analysis, folder: Path, maker: Maker) -> dict[str, Path]:
+    pixels, stem = _pixels(analysis, maker), _stem(analysis)
     number, _ = analysis.planes[analysis.shown]
     capture = secondary_capture(
         pixels, analysis.originals[number], maker, analysis.inputs, first=analysis.originals[0]
     )
-    written["picture"] = _write(folder / f"{stem}.sc.dcm", capture)
-    written["preview"] = _write(folder / f"{stem}.png", png(pixels))
-    if prediction.called and (said := _report(analysis, maker, outline, faults)) is not None:
-        written["report"] = _write(folder / f"{stem}.sr.dcm", said)
-    return Outputs(**written, why_not=tuple(faults))
+    return {
+        "picture": _write(folder / f"{stem}.sc.dcm", capture),
+        "preview": _write(folder / f"{stem}.png", png(pixels)),
+    }
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class Alerting:
         surest = self._surest(job, at)
         for fresh, run in surest.values():
             before = self.store.alerts.find(fresh.key)
-            now = life.deduplicated(before, fresh)
+            now = self._as_of(before, fresh, run)
             if now is not before:
                 self._tell(before, now, run, study, at)
         for alert in self.store.alerts.of_study(job.study, job.model):
@@ -71,7 +71,25 @@ class Alerting:
                 self._tell(alert, life.after(alert, life.Superseded()), last, study, at)
         if called := _called(job.study, job.model, finished.prediction, finished.called, at):
             self.store.studies.raise_priority(job.study, max(urgency(alert.kind) for alert in called))
-            self._send_files(job, called, finished, study, at)
+            self._send_files(job, "result", called, finished.outputs, study, at)
+        self.due()
+
+    def pictured(self, job: Job, outputs: Mapping[str, str], at: float) -> None:
+        """The picture of a call is there, and its result in the store says by now what the call rests on.
+
+        The alert is the same, and its place is told to whoever was told of it. That is no further call to anybody: it does
+        not count against the rate limit. `outputs`: of the picture.
+        """
+        study = self._study(job.study)
+        surest = self._surest(job, at)
+        for fresh, run in surest.values():
+            before = self.store.alerts.find(fresh.key)
+            if run == job.id and before is not None and before.state is not life.State.SUPERSEDED:
+                now = life.deduplicated(before, fresh)
+                if now is not before:
+                    self._tell(before, now, run, study, at, limited=False)
+        own = [alert for alert, run in surest.values() if run == job.id]
+        self._send_files(job, "picture", own, outputs, study, at)
         self.due()
 
     def about_model(self, model: str, kind: str, said: Mapping[str, Any], at: float, *, tell: bool) -> None:
@@ -132,6 +150,14 @@ class Alerting:
             self.store.alerts.event(key, name, who, at, now.reason)
             audit.note(self.store.database, who, f"alert {name}", key, at)
 
+    def _as_of(self, before: Alert | None, fresh: Alert, run: int) -> Alert:
+        """What the store keeps. That a run has no place yet says nothing new: what was said of an earlier one stays so long."""
+        if before is not None and self.store.attention.pending(run):
+            same = replace(fresh, where=before.where)
+            if life.deduplicated(before, same) is before:
+                return before
+        return life.deduplicated(before, fresh)
+
     def _surest(self, job: Job, at: float) -> dict[str, tuple[Alert, int]]:
         """Key → the alert with the highest score of all series of the job's study, and the run that says so."""
         found: dict[str, tuple[Alert, int]] = {}
@@ -141,11 +167,20 @@ class Alerting:
                     found[alert.key] = alert, run
         return found
 
-    def _tell(self, before: Alert | None, now: Alert, job: int, study: Mapping[str, Any], at: float) -> None:
-        """Write an alert down as it is now, and push what is to be pushed of it."""
+    def _tell(
+        self,
+        before: Alert | None,
+        now: Alert,
+        job: int,
+        study: Mapping[str, Any],
+        at: float,
+        *,
+        limited: bool = True,
+    ) -> None:
+        """Write an alert down as it is now, and push what is to be pushed of it: if not `limited`, to who knows of it."""
         kind = message(before, now)
-        pushed = True
-        if kind in (Message.RAISED, Message.UPDATED):
+        pushed = limited or not self.store.alerts.suppressed(now.key)
+        if limited and kind in (Message.RAISED, Message.UPDATED):
             pushes, pushed = self.store.alerts.pushes(now.finding).offer(now.key, at, self.limit)
             self.store.alerts.put_pushes(pushes)
         self.store.alerts.put(now, job, at, suppressed=not pushed)
@@ -197,24 +232,27 @@ class Alerting:
         return [one for one in self.targets if one.kind == "webhook" and one.name not in later]
 
     def _send_files(
-        self, job: Job, called: Sequence[Alert], finished: Finished, study: Mapping[str, Any], at: float
+        self,
+        job: Job,
+        what: str,
+        called: Sequence[Alert],
+        outputs: Mapping[str, str],
+        study: Mapping[str, Any],
+        at: float,
     ) -> None:
         """SR, SEG and secondary capture, and FHIR for folders: no rate limits what goes into the records."""
-        paths = tuple(
-            Path(finished.outputs[name]) for name in sorted(finished.outputs) if name in ("sr", "seg", "sc")
-        )
+        paths = tuple(Path(outputs[name]) for name in sorted(outputs) if name in ("sr", "seg", "sc"))
         about = f"{job.study}\n{job.model}\n{job.series}\n{job.images}"
-        key = f"result-{hashlib.sha256(about.encode()).hexdigest()}"
+        key = f"{what}-{hashlib.sha256(about.encode()).hexdigest()}"
+        known = [self.store.alerts.find(one.key) or one for one in called]
         outgoing = [
             Outgoing(
-                one.name,
-                one.kind,
-                key,
-                self.bodies.fhir(called, study) if one.kind == "folder" else b"",
+                *(one.name, one.kind, key),
+                self.bodies.fhir(known, study) if one.kind == "folder" and known else b"",
                 paths,
             )
             for one in self.targets
-            if one.kind in _FILES
+            if one.kind in _FILES and (paths or one.kind == "folder")
         ]
         self.store.alerts.send(job.study, outgoing, at)
 

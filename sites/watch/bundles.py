@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from fedimg.bundle import open_sealed
 from fedimg.crypto.public_key import public_key
+from fedimg.errors import DataError
 from fedimg.prediction.routing import Words, rules_of
 from sites.watch.settings import WatchSettings
 from sites.watch.store.models import Registered
+from sites.watch.store.whole import Store
 
 
 def trusted_keys(settings: WatchSettings) -> tuple[bytes, ...]:
@@ -42,3 +45,27 @@ def verified(folder: Path, trusted: Sequence[bytes]) -> tuple[Registered, Words]
         "run": said.run,
     }
     return Registered(opened.digest, said.name, said.version, said.kind, folder, "active", shown), words
+
+
+def registered(settings: WatchSettings, store: Store) -> dict[str, Words]:
+    """What bundles say, of all that look at studies: those of the settings, and those that were added since.
+
+    Raises as `verified`.
+    """
+    trusted, now = trusted_keys(settings), time.time()
+    for folder in settings.bundles:
+        one, _ = verified(Path(folder), trusted)
+        store.models.add(one, "settings", now)
+    return {one.digest: _words(one, trusted) for one in store.models.working()}
+
+
+def _words(one: Registered, trusted: tuple[bytes, ...]) -> Words:
+    """Raises DataError where its folder holds another bundle by now: workers could not load what is to speak."""
+    found, words = verified(one.folder, trusted)
+    if found.digest != one.digest:
+        raise DataError(
+            f"{one.name} {one.version} in the folder that it was registered with",
+            f"{found.name} {found.version}",
+            "put it back, or retire it: fedimg watch models SETTINGS --retired DIGEST",
+        )
+    return words

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fedimg.prediction.routing import Words, routed
 from sites.watch.alerting import Alerting
 from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
+from sites.watch.room import written
 from sites.watch.spool import Received
 from sites.watch.store.jobs import Finished, Job, images_digest
 from sites.watch.store.whole import Store
@@ -29,6 +31,8 @@ from sites.watch.targets import moved
 
 _AT_ONCE = 256
 _LOOK_S = 0.25
+_NO_PICTURE = "attention_failed"
+"""Of the counters: a picture that could not be made. Its alert is as it was."""
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Centre:
     Attributes:
         root: the watcher's home. models: digest → what the bundle says, of those that look at studies. drop: lets go of a
             file in incoming/. changed: called after every transaction that a page or a worker may want to know of.
+        held_up: told why nothing can be written, and "" when it can be again.
     """
 
     root: Path
@@ -49,6 +54,7 @@ class Centre:
     assembly: AssemblyConfig
     drop: Callable[[Path], None]
     changed: Callable[[], None]
+    held_up: Callable[[str], None] = lambda _: None
     _queue: queue.SimpleQueue[Received | frozenset[str] | None] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -70,6 +76,7 @@ class Centre:
     def recover(self, waiting: Iterable[Received]) -> None:
         """After a start: what lies in incoming/ is received, what was running waits again, what was arriving arrives."""
         self.store.jobs.recover()
+        self.store.attention.recover()
         now = time.monotonic()
         for study in self.store.studies.unfinished():
             self._assembler.received(study, now)
@@ -80,10 +87,11 @@ class Centre:
         """Until `ending` is set and nothing is left in the queue."""
         while True:
             events = self._events()
-            if events:
-                self._take(events)
+            if events and not written(partial(self._take, events), ending, self.held_up):
+                return
             for study, reason in self._assembler.complete(time.monotonic()):
-                self._complete(study, reason)
+                if not written(partial(self._complete, study, reason), ending, self.held_up):
+                    return
             if ending.is_set() and not events and not self.waiting:
                 return
 
@@ -154,7 +162,24 @@ class Centre:
         self.changed()
 
     def claim(self) -> Job | None:
-        return self.store.jobs.claim(time.time())
+        """A study for a model that speaks, else a picture that is owed, else a study for one in the shadow."""
+        now, jobs = time.time(), self.store.jobs
+        with self.store.database.change():
+            dropped = jobs.drop_retired()
+            for study in dropped:
+                self.store.studies.settle(study)
+            job = jobs.claim(now, shadows=False)
+            job = job or self.store.attention.claim(now, self._speaking()) or jobs.claim(now)
+        if dropped:
+            self.changed()
+        return job
+
+    def urgent(self) -> bool:
+        """Whether somebody waits for whom a picture has to wait."""
+        return self.store.jobs.waits()
+
+    def _speaking(self) -> set[str]:
+        return {digest for digest, shadow in self.store.models.speaking(self.models).items() if not shadow}
 
     def folder(self, job: Job) -> Path:
         """Its own, whatever a former attempt left in it is replaced."""
@@ -162,6 +187,9 @@ class Centre:
 
     def done(self, job: Job, answer: Mapping[str, Any]) -> None:
         """A result, with all that follows from it, or nothing."""
+        if job.owed is not None:
+            self._pictured(job, answer)
+            return
         now, found = time.time(), answer["prediction"]
         finished = Finished(
             found,
@@ -176,10 +204,24 @@ class Centre:
         with self.store.database.change():
             self.store.jobs.finished(job, finished, now)
             if not job.shadow:
+                if (owed := answer.get("owed")) is not None and finished.called:
+                    self.store.attention.owe(job.id, owed["image"], owed["inputs"], now)
                 self.alerting.found(job, finished, now)
             self.store.studies.settle(job.study)
         self.changed()
         self._look_for_drift(job.model, now)
+
+    def _pictured(self, job: Job, answer: Mapping[str, Any]) -> None:
+        """A picture and what is told of it are in the store together; its alert was before."""
+        now, outputs = time.time(), answer["outputs"]
+        with self.store.database.change():
+            wanted = self.store.attention.finished(job, answer["found"], outputs, self._speaking(), now)
+            if wanted:
+                self.alerting.pictured(job, outputs, now)
+        if not wanted:
+            for path in outputs.values():
+                Path(path).unlink(missing_ok=True)
+        self.changed()
 
     def _look_for_drift(self, model: str, now: float) -> None:
         """A look and what is told of it are in the store together."""
@@ -192,22 +234,35 @@ class Centre:
 
     def refused(self, job: Job, reason: str) -> None:
         with self.store.database.change():
-            self.store.jobs.refused(job, reason)
-            self.store.studies.settle(job.study)
+            if job.owed is not None:
+                if self.store.attention.refused(job, reason, time.time()):
+                    self.store.database.count(_NO_PICTURE)
+            else:
+                self.store.jobs.refused(job, reason)
+                self.store.studies.settle(job.study)
         self.changed()
 
     def put_back(self, job: Job) -> None:
         with self.store.database.change():
-            self.store.jobs.put_back(job)
-            self.store.studies.settle(job.study)
+            if job.owed is not None:
+                self.store.attention.put_back(job)
+            else:
+                self.store.jobs.put_back(job)
+                self.store.studies.settle(job.study)
 
-    def crashed(self, job: Job, reason: str) -> None:
+    def crashed(self, job: Job, reason: str, *, for_good: bool = False) -> None:
+        """`for_good`: it would be so the next time, too."""
+        now = time.time()
         with self.store.database.change():
-            failed = self.store.jobs.crashed(job, reason, time.time())
+            if job.owed is not None:
+                if self.store.attention.crashed(job, reason, now):
+                    self.store.database.count(_NO_PICTURE)
+            else:
+                failed = self.store.jobs.crashed(job, reason, now, for_good=for_good)
+                self.store.studies.settle(job.study)
+                if failed:
+                    self.store.database.count("failed")
             self.store.database.count("crashed")
-            self.store.studies.settle(job.study)
-            if failed:
-                self.store.database.count("failed")
         self.changed()
 
     def _placed(self, before: Path, after: Path) -> bool:

@@ -29,6 +29,8 @@ _BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.
 _RESULT: Final = "SELECT result.finished_at - job.queued_at AS s FROM result JOIN job ON job.id = result.job"
 _ALERT: Final = "SELECT alert.raised_at - job.queued_at AS s FROM alert JOIN job ON job.id = alert.job"
 
+_PICTURE: Final = "SELECT finished_at - owed_at AS s FROM attention WHERE state = 'made'"
+
 
 class WatchMetrics:
     """One process's. `process`: what only the running watcher knows."""
@@ -86,6 +88,14 @@ def _of_store(connection: sqlite3.Connection) -> Iterable[Metric]:
     yield _histogram(connection, "alert_seconds", "From the queue to the alert.", _ALERT)
     yield _gauge(
         connection,
+        "pictures",
+        "Pictures of what calls rest on, made after their alerts, by state.",
+        ("state",),
+        "SELECT state, count(*) FROM attention GROUP BY 1",
+    )
+    yield _histogram(connection, "picture_seconds", "From the alert to its picture.", _PICTURE)
+    yield _gauge(
+        connection,
         "deliveries",
         "Deliveries by target and state.",
         ("target", "state"),
@@ -128,7 +138,7 @@ def _counters(connection: sqlite3.Connection) -> Iterable[Metric]:
     _add(received, [((row[0],), row[1]) for row in rows])
     yield received
     others = connection.execute(
-        "SELECT name, sum(value) FROM counter WHERE name != 'received' GROUP BY 1 ORDER BY 1"
+        "SELECT name, sum(value) FROM counter WHERE name NOT IN ('received', 'refused') GROUP BY 1 ORDER BY 1"
     )
     events = CounterMetricFamily(
         "fedimg_watch_events", "Other things counted since the first start.", labels=("event",)
@@ -149,6 +159,9 @@ def _of_process(running: Running) -> Iterable[Metric]:
     )
     _add(spool, [((name,), count) for name, count in running.counts.items() if name not in counts])
     yield spool
+    yield GaugeMetricFamily(
+        "fedimg_watch_held_up", "1 while nothing can be written and nothing is taken.", bool(running.held)
+    )
     yield GaugeMetricFamily("fedimg_watch_workers", "Worker processes.", len(running.workers))
     yield GaugeMetricFamily("fedimg_watch_spool_files", "Files that wait in the spool.", running.spool_files)
     yield GaugeMetricFamily("fedimg_watch_spool_bytes", "Their bytes.", running.spool_bytes)

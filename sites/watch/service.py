@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedimg.durable import alone
-from fedimg.errors import DataError, FedimgError
+from fedimg.errors import ConfigError, FedimgError
 from fedimg.federation.manifest import split_address
 from fedimg.prediction.routing import Words
 from fedimg.process_log import Say
@@ -30,6 +30,7 @@ from sites.watch.console.serving import Console
 from sites.watch.console.values import Running, Worker
 from sites.watch.delivering import Deliverer
 from sites.watch.drifting import Drifting
+from sites.watch.kept_counts import KeptCounts
 from sites.watch.naming import Names
 from sites.watch.settings import WatchSettings
 from sites.watch.sources import sources
@@ -40,7 +41,8 @@ from sites.watch.store.outbox import StoreOutbox
 from sites.watch.store.whole import Store
 from sites.watch.targets import TargetBodies, senders
 from sites.watch.upkeep import Evaluated, Upkeep
-from sites.watch.working import Models, Pool
+from sites.watch.worker_process import Models
+from sites.watch.working import Pool
 
 _TICK_S = 1.0
 _GIB = 1 << 30
@@ -69,13 +71,14 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
         ConfigError: addresses, files and titles that cannot be used.
     """
     root = Path(settings.home)
+    _folder_is_there(settings)
     _made(root)
     with ExitStack() as stack:
         stack.enter_context(alone(root / "watch.lock", "one watcher of this home"))
         database = Database(root)
         stack.callback(database.close)
         store, names = Store(database), Names(root)
-        models = _registered(settings, store)
+        models = bundles.registered(settings, store)
         limits = SpoolLimits(keep_free_bytes=int(settings.least_free_gib * _GIB))
         spool = stack.enter_context(Spool(root / "spool", limits))
         parts = _Parts(settings, store, names, models, spool, say)
@@ -85,7 +88,13 @@ def watching(settings: WatchSettings, say: Say) -> Iterator[Watcher]:
         parts.deliverer.start()
         stack.callback(parts.deliverer.stop)
         stack.enter_context(_running("centre", parts.centre.run, say))
-        for name, tick in (("escalation", parts.alerting.tick), ("upkeep", parts.upkeep.tick)):
+        kept = KeptCounts(spool.counts, database)
+        stack.callback(kept.tick, 0.0)  # what was counted since the last one
+        for name, tick in (
+            ("escalation", parts.alerting.tick),
+            ("upkeep", parts.upkeep.tick),
+            ("counts", kept.tick),
+        ):
             stack.enter_context(_running(name, partial(_ticking, name, tick, say), say))
         ports: dict[str, int] = {}
         if settings.console is not None:
@@ -149,6 +158,7 @@ class _Parts:
             settings.assembly,
             spool.drop,
             self.changed,
+            self._held_up,
         )
         folders = tuple(one.folder for one in store.models.working())
         self.pool = Pool(self.centre, Models(folders, trusted), settings.workers, settings.job_s, say)
@@ -159,6 +169,11 @@ class _Parts:
 
     def _wake(self) -> None:
         self.deliverer.wake()
+
+    def _held_up(self, why: str) -> None:
+        """New images stay with their senders until what is here can be written."""
+        self.spool.held = why
+        self._say("held up" if why else "going on", about=why or None)
 
     def changed(self) -> None:
         """After every transaction: workers and readers of pages may want to know."""
@@ -178,7 +193,7 @@ class _Parts:
             home=None if self.settings.site_home is None else Path(self.settings.site_home),
             prevalence=self.settings.prevalence,
             process=self._process,
-            ready=self.ready.is_set,
+            ready=lambda: self.ready.is_set() and not self.spool.held,
             names=() if chosen is None else chosen.names,
             tls=pair,
         )
@@ -192,7 +207,8 @@ class _Parts:
         )
         waiting = [one.stat().st_size for one in (spool.root / "incoming").glob("*.dcm") if one.exists()]
         free, least = disk.f_bavail * disk.f_frsize, spool.limits.keep_free_bytes
-        return Running(workers, len(waiting), sum(waiting), free, least, dict(spool.counts.read()))
+        counts = dict(spool.counts.read())
+        return Running(workers, len(waiting), sum(waiting), free, least, counts, spool.held)
 
     def _contradicted(self, one: Registered, found: Evaluated, at: float) -> None:
         said = {
@@ -205,25 +221,11 @@ class _Parts:
         self.alerting.about_model(one.digest, "contradicted", said, at, tell=True)
 
 
-def _registered(settings: WatchSettings, store: Store) -> dict[str, Words]:
-    """What bundles say, of all that look at studies: those of the settings, and those that were added since."""
-    trusted, now = bundles.trusted_keys(settings), time.time()
-    for folder in settings.bundles:
-        one, _ = bundles.verified(Path(folder), trusted)
-        store.models.add(one, "settings", now)
-    return {one.digest: _words(one, trusted) for one in store.models.working()}
-
-
-def _words(one: Registered, trusted: tuple[bytes, ...]) -> Words:
-    """Raises DataError where its folder holds another bundle by now: workers could not load what is to speak."""
-    found, words = bundles.verified(one.folder, trusted)
-    if found.digest != one.digest:
-        raise DataError(
-            f"{one.name} {one.version} in the folder that it was registered with",
-            f"{found.name} {found.version}",
-            "put it back, or retire it: fedimg watch models SETTINGS --retired DIGEST",
-        )
-    return words
+def _folder_is_there(settings: WatchSettings) -> None:
+    """What is mounted later would be found late, and nobody would know why nothing comes."""
+    if settings.folder is not None and not Path(settings.folder.path).is_dir():
+        found = f"none at {settings.folder.path}"
+        raise ConfigError("a folder as folder.path", found, "make or mount it, or correct the settings")
 
 
 def _made(root: Path) -> None:

@@ -132,6 +132,7 @@ class Spool:
 
     def __init__(self, root: Path, limits: SpoolLimits | None = None) -> None:
         self.root, self.limits, self.counts = root, limits or SpoolLimits(), Counts()
+        self.held = ""  # why nothing is taken for the time being, though there is room here
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
         self._held = contextlib.ExitStack()
@@ -171,7 +172,9 @@ class Spool:
             raise Full(f"one that does not take it ({error.strerror})") from None
 
     def check_room(self) -> None:
-        """Raises Full below the watermark."""
+        """Raises Full below the watermark, and while `held`."""
+        if self.held:
+            raise Full(self.held)
         free = shutil.disk_usage(self.root).free
         if free < self.limits.keep_free_bytes:
             raise Full(f"{free} bytes free, {self.limits.keep_free_bytes} are kept")

@@ -20,9 +20,13 @@ from sites.watch.alerting import WATCHER
 from sites.watch.store import audit
 from sites.watch.store.models import Registered
 from sites.watch.store.whole import Store
-from sites.watch.working import Models, Pool
+from sites.watch.worker_process import Models, NotReady, Unfit
+from sites.watch.working import Pool
 
 _DAY_S = 86400.0
+_MOST_TRIES = 3
+"""Of loading the same models: a machine that is busy makes nobody unfit."""
+_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Upkeep:
     contradicted: Callable[[Registered, Evaluated, float], None]
     _next: float = 0.0  # of a clock that no one sets
     _roles: dict[str, str] | None = None  # of each digest, as it was told last
+    _late: tuple[frozenset[str], int, float] = (frozenset(), 0, 0.0)  # models, tries, not before (as _next)
 
     def tick(self, at: float) -> None:
         """Called every second or so."""
@@ -71,6 +76,8 @@ class Upkeep:
         if working.keys() == self.models.keys():
             self._tell(working)
             return
+        if self._late[0] == working.keys() and time.monotonic() < self._late[2]:
+            return
         held: dict[str, Words] = {}
         for digest, one in working.items():
             try:
@@ -85,10 +92,14 @@ class Upkeep:
             held[digest] = said
         try:
             self.pool.exchange(Models(tuple(one.folder for one in working.values()), self.trusted))
-        except DataError as fault:
-            for digest in working.keys() - self.models.keys():
-                self._unfit(working[digest], fault, at)
+        except Unfit as fault:
+            named = [one for one in working.values() if one.folder == fault.folder]
+            self._refused(named or self._fresh(working), fault, at)
             return
+        except NotReady as fault:
+            self._not_yet(working, fault, at)
+            return
+        self._late = (frozenset(), 0, 0.0)
         self.models.update(held)  # never without a model between: the centre reads it meanwhile
         for digest in self.models.keys() - held.keys():
             del self.models[digest]
@@ -101,6 +112,22 @@ class Upkeep:
         if self._roles not in (None, roles):
             self.say("models", loaded=[f"{one.name} {one.version} ({one.role})" for one in working.values()])
         self._roles = dict(roles)
+
+    def _fresh(self, working: dict[str, Registered]) -> list[Registered]:
+        return [one for digest, one in working.items() if digest not in self.models]
+
+    def _not_yet(self, working: dict[str, Registered], fault: NotReady, at: float) -> None:
+        """Who speaks goes on; it is tried again after a while, and only what fails again and again is unfit."""
+        models, tries, _ = self._late
+        tries = tries + 1 if models == working.keys() else 1
+        self._late = (frozenset(working), tries, time.monotonic() + _PAUSE_S)
+        self.say("models not loaded", attempts=tries, about=str(fault))
+        if tries >= _MOST_TRIES:
+            self._refused(self._fresh(working), fault, at)
+
+    def _refused(self, which: list[Registered], fault: FedimgError, at: float) -> None:
+        for one in which:
+            self._unfit(one, fault, at)
 
     def _unfit(self, one: Registered, fault: FedimgError, at: float) -> None:
         """Out of work; where another of its name is in the shadow that was active before, that one speaks again."""

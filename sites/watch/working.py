@@ -1,12 +1,11 @@
-"""The pool of worker processes: jobs of the store, one at a time for each; a worker that ends or hangs costs its study nothing."""
+"""The pool of worker processes: jobs of the store, one at a time for each; a worker that ends or hangs costs its study nothing.
+
+A picture that is owed gives way to a study: whoever makes one is asked to stop where somebody waits.
+"""
 
 from __future__ import annotations
 
-import json
-import queue
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,84 +15,30 @@ from typing import Any, Protocol
 
 from fedimg.errors import DataError
 from sites.watch.store.jobs import Job
+from sites.watch.worker_process import Models, Worker
 
-_READY_S = 180.0
 _LOOK_S = 0.5
 _AGAIN_S = 1.0
 """Between two attempts to tell the store of a job, where it is locked or has no room."""
 _NO_ROOM_S = 10.0
+_NOT_FINITE = "a score or measure that is no finite number"
 
 
 class Work(Protocol):
     """Where jobs come from, and what becomes of them; called from the pool's threads."""
 
     def claim(self) -> Job | None: ...
+    def urgent(self) -> bool:
+        """Whether a study waits for which a picture should be left."""
+        ...
+
     def done(self, job: Job, answer: Mapping[str, Any]) -> None: ...
     def refused(self, job: Job, reason: str) -> None: ...
-    def crashed(self, job: Job, reason: str) -> None: ...
+    def crashed(self, job: Job, reason: str, *, for_good: bool = False) -> None: ...
     def put_back(self, job: Job) -> None: ...
     def folder(self, job: Job) -> Path:
         """Where its outputs go."""
         ...
-
-
-@dataclass(frozen=True)
-class Models:
-    """What workers load, and by whom it must be signed."""
-
-    folders: tuple[Path, ...]
-    trusted: tuple[bytes, ...]
-
-
-class _Worker:
-    """One process and the lines that it says."""
-
-    def __init__(self, models: Models) -> None:
-        """Raises DataError where a bundle is refused or gives other floats than it was released with."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sites.watch.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a traceback may quote a file
-            text=True,
-            encoding="utf-8",
-        )
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, name="worker", daemon=True).start()
-        folders, trusted = [str(one) for one in models.folders], [key.hex() for key in models.trusted]
-        said = self.ask({"bundles": folders, "trusted": trusted}, _READY_S)
-        if said is None or "ready" not in said:
-            self.end()
-            why = (said or {}).get("why", "a process that ended, or took too long")
-            raise DataError("models that can look at studies", str(why), "fedimg bundle verify says more")
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def ask(self, question: Mapping[str, Any], patience_s: float) -> dict[str, Any] | None:
-        """The answer; None where the process has ended (in the middle of it, too), or says nothing in time."""
-        pipe = self._process.stdin
-        assert pipe is not None  # noqa: S101 - asked for above
-        try:
-            pipe.write(json.dumps(question) + "\n")
-            pipe.flush()
-            line = self._lines.get(timeout=patience_s)
-            found: dict[str, Any] | None = None if line is None else json.loads(line)
-        except (OSError, ValueError, queue.Empty):
-            return None
-        return found
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> None:
-        pipe = self._process.stdout
-        assert pipe is not None  # noqa: S101 - asked for above
-        for line in pipe:
-            self._lines.put(line)
-        self._lines.put(None)
 
 
 @dataclass(slots=True)
@@ -103,7 +48,7 @@ class _Seat:
     state: str = "starting"
     done: int = 0
     since: float = 0.0
-    worker: _Worker | None = None
+    worker: Worker | None = None
 
     def now(self, state: str) -> None:
         if state != self.state or not self.since:
@@ -128,7 +73,7 @@ class Pool:
             threading.Thread(target=self._serve, args=(seat,), name="work", daemon=True)
             for seat in self._seats
         ]
-        self._first = [_Worker(models) for _ in self._threads[:1]]
+        self._first = [Worker(models) for _ in self._threads[:1]]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -156,8 +101,8 @@ class Pool:
         return [(seat.state, seat.done, seat.since) for seat in self._seats]
 
     def exchange(self, models: Models) -> None:
-        """Raises DataError where a bundle is unfit; then everything stays as it is."""
-        _Worker(models).end()
+        """Raises Unfit or NotReady; then everything stays as it is."""
+        Worker(models).end()
         self._models = models
         self._generation += 1
         self.wake()
@@ -193,9 +138,9 @@ class Pool:
             fresh.end()
         seat.now("waiting")
 
-    def _started(self) -> _Worker | None:
+    def _started(self) -> Worker | None:
         try:
-            return self._first.pop() if self._first else _Worker(self._models)
+            return self._first.pop() if self._first else Worker(self._models)
         except (
             DataError,
             OSError,
@@ -213,18 +158,13 @@ class Pool:
             self._ending.wait(_AGAIN_S)
             return None
 
-    def _one(self, worker: _Worker, job: Job, seat: _Seat) -> bool:
+    def _one(self, worker: Worker, job: Job, seat: _Seat) -> bool:
         """Whether the worker is still fit."""
-        seat.now("looking")
+        seat.now("looking" if job.owed is None else "making a picture")
         try:
-            question = {
-                "job": job.id,
-                "model": job.model,
-                "files": [str(path) for path in job.files],
-                "out": str(self._work.folder(job)),
-            }
             begun = time.monotonic()
-            answer = worker.ask(question, self._job_s)
+            give_way = None if job.owed is None else self._should_give_way
+            answer = worker.ask(_question(job, self._work.folder(job)), self._job_s, give_way)
             if self._ending.is_set():
                 return False
             if answer is None or answer.get("job") != job.id:
@@ -234,14 +174,28 @@ class Pool:
                 return False
             self._answered(job, answer)
         finally:
-            seat.done += 1
+            seat.done += job.owed is None
             seat.now("waiting")
         return True
+
+    def _should_give_way(self) -> bool:
+        """A study waits, and no other worker will take it at once."""
+        if self._ending.is_set() or any(seat.state == "waiting" for seat in self._seats):
+            return False
+        try:
+            return self._work.urgent()
+        except sqlite3.Error:
+            return False
 
     def _answered(self, job: Job, answer: Mapping[str, Any]) -> None:
         """What a worker says, into the store; what the store cannot make anything of is a crash of this job alone."""
         if "failed" in answer:
             self._told(lambda: self._work.crashed(job, f"an error of type {answer['failed']}"))
+        elif "not_finite" in answer:
+            self._say("model failed", about=_NOT_FINITE, model=job.model[:16])
+            self._told(lambda: self._work.crashed(job, _NOT_FINITE, for_good=True))
+        elif "gave_way" in answer:
+            self._told(lambda: self._work.put_back(job))
         elif "no_room" in answer:
             self._say("jobs held up", about="no room for results")
             self._told(lambda: self._work.put_back(job))
@@ -266,3 +220,16 @@ class Pool:
                 self._ending.wait(_AGAIN_S)
             else:
                 return
+
+
+def _question(job: Job, folder: Path) -> dict[str, Any]:
+    """Of a worker."""
+    asked = {
+        "job": job.id,
+        "model": job.model,
+        "files": [str(path) for path in job.files],
+        "out": str(folder),
+    }
+    if job.owed is None:
+        return asked
+    return asked | {"owed": {"image": job.owed.image, "inputs": job.owed.inputs, "of": job.owed.prediction}}

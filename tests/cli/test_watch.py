@@ -15,6 +15,8 @@ from fedimg.crypto.keys import SigningKey
 from fedimg.federation.released import Listed, ReleasedModels
 from sites.watch import bundles
 from sites.watch.dicomweb_poll_memory import Key, Memory, State
+from sites.watch.counts import Counts
+from sites.watch.kept_counts import KeptCounts
 from sites.watch.settings import WatchSettings
 from sites.watch.store import audit
 from sites.watch.store.database import Database
@@ -94,7 +96,8 @@ def test_the_token_is_made_once_and_anew_when_asked(settings, capsys):
 
 def test_status_and_audit_read_a_store(settings, capsys):
     assert main(["watch", "status", str(settings), "--json"]) == 0
-    assert json.loads(said(capsys)) == {"studies": {}, "jobs": {}, "alerts": {}, "deliveries": {}}
+    names = ("studies", "jobs", "alerts", "pictures", "deliveries", "refused")
+    assert json.loads(said(capsys)) == {name: {} for name in names}
     assert main(["watch", "audit", str(settings)]) == 0
     assert said(capsys).startswith("1 entries, none changed; head ")
     store = settings.parent / "home" / "watch.sqlite"
@@ -123,6 +126,34 @@ def test_status_says_what_was_polled(settings, capsys):
     assert json.loads(said(capsys))["polled"] == {"taken": 1, "failing": 1, "trouble: denied": 1}
     assert main(["watch", "status", str(settings)]) == 0
     assert "trouble: denied" in said(capsys)
+
+
+def test_status_says_what_was_refused_and_why_over_all_starts(settings, capsys):
+    database = Database(settings.parent / "home")
+    for count in (3, 2):  # two starts
+        counts = Counts()
+        kept = KeptCounts(counts, database)
+        counts.add("refused.unsafe_structure", count)
+        counts.add("received", 100)
+        kept.tick(1.0)
+        kept.tick(2.0)
+        counts.add("full")
+        kept.tick(3.0)
+    database.close()
+    assert main(["watch", "status", str(settings), "--json"]) == 0
+    assert json.loads(said(capsys))["refused"] == {"full": 2, "unsafe_structure": 5}
+    assert main(["watch", "status", str(settings)]) == 0
+    assert "unsafe_structure" in said(capsys)
+
+
+def test_a_watched_folder_that_is_missing_is_named_at_the_start(settings, tmp_path, capsys):
+    there = yaml.safe_load(settings.read_text())
+    missing = str(tmp_path / "not-mounted")
+    settings.write_text(yaml.safe_dump(there | {"folder": {"path": missing}}))
+    assert main(["watch", "start", str(settings)]) == 2
+    found = capsys.readouterr().err
+    assert "folder.path" in found
+    assert missing in found
 
 
 def test_before_the_first_start_there_is_nothing_to_read(tmp_path, capsys):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_studies import LUNG, NODULE
 
 from fedimg.errors import DataError
 from fedimg.imaging.cleaning import Rejected
-from fedimg.prediction.predicting import ATTENTION, NO_PLACE, predict
+from fedimg.prediction import attention
+from fedimg.prediction.attention import Begun
+from fedimg.prediction.predicting import ATTENTION, SCORE_ALONE, attended, predict
+from fedimg.prediction.results import NotFinite, prediction_of
 from tests.prediction.conftest import AXIAL, CORONAL, SAGITTAL, write_series
 
 BALL_MM = (31.0, -5.0, 12.0)
@@ -106,12 +111,98 @@ def test_a_classifier_points_and_says_that_it_outlines_nothing(models, ball, nam
     assert abs(h - (31.5 - 2.5)) <= cell and abs(w - (31.5 + 15.5)) <= cell
 
 
-def test_an_alert_need_not_wait_for_attention(models, ball):
-    found = predict(models("scores"), ball, attention=False)
-    (one,) = found.prediction.found
-    assert (one.where, found.attention_HW) == (NO_PLACE, None)
-    assert one.score == predict(models("scores"), ball).prediction.found[0].score
-    assert predict(models("outlines"), ball, attention=False).mask_DHW.any()
+@pytest.mark.parametrize("name", ["scores", "volume scores"])
+def test_what_is_said_at_once_and_what_is_said_later_are_what_is_said_together(models, ball, name):
+    whole = predict(models(name), ball)
+    first = predict(models(name), ball, attention=False)
+    (one,) = first.prediction.found
+    assert first.attention_HW is None
+    assert (one.score, one.size_mm) == (whole.prediction.found[0].score, None)
+    if name == "scores":
+        number = first.originals[first.planes[first.shown][0]].number
+        assert one.where == f"{SCORE_ALONE}, highest in slice {number} of 12"
+    else:
+        assert one.where == SCORE_ALONE
+    stored = json.loads(json.dumps(asdict(first.prediction)))
+    later = attended(models(name), ball[::-1], prediction_of(stored), first.owed, first.inputs)
+    assert later.prediction.found == whole.prediction.found
+    assert later.prediction == replace(first.prediction, found=whole.prediction.found)
+    assert np.array_equal(later.attention_HW, whole.attention_HW)
+    assert (later.shown, later.inputs, later.owed) == (whole.shown, whole.inputs, None)
+
+
+@pytest.mark.parametrize("name", ["outlines", "boxes"])
+def test_what_knows_its_place_owes_nothing(models, ball, name):
+    found = predict(models(name), ball, attention=False)
+    assert found.prediction.called
+    assert found.owed is None
+    assert found.prediction.found == predict(models(name), ball).prediction.found
+
+
+def test_what_is_not_called_owes_nothing(models, nothing):
+    assert predict(models("scores"), nothing, attention=False).owed is None
+
+
+def test_attention_of_other_images_than_were_looked_at_is_refused(models, ball):
+    first = predict(models("scores"), ball, attention=False)
+    with pytest.raises(DataError, match="others by now"):
+        attended(models("scores"), ball[1:], first.prediction, first.owed, first.inputs)
+    with pytest.raises(DataError, match="others by now"):
+        attended(models("scores"), ball, first.prediction, 12, first.inputs)
+
+
+def test_attention_gives_way_and_goes_on_where_it_was(models, ball, monkeypatch):
+    monkeypatch.setattr(attention, "_VOXELS_AT_ONCE", 5 * 48 * 48)
+    model, asked = models("scores"), []
+    first = predict(model, ball, attention=False)
+    whole = attended(model, ball, first.prediction, first.owed, first.inputs)
+    begun, steps = Begun(), iter([True, True, False])
+    assert (
+        attended(model, ball, first.prediction, first.owed, first.inputs, begun, lambda: next(steps)) is None
+    )
+    assert len(begun.scores) == 10
+    counted = replace(model, backend=Counting(model.backend, asked))
+    rest = attended(counted, ball, first.prediction, first.owed, first.inputs, begun)
+    assert sum(asked) == 37 - 10
+    assert np.array_equal(rest.attention_HW, whole.attention_HW)
+
+
+class Counting:
+    """A backend that notes how many images it was asked about."""
+
+    def __init__(self, backend, asked):
+        self.backend, self.asked = backend, asked
+
+    def call(self, images):
+        self.asked.append(len(images))
+        return self.backend.call(images)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_what_is_no_finite_number_is_a_failure_and_no_result(models, ball, broken):
+    model = models("scores")
+
+    def call(images):
+        logits, features = model.backend.call(images)
+        return logits, torch.full_like(features, broken)
+
+    with pytest.raises(NotFinite):
+        predict(replace(model, backend=replace(model.backend, call=call)), ball)
+
+    def other(images):
+        logits, features = model.backend.call(images)
+        return torch.full_like(logits, broken), features
+
+    with pytest.raises(NotFinite):
+        predict(replace(model, backend=replace(model.backend, call=other)), ball)
+
+
+def test_a_prediction_of_another_form_is_refused(models, ball):
+    said = asdict(predict(models("outlines"), ball).prediction)
+    assert prediction_of(said).found[0].code == NODULE
+    for changed in (said | {"found": None}, said | {"further": 1}, {}):
+        with pytest.raises(DataError, match="another form"):
+            prediction_of(changed)
 
 
 def test_a_score_that_rests_on_nothing_has_no_place(models, nothing):

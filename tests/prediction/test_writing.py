@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from fedimg.dicom.segmentation import segmentation_masks
-from fedimg.prediction.predicting import predict
-from fedimg.prediction.writing import write_outputs
+from fedimg.prediction.predicting import attended, predict
+from fedimg.prediction.writing import write_outputs, write_picture
 from tests.prediction.conftest import SAGITTAL, dciodvfy, write_series
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -113,6 +113,25 @@ def test_a_box_is_a_region_of_the_image_that_shows_it(models, ball, tmp_path):
     assert corners.max(axis=0) == pytest.approx((box.right, box.bottom), abs=1e-3)
     source = group.roi.ContentSequence[0].ReferencedSOPSequence[0]
     assert source.ReferencedSOPInstanceUID == analysis.prediction.found[0].image
+
+
+def test_the_picture_of_a_call_follows_its_report_and_changes_nothing_of_it(models, ball, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    at_once = write_outputs(predict(models("scores"), ball), whole, at=AT)
+    first = predict(models("scores"), ball, attention=False)
+    report = write_outputs(first, parts, at=AT)
+    assert (report.picture, report.preview, report.why_not) == (None, None, ())
+    assert [path.name for path in parts.iterdir()] == [report.report.name]
+    (group,) = hd.sr.srread(str(report.report)).content.get_image_measurement_groups()
+    said = report.report.read_bytes()
+    assert group.tracking_identifier == f"Nodule: {first.prediction.found[0].where}"
+    later = attended(models("scores"), ball, first.prediction, first.owed, first.inputs)
+    picture = write_picture(later, parts, at=AT)
+    assert report.report.read_bytes() == said
+    assert picture.picture.read_bytes() == at_once.picture.read_bytes()
+    assert picture.preview.read_bytes() == at_once.preview.read_bytes()
 
 
 def test_attention_is_an_image_and_no_region(models, ball, tmp_path):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from loopback_watch import wait_for
 
 from fedimg.monitoring.assembly import AssemblyConfig, Completeness
 from fedimg.monitoring.pushing import RateLimit
@@ -14,6 +18,7 @@ from sites.watch.alerting import Alerting
 from sites.watch.centre import Centre
 from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
+from sites.watch.room import written
 from sites.watch.spool import Received
 from sites.watch.store.models import Registered
 from tests.watch.told_plainly import TARGETS, SaidPlainly, outbox
@@ -176,3 +181,49 @@ def test_a_study_of_many_images_takes_time_in_proportion(centre, store, arrival)
 
     seconds(200, "aa" * 16)
     assert seconds(8000, "bb" * 16) < 3 * 16 * seconds(500, "cc" * 16)
+
+
+def full_store():
+    fault = sqlite3.OperationalError("database or disk is full")
+    fault.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return fault
+
+
+@pytest.mark.parametrize("fault", [full_store(), OSError(errno.ENOSPC, "no room")], ids=["store", "disk"])
+def test_a_full_disk_holds_up_and_loses_nothing(centre, store, arrival, monkeypatch, fault):
+    told, left, whole = [], [2], store.studies.received
+
+    def received(*said):
+        if left[0]:
+            left[0] -= 1
+            raise fault
+        return whole(*said)
+
+    monkeypatch.setattr("sites.watch.room._AGAIN_S", 0.01)
+    monkeypatch.setattr(store.studies, "received", received)
+    centre.held_up = told.append
+    one = arrival(1)
+    path = centre.root / "incoming" / f"{one.sha256[:16]}.dcm"
+    path.write_bytes(b"dicom")
+    centre.received(Received(path, one, "scp", time.time()))
+    ending = threading.Event()
+    ending.set()
+    assert not written(lambda: centre._take([Received(path, one, "scp", 1.0)]), ending, told.append)
+    assert path.exists(), "a start finds it again"
+    ending.clear()
+    thread = threading.Thread(target=centre.run, args=(ending,))
+    thread.start()
+    wait_for(lambda: bool(store.database.rows("SELECT 1 FROM study")), 10, "the study")
+    ending.set()
+    thread.join()
+    assert told == ["no room on the disk"] * 2 + [""]
+    assert store.database.row("SELECT images FROM study")["images"] == 1
+    assert not path.exists()
+
+
+def test_another_fault_than_no_room_is_not_waited_for():
+    def broken():
+        raise OSError(errno.EIO, "the disk is broken")
+
+    with pytest.raises(OSError, match="broken"):
+        written(broken, threading.Event(), lambda _: None)

@@ -51,6 +51,16 @@ def test_folders_and_files_are_ours_alone_and_their_names_say_nothing(tmp_path):
         assert names.isdisjoint(other.take(instance(number), "test").path.name for number in range(3))
 
 
+def test_while_it_is_held_nothing_is_taken(tmp_path):
+    with spooled(tmp_path) as spool:
+        spool.held = "no room on the disk"
+        with pytest.raises(Full, match="no room on the disk"):
+            spool.take(instance(), "test")
+        assert kept(spool) == [] and spool.counts.read() == {"full": 1}
+        spool.held = ""
+        assert spool.take(instance(), "test").path.exists()
+
+
 def test_a_repeat_is_told_and_other_bytes_of_the_same_instance_are_kept_as_well(tmp_path):
     with spooled(tmp_path) as spool:
         first = spool.take(instance(), "test")

@@ -10,11 +10,11 @@ import pytest
 from known_studies import outlining_bundle
 
 from fedimg.crypto.keys import SigningKey
-from fedimg.errors import DataError
 from fedimg.monitoring.assembly import Completeness
 from sites.watch import bundles
 from sites.watch.store.jobs import Finished
 from sites.watch.upkeep import Upkeep, evaluated
+from sites.watch.worker_process import NotReady, Unfit
 
 KEY = SigningKey.from_bytes(bytes(range(32)))
 NOW = 1_000_000.0
@@ -31,11 +31,14 @@ class Pool:
     """Remembers what it was given; refuses a folder that is named."""
 
     def __init__(self):
-        self.given, self.unfit = [], None
+        self.given, self.unfit, self.late = [], None, 0
 
     def exchange(self, models):
         if self.unfit in models.folders:
-            raise DataError("models that can look at studies", "one that cannot", "ask for the bundle again")
+            raise Unfit("one that cannot", self.unfit)
+        if self.late:
+            self.late -= 1
+            raise NotReady
         self.given.append(models.folders)
 
 
@@ -105,6 +108,39 @@ def test_one_that_workers_cannot_use_is_retired_and_the_former_speaks_again(upke
     upkeep.pool.unfit = None
     upkeep.exchange(NOW)
     assert upkeep.pool.given == [], "what was refused is not tried until a person asks for it"
+
+
+def test_a_load_that_is_slow_retires_nobody_and_one_that_fails_again_and_again_does(
+    upkeep, store, made, monkeypatch
+):
+    second = add(store, made[1])
+    upkeep.pool.late = 2
+    upkeep.exchange(NOW)
+    upkeep.exchange(NOW)
+    assert upkeep.pool.late == 1, "not at once again: a machine that is busy would be more so"
+    assert roles(store) == {"1.0.0": "active", "2.0.0": "shadow"}
+    monkeypatch.setattr("sites.watch.upkeep._PAUSE_S", 0.0)
+    upkeep._late = (*upkeep._late[:2], 0.0)
+    upkeep.exchange(NOW)
+    upkeep.exchange(NOW)
+    assert second.digest in upkeep.models
+    store.models.set_role(second.digest, "retired", "operator", 3.0)
+    upkeep.exchange(NOW)
+    store.models.set_role(second.digest, "shadow", "operator", 4.0)
+    upkeep.pool.late = 3
+    for _ in range(3):
+        assert roles(store)["2.0.0"] == "shadow"
+        upkeep.exchange(NOW)
+    assert roles(store) == {"1.0.0": "active", "2.0.0": "retired"}
+
+
+def test_of_two_that_are_new_only_the_one_that_is_unfit_goes(upkeep, store, made, tmp_path):
+    third = outlining_bundle(tmp_path / "third", KEY, version="3.0.0")
+    add(store, made[1])
+    add(store, third)
+    upkeep.pool.unfit = third
+    upkeep.exchange(NOW)
+    assert roles(store) == {"1.0.0": "active", "2.0.0": "shadow", "3.0.0": "retired"}
 
 
 def test_a_bundle_that_was_changed_since_is_refused(upkeep, store, made, tmp_path):

@@ -57,6 +57,24 @@ def test_the_histograms_are_of_the_times_in_the_store(made):
     assert "fedimg_watch_alert_seconds_bucket" in text
 
 
+def test_pictures_are_counted_by_state_and_timed(made):
+    for job, state, took in ((1, "made", 7.0), (2, "failed", 1.0), (3, "owed", None)):
+        made.store.insert(
+            "attention",
+            job=job,
+            image=0,
+            inputs="ab",
+            state=state,
+            owed_at=100.0,
+            finished_at=None if took is None else 100.0 + took,
+        )
+    _, found = read(made)
+    for state in ("made", "failed", "owed"):
+        assert float(found[f'fedimg_watch_pictures{{state="{state}"}}']) == 1
+    assert float(found["fedimg_watch_picture_seconds_sum"]) == 7.0
+    assert float(found["fedimg_watch_picture_seconds_count"]) == 1
+
+
 def test_no_metric_has_anything_of_a_patient(made):
     """Identifiers planted wherever a store may hold one are in no line."""
     planted = ["PLANTED^1", "DOE^JANE", uid(99), key_of(99), "1234567"]

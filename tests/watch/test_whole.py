@@ -10,11 +10,15 @@ import signal
 import urllib.request
 from pathlib import Path
 
+import pydicom
 import pytest
-from known_studies import PLANTED, outlining_bundle, write_study
+from known_studies import PLANTED, exported, make_bundle, outlining_bundle, write_study
 from loopback_watch import Loopback, receiving, wait_for
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from fedimg.crypto.keys import SigningKey
+from fedimg.imaging.config import ImagingConfig
+from tests.prediction.conftest import Scores
 
 KEY = SigningKey.from_bytes(bytes(range(32)))
 
@@ -31,9 +35,23 @@ def watcher(tmp_path, bundle):
     with receiving(tmp_path) as receiver:
         targets = [receiver.target(), {"name": "out", "kind": "folder", "path": str(tmp_path / "out")}]
         one = Loopback(tmp_path / "watcher", [bundle], KEY, {"deliver": targets})
-        one.receiver = receiver
+        one.receiver, one.out = receiver, tmp_path / "out"
         yield one
         one.stop()
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    imaging = ImagingConfig(image_size=(48, 48))
+    graph = exported(Scores(), imaging.shape)
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "score", KEY, graph, "classification", imaging)
+
+
+@pytest.fixture
+def scoring(watcher, classifier):
+    """The same with a model that outlines nothing."""
+    watcher.bundles = [classifier]
+    return watcher
 
 
 def analysed(watcher, count):
@@ -138,6 +156,64 @@ def test_no_kill_loses_a_study_or_tells_twice(watcher, tmp_path, moment):
     assert len(watcher.rows("SELECT * FROM alert")) == 1
     assert len(watcher.receiver.raised()) == 1
     assert watcher.receiver.differing == 0
+
+
+def pictures(watcher):
+    """Secondary captures in the folder that results go to, by their SOPInstanceUIDs."""
+    files = [pydicom.dcmread(path, stop_before_pixels=True) for path in Path(watcher.out).rglob("*.dcm")]
+    return [one.SOPInstanceUID for one in files if one.SOPClassUID == SecondaryCaptureImageStorage]
+
+
+def shown(watcher):
+    """Until the picture has gone out; what was told of the alert, in order."""
+    wait_for(lambda: bool(pictures(watcher)), 60, "the picture")
+    wait_for(lambda: len(watcher.receiver.messages) >= 2, 30, "its place")
+    return [message["type"] for message in watcher.receiver.messages.values()]
+
+
+def test_an_alert_goes_out_before_its_picture(scoring, tmp_path):
+    scoring.start()
+    scoring.send(write_study(tmp_path / "in", "sick", ball=True))
+    assert shown(scoring) == ["alert.raised", "alert.updated"]
+    first, second = (message["data"] for message in scoring.receiver.messages.values())
+    assert first["where"].startswith("a score without a place, highest in slice")
+    assert second["where"].startswith("attention, not an outline: left side")
+    assert (first["alert"], first["score"]) == (second["alert"], second["score"])
+    (row,) = scoring.rows(
+        "SELECT alert.raised_at, attention.finished_at FROM alert JOIN attention USING (job)"
+    )
+    assert row["raised_at"] < row["finished_at"]
+    page = ask(scoring, "/api/worklist")
+    study = json.loads(page)["rows"][0]["study"]
+    (result,) = json.loads(ask(scoring, f"/api/studies/{study}"))["results"]
+    assert (result["picture"], "preview.png" in result["outputs"]) == ("made", True)
+
+
+@pytest.mark.parametrize("moment", ["owed", "made"])
+def test_a_kill_between_alert_and_picture_tells_and_sends_nothing_twice(scoring, tmp_path, moment):
+    scoring.start()
+    scoring.send(write_study(tmp_path / "in", "sick", ball=True))
+    state = "" if moment == "owed" else " WHERE state = 'made'"
+    wait_for(lambda: bool(scoring.rows(f"SELECT 1 FROM attention{state}")), 60, moment)
+    scoring.kill()
+    scoring.start()
+    assert shown(scoring) == ["alert.raised", "alert.updated"]
+    assert scoring.receiver.differing == 0
+    wait_for(lambda: not scoring.rows("SELECT 1 FROM delivery WHERE state = 'due'"), 30, "all deliveries")
+    assert len(pictures(scoring)) == 1
+    assert len(scoring.rows("SELECT 1 FROM alert")) == 1
+    assert [row["state"] for row in scoring.rows("SELECT state FROM attention")] == ["made"]
+
+
+def test_a_worker_that_is_killed_at_a_picture_costs_the_alert_nothing(scoring, tmp_path):
+    scoring.start()
+    scoring.send(write_study(tmp_path / "in", "sick", ball=True))
+    wait_for(lambda: bool(scoring.rows("SELECT 1 FROM alert")), 60, "the alert")
+    for worker in scoring.workers():
+        os.kill(worker, signal.SIGKILL)
+    assert shown(scoring) == ["alert.raised", "alert.updated"]
+    assert len(pictures(scoring)) == 1
+    assert scoring.rows("SELECT state FROM study") == [{"state": "analysed"}]
 
 
 def test_what_was_acknowledged_before_a_kill_is_there_after_it(watcher, tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import queue
+import signal
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -15,8 +17,9 @@ import pytest
 from loopback_watch import wait_for
 
 from sites.watch import working
-from sites.watch.store.jobs import Job
-from sites.watch.working import Models, Pool, _Worker
+from sites.watch.store.jobs import Job, Owed
+from sites.watch.worker_process import Models, Worker
+from sites.watch.working import Pool
 
 
 class FakeWorker:
@@ -27,8 +30,11 @@ class FakeWorker:
     def __init__(self, models):
         self.ended = threading.Event()
 
-    def ask(self, question, patience_s):
+    def ask(self, question, patience_s, give_way=None):
         said = self.says.get(question["job"])
+        if "owed" in question and give_way is not None:
+            wait_for(lambda: give_way() or self.ended.is_set(), 10, "somebody who waits")
+            said = {"gave_way": True}
         if said is None:
             self.ended.wait(patience_s)
             return None
@@ -55,6 +61,10 @@ class Work:
         self._raise("claim")
         return None if self.jobs.empty() else self.jobs.get()
 
+    def urgent(self):
+        self._raise("urgent")
+        return not self.jobs.empty()
+
     def folder(self, job):
         return Path("/out")
 
@@ -65,9 +75,9 @@ class Work:
     def refused(self, job, reason):
         self.heard.append(("refused", job.id))
 
-    def crashed(self, job, reason):
+    def crashed(self, job, reason, *, for_good=False):
         self._raise("crashed")
-        self.heard.append(("crashed", job.id, reason))
+        self.heard.append(("crashed", job.id, reason) if not for_good else ("failed", job.id, reason))
 
     def put_back(self, job):
         self.heard.append(("put back", job.id))
@@ -75,7 +85,7 @@ class Work:
 
 @pytest.fixture
 def pool(monkeypatch):
-    monkeypatch.setattr(working, "_Worker", FakeWorker)
+    monkeypatch.setattr(working, "Worker", FakeWorker)
     monkeypatch.setattr(working, "_AGAIN_S", 0.01)
     monkeypatch.setattr(working, "_NO_ROOM_S", 0.01)
     monkeypatch.setattr(FakeWorker, "says", {number: {"prediction": {}} for number in range(1, 9)})
@@ -119,6 +129,52 @@ def test_a_job_without_room_for_its_results_loses_no_attempt(pool):
     assert heard(work, 2) == [("put back", 1), ("done", 2)]
 
 
+def test_a_picture_is_left_where_a_study_waits(pool):
+    work = Work(urgent=[locked()])
+    picture = Job(9, "ab" * 16, "m", "1.2", "i", (Path("/f"),), False, 1, Owed(3, "x", {"score": 0.9}))
+    work.jobs.put(picture)
+    one = pool(work)
+    wait_for(lambda: one.states()[0][0] == "making a picture", 10, "the picture")
+    assert work.heard == []
+    work.jobs.put(replace(picture, id=1, owed=None))
+    assert heard(work, 2) == [("put back", 9), ("done", 1)]
+    wait_for(lambda: one.states()[0][1] == 1, 10, "the count of studies, of which a picture is none")
+
+
+def test_a_picture_goes_on_where_another_worker_has_nothing_to_do(pool):
+    work = Work()
+    one = pool(work, count=2)
+    wait_for(lambda: [state for state, _, _ in one.states()] == ["waiting"] * 2, 10, "both")
+    work.jobs.put(Job(9, "ab" * 16, "m", "1.2", "i", (), False, 1, Owed(3, "x", {})))
+    one.wake()
+    wait_for(lambda: "making a picture" in [state for state, _, _ in one.states()], 10, "the picture")
+    work.jobs.put(Job(1, "cd" * 16, "m", "1.2", "i", (), False, 1))
+    one.wake()
+    assert heard(work, 1) == [("done", 1)]
+
+
+def test_what_is_no_finite_number_fails_at_once_and_is_told(pool):
+    FakeWorker.says[1] = {"not_finite": True}
+    work = Work(1, 2)
+    pool(work)
+    assert heard(work, 2) == [("failed", 1, "a score or measure that is no finite number"), ("done", 2)]
+
+
+def test_a_worker_that_makes_a_picture_is_told_once_that_somebody_waits():
+    told = []
+    worker = Worker.__new__(Worker)
+    worker._lines = queue.SimpleQueue()
+
+    def signalled(number):
+        told.append(number)
+        worker._lines.put('{"job": 1, "gave_way": true}')
+
+    worker._process = SimpleNamespace(stdin=io.StringIO(), send_signal=signalled)
+    assert worker.ask({"job": 1}, 5.0, lambda: True) == {"job": 1, "gave_way": True}
+    assert told == [signal.SIGUSR1]
+    assert worker.ask({"job": 1}, 0.3, lambda: False) is None, "its time is limited all the same"
+
+
 def test_it_ends_at_once_while_a_job_is_looked_at(pool):
     del FakeWorker.says[1]
     work = Work(1)
@@ -137,7 +193,7 @@ def test_many_threads_take_the_first_worker_once(pool):
 
 
 def test_an_answer_that_a_kill_has_cut_off_is_none():
-    worker = _Worker.__new__(_Worker)
+    worker = Worker.__new__(Worker)
     worker._process, worker._lines = SimpleNamespace(stdin=io.StringIO()), queue.SimpleQueue()
     worker._lines.put('{"job": 1, "predic')
     assert worker.ask({"job": 1}, 1.0) is None

@@ -30,7 +30,9 @@ def run(argv: Sequence[str]) -> int:
     token = verbs.add_parser("token", help="print the page's access token")
     token.add_argument("--new", action="store_true", help="make another one; who is logged in is logged out")
     token.set_defaults(of=_token)
-    status = verbs.add_parser("status", help="how many studies, jobs, alerts and deliveries stand where")
+    status = verbs.add_parser(
+        "status", help="how many studies, jobs, alerts and deliveries stand where, and what was refused"
+    )
     status.add_argument("--json", action="store_true", help="one JSON object on stdout")
     status.set_defaults(of=_status)
     about = (
@@ -89,6 +91,7 @@ def _token(arguments: Namespace) -> int:
 
 def _status(arguments: Namespace) -> int:
     from sites.watch.dicomweb_poll_memory import standing
+    from sites.watch.kept_counts import refused
     from sites.watch.store.schema import reader
 
     root = _root(arguments)
@@ -99,9 +102,11 @@ def _status(arguments: Namespace) -> int:
             ("studies", "SELECT state, COUNT(*) FROM study GROUP BY state"),
             ("jobs", "SELECT state, COUNT(*) FROM job GROUP BY state"),
             ("alerts", "SELECT state, COUNT(*) FROM alert GROUP BY state"),
+            ("pictures", "SELECT state, COUNT(*) FROM attention GROUP BY state"),
             ("deliveries", "SELECT state, COUNT(*) FROM delivery GROUP BY state"),
         )
     }
+    found["refused"] = refused(connection)
     connection.close()
     if polled := standing(root / "spool"):
         found["polled"] = polled

@@ -101,7 +101,7 @@ def _jobs(found: Queue, now: float) -> Markup:
         if rows
         else nothing("No job waits.")
     )
-    drawn = [section("Jobs", "", waiting)]
+    drawn = [section("Jobs", _pictures(found.pictures), waiting)]
     if found.failed:
         heads = [
             Column(head, numeric=head == "tries") for head in ("study", "model", "failed", "tries", "why")
@@ -119,6 +119,13 @@ def _jobs(found: Queue, now: float) -> Markup:
         lead = "Their studies are on the worklist as not analysed: read them as ever."
         drawn.append(section("Failed jobs", lead, cards(heads, failed, caption="The latest failed jobs")))
     return join(drawn)
+
+
+def _pictures(found: dict[str, int]) -> str:
+    """Of what calls rest on: they wait until no study does."""
+    owed, failed = found.get("owed", 0) + found.get("making", 0), found.get("failed", 0)
+    said = [f"Pictures that follow their alerts: {owed:,}."] if owed else []
+    return " ".join([*said, f"Pictures that could not be made: {failed:,}."] if failed else said)
 
 
 def _job(one: JobInfo, now: float) -> list[str]:

@@ -27,6 +27,7 @@ def queue(connection: sqlite3.Connection) -> Queue:
         _deliveries(connection, "due", "next_at"),
         _deliveries(connection, "dead", "id DESC"),
         [],
+        pictures=counted(connection, "attention", "state"),
     )
 
 

@@ -22,6 +22,11 @@ from sites.watch.console.files import OUTPUTS
 from sites.watch.console.values import Happened, LookInfo, ResultInfo, SeriesInfo, StudyDetail
 
 _PREVIEW = "preview.png"
+_FOLLOWS = {
+    "owed": "the picture of what the score rests on follows",
+    "making": "the picture of what the score rests on is being made",
+    "failed": "the picture of what the score rests on could not be made; what was called stands",
+}
 
 
 def parts(found: StudyDetail, csrf: str) -> dict[str, Markup]:
@@ -86,8 +91,10 @@ def _findings(found: StudyDetail, csrf: str) -> Markup:
         )
     else:
         drawn = nothing("No model has looked at it yet.")
-    pictures = [one for one in found.results if one.current and not one.shadow and _PREVIEW in one.outputs]
+    own = [one for one in found.results if one.current and not one.shadow]
+    pictures = [one for one in own if _PREVIEW in one.outputs]
     side = [_preview(one) for one in pictures[:2]]
+    side += [_no_preview(one) for one in own if one.picture in _FOLLOWS and one not in pictures]
     content = element("div", drawn, element("div", side), class_="side") if side else drawn
     return section("Findings", "", content)
 
@@ -99,6 +106,11 @@ def _preview(one: ResultInfo) -> Markup:
     return element(
         "figure", picture, element("figcaption", f"{one.model}: preview, not for diagnostic use. {words}")
     )
+
+
+def _no_preview(one: ResultInfo) -> Markup:
+    """Instead of a picture: that it follows, or that there will be none. The alert does not wait for it."""
+    return nothing(f"{one.model}: {_FOLLOWS[one.picture]}" + (f" ({one.why})." if one.why else "."))
 
 
 def _series(found: list[SeriesInfo]) -> Markup:

@@ -21,6 +21,7 @@ from sites.watch.console.values import (
 from sites.watch.console.worklist_reading import ALERT, alert_info, rows
 
 _MOST_PLACES = 50
+_PICTURES = {"made": "picture made", "failed": "picture failed", "not_wanted": "picture not wanted"}
 
 
 def study(key: str) -> Callable[[sqlite3.Connection], StudyDetail]:
@@ -111,9 +112,10 @@ def _one_series(row: sqlite3.Row, looks: list[LookInfo]) -> SeriesInfo:
 
 def _results(connection: sqlite3.Connection, key: str) -> list[ResultInfo]:
     found = connection.execute(
-        "SELECT result.*, job.shadow, job.state, model.metadata, "
-        "coalesce(model.name || ' ' || model.version, '') AS model_text "
+        "SELECT result.*, job.shadow, job.state, model.metadata, coalesce(attention.state, '') AS picture, "
+        "coalesce(attention.reason, '') AS why, coalesce(model.name || ' ' || model.version, '') AS model_text "
         "FROM result JOIN job ON job.id = result.job LEFT JOIN model ON model.digest = result.model "
+        "LEFT JOIN attention ON attention.job = result.job "
         "WHERE result.study = ? ORDER BY job.state = 'superseded', result.finished_at DESC, result.job",
         (key,),
     )
@@ -139,6 +141,8 @@ def _result(row: sqlite3.Row) -> ResultInfo:
         row["seconds"],
         row["finished_at"],
         [name for name, known in OUTPUTS.items() if known.key in outputs],
+        row["picture"],
+        row["why"],
     )
 
 
@@ -170,8 +174,9 @@ def _timeline(connection: sqlite3.Connection, study: sqlite3.Row) -> list[Happen
         )
         found.append(Happened(study["completed_at"], "study complete", how))
     for row in connection.execute(
-        "SELECT job.*, coalesce(model.name || ' ' || model.version, '') AS model_text FROM job "
-        "LEFT JOIN model ON model.digest = job.model WHERE job.study = ? ORDER BY job.id",
+        "SELECT job.*, coalesce(model.name || ' ' || model.version, '') AS model_text, attention.finished_at AS shown_at, "
+        "attention.state AS picture, attention.reason AS why FROM job LEFT JOIN model ON model.digest = job.model "
+        "LEFT JOIN attention ON attention.job = job.id WHERE job.study = ? ORDER BY job.id",
         (study["key"],),
     ):
         found += _job_course(row)
@@ -205,4 +210,7 @@ def _job_course(row: sqlite3.Row) -> list[Happened]:
         ended = {"done": "analysed", "failed": "analysis failed"}.get(row["state"], row["state"])
         about = f"{name}: {row['reason']}" if row["reason"] else name
         found.append(Happened(row["finished_at"], ended, about))
+    if row["shown_at"] is not None and row["picture"] in _PICTURES:
+        about = f"{name}: {row['why']}" if row["why"] else name
+        found.append(Happened(row["shown_at"], _PICTURES[row["picture"]], about))
     return found

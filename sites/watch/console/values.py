@@ -1,7 +1,4 @@
-"""What the console knows, as plain values: the JSON API gives them as they are, the pages draw them.
-
-Times are seconds since 1970. `study` is the store's key of a study, never a UID.
-"""
+"""What the console knows, as plain values, for JSON API and pages. Times: seconds since 1970. `study`: its key, never a UID."""
 
 from __future__ import annotations
 
@@ -46,8 +43,8 @@ class FindingInfo:
 class WorkRow:
     """A study on the worklist.
 
-    `priority`: 0 routine, else as urgent as what a model has called (1 to 3). `stat`: ordered as urgent. `reason`: why it was not analysed, or failed.
-    `looked`: the models that have looked at it.
+    `priority`: 0 routine, else as urgent as what a model has called (1 to 3). `stat`: ordered as urgent. `reason`: why it
+    was not analysed, or failed. `looked`: the models that have looked at it.
     """
 
     study: str
@@ -154,7 +151,8 @@ class PlaceInfo:
 class ResultInfo:
     """What a job found. `scores`: calibrated probabilities by finding. `outputs`: names of its files.
 
-    `current`: False where later images made it void.
+    `current`: False where later images made it void. `picture`: of what the call rests on, made after the alert: "" or
+    the store's word for where it is. `why`: there will be none.
     """
 
     job: int
@@ -170,6 +168,8 @@ class ResultInfo:
     seconds: float
     finished_at: float
     outputs: list[str]
+    picture: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +252,9 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What only the running watcher knows.
+    """What only the running watcher knows. `held`: why it takes nothing in and looks at nothing, "" otherwise.
 
-    `free_bytes`: on the spool's disk; at `least_bytes` nothing is taken any more. `counts`: since its start, by name:
-    "received", "refused.<reason>", …
+    `free_bytes`: on the spool's disk; at `least_bytes` nothing is taken any more. `counts`: since its start, by name.
     """
 
     workers: tuple[Worker, ...] = ()
@@ -264,6 +263,7 @@ class Running:
     free_bytes: int = 0
     least_bytes: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,7 @@ class WaitInfo:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """`jobs`, `deliveries`: counts by state. `waits`: of the queues that have been measured."""
+    """`jobs`, `deliveries`, `pictures`: counts by state. `waits`: of the queues that have been measured."""
 
     jobs: dict[str, int]
     deliveries: dict[str, int]
@@ -297,3 +297,4 @@ class Queue:
     dead: list[DeliveryInfo]
     waits: list[WaitInfo]
     process: Running | None = field(default=None)
+    pictures: dict[str, int] = field(default_factory=dict)

@@ -104,6 +104,11 @@ class Alerts:
         row = self._database.row("SELECT job FROM alert WHERE key = ?", (key,))
         return 0 if row is None else int(row["job"])
 
+    def suppressed(self, key: str) -> bool:
+        """Whether its last message was above the rate limit."""
+        row = self._database.row("SELECT suppressed FROM alert WHERE key = ?", (key,))
+        return row is not None and bool(row["suppressed"])
+
     def pushes(self, name: str) -> Pushes:
         row = self._database.row("SELECT body FROM pushes WHERE finding = ?", (name,))
         return Pushes(name) if row is None else Pushes.from_json(json.loads(row["body"]))

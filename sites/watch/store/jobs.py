@@ -12,6 +12,28 @@ from typing import Any, Final
 from sites.watch.store.database import Database
 
 MOST_ATTEMPTS: Final = 3
+_RETIRED: Final = "its model was retired before it was looked at"
+
+
+OF_LATEST_RESULT: Final = (
+    "NOT EXISTS (SELECT 1 FROM job AS later JOIN result AS said ON said.job = later.id WHERE later.study = job.study"
+    " AND later.model = job.model AND later.series = job.series AND later.shadow = 0"
+    " AND (later.revision, later.id) > (job.revision, job.id))"
+)
+"""Of a `job` that was not a shadow's: no later one of its series has a result."""
+_MAY_BE_TAKEN: Final = (
+    "job.state = 'queued' AND NOT EXISTS (SELECT 1 FROM job AS other WHERE other.study = job.study"
+    " AND other.model = job.model AND other.series = job.series AND other.state = 'running')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A picture of what a call rests on. image, inputs: as the analysis gave them. prediction: the result's, as JSON."""
+
+    image: int
+    inputs: str
+    prediction: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +42,7 @@ class Job:
 
     Attributes:
         model: the bundle's digest. images: of the files' digests. files: of the series' images.
-        shadow: nobody is told what it finds.
+        shadow: nobody is told what it finds. owed: not to be looked at, but for the picture of what was called.
     """
 
     id: int
@@ -31,6 +53,7 @@ class Job:
     files: tuple[Path, ...]
     shadow: bool
     attempts: int
+    owed: Owed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +120,24 @@ class Jobs:
                 [(study, model, series, reason) for series, reason in reasons.items()],
             )
 
-    def claim(self, at: float) -> Job | None:
+    def waits(self) -> bool:
+        """Whether a study waits for a model that speaks, and a worker could look at it."""
+        return bool(
+            self._database.rows(f"SELECT 1 FROM job WHERE {_MAY_BE_TAKEN} AND job.shadow = 0 LIMIT 1")  # noqa: S608
+        )
+
+    def claim(self, at: float, *, shadows: bool = True) -> Job | None:
         """The next one, now running: urgent studies first, then by priority, then by when they came; shadows last.
 
         A series is looked at by one worker of a model at a time, so that what fewer images said never comes last.
+        Args: shadows: also what nobody is told of.
         """
         with self._database.change() as change:
             row = change.execute(
-                "SELECT job.id, job.study, job.model, job.series, job.images, job.shadow, job.attempts FROM job"
-                " JOIN study ON study.key = job.study WHERE job.state = 'queued' AND NOT EXISTS (SELECT 1 FROM job AS other"
-                " WHERE other.study = job.study AND other.model = job.model AND other.series = job.series"
-                " AND other.state = 'running')"
-                " ORDER BY job.shadow, study.stat DESC, study.priority DESC, job.queued_at, job.id LIMIT 1"
+                "SELECT job.id, job.study, job.model, job.series, job.images, job.shadow, job.attempts FROM job"  # noqa: S608
+                f" JOIN study ON study.key = job.study WHERE {_MAY_BE_TAKEN} AND job.shadow <= ?"
+                " ORDER BY job.shadow, study.stat DESC, study.priority DESC, job.queued_at, job.id LIMIT 1",
+                (int(shadows),),
             ).fetchone()
             if row is None:
                 return None
@@ -141,24 +170,22 @@ class Jobs:
                 " (job, study, model, prediction, outputs, score, threshold, called, seconds, finished_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(job.id, job.study, job.model, json.dumps(found.prediction), json.dumps(found.outputs)),
+                    *(job.id, job.study, job.model, _finite(found.prediction), _finite(found.outputs)),
                     *(found.score, found.threshold, int(found.called), found.seconds, at),
                 ),
             )
             change.execute(
                 "INSERT INTO measure (study, model, at, numbers, embedding) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (model, study) DO UPDATE SET numbers = excluded.numbers, embedding = excluded.embedding",
-                (job.study, job.model, at, json.dumps(found.measures), json.dumps(found.embedding)),
+                (job.study, job.model, at, _finite(found.measures), _finite(found.embedding)),
             )
 
     def calling(self, study: str, model: str) -> list[tuple[int, dict[str, Any]]]:
         """Of each series' last job that was not a shadow's and has a result: its number and prediction, where it calls."""
         rows = self._database.rows(
-            "SELECT job.id, result.prediction FROM job JOIN result ON result.job = job.id"
-            " WHERE job.study = ? AND job.model = ? AND job.shadow = 0 AND result.called = 1 AND NOT EXISTS"
-            " (SELECT 1 FROM job AS later JOIN result AS said ON said.job = later.id WHERE later.study = job.study"
-            " AND later.model = job.model AND later.series = job.series AND later.shadow = 0"
-            " AND (later.revision, later.id) > (job.revision, job.id)) ORDER BY job.id",
+            "SELECT job.id, result.prediction FROM job JOIN result ON result.job = job.id"  # noqa: S608
+            " WHERE job.study = ? AND job.model = ? AND job.shadow = 0 AND result.called = 1"
+            f" AND {OF_LATEST_RESULT} ORDER BY job.id",
             (study, model),
         )
         return [(row["id"], json.loads(row["prediction"])) for row in rows]
@@ -172,12 +199,26 @@ class Jobs:
                 (job.study, job.model, job.series, reason),
             )
 
-    def crashed(self, job: Job, reason: str, at: float) -> bool:
-        """Its worker ended, or took too long: queued again, and failed when that happened too often (True).
+    def drop_retired(self) -> list[str]:
+        """What waits for a model that was retired meanwhile is not looked at: that is no failure; whose studies it was."""
+        with self._database.change() as change:
+            rows = change.execute(
+                "SELECT id, study, model, series FROM job WHERE state = 'queued'"
+                " AND model IN (SELECT digest FROM model WHERE role = 'retired')"
+            ).fetchall()
+            change.executemany(
+                "INSERT OR REPLACE INTO routing (study, model, series, reason) VALUES (?, ?, ?, ?)",
+                [(row["study"], row["model"], row["series"], _RETIRED) for row in rows],
+            )
+            change.executemany("DELETE FROM job WHERE id = ?", [(row["id"],) for row in rows])
+        return sorted({row["study"] for row in rows})
+
+    def crashed(self, job: Job, reason: str, at: float, *, for_good: bool = False) -> bool:
+        """Its worker ended, or took too long: queued again, and failed when that happened too often (True), or `for_good`.
 
         Nothing, where its result is there already; superseded, where its series waits with further images.
         """
-        failed = job.attempts >= MOST_ATTEMPTS
+        failed = for_good or job.attempts >= MOST_ATTEMPTS
         with self._database.change() as change:
             done = change.execute(
                 "UPDATE job SET state = ?, attempts = attempts + 1, finished_at = ?, reason = ?"
@@ -217,3 +258,8 @@ class Jobs:
                 " WHERE later.study = job.study AND later.model = job.model AND later.series = job.series"
                 " AND later.revision > job.revision AND later.state = 'queued')"
             )
+
+
+def _finite(value: object) -> str:
+    """JSON. Raises ValueError for NaN and infinity, which are none."""
+    return json.dumps(value, allow_nan=False)

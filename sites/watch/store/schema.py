@@ -80,6 +80,15 @@ CREATE TABLE IF NOT EXISTS result (
 CREATE INDEX IF NOT EXISTS result_study ON result (study);
 CREATE INDEX IF NOT EXISTS result_model ON result (model, finished_at);
 
+-- A picture of what a call rests on: owed from the alert on, made when nothing more urgent waits.
+CREATE TABLE IF NOT EXISTS attention (
+    job INTEGER PRIMARY KEY REFERENCES job,
+    image INTEGER NOT NULL, inputs TEXT NOT NULL,       -- which prepared image; digest of all that were looked at
+    state TEXT NOT NULL CHECK (state IN ('owed', 'making', 'made', 'failed', 'not_wanted')),
+    attempts INTEGER NOT NULL DEFAULT 0, owed_at REAL NOT NULL, started_at REAL, finished_at REAL,
+    reason TEXT NOT NULL DEFAULT '');
+CREATE INDEX IF NOT EXISTS attention_state ON attention (state);
+
 CREATE TABLE IF NOT EXISTS alert (
     key TEXT PRIMARY KEY, study TEXT NOT NULL REFERENCES study, job INTEGER NOT NULL, finding TEXT NOT NULL,
     code TEXT NOT NULL,                                 -- JSON: [value, scheme, meaning]
@@ -185,13 +194,13 @@ def writer(root: Path) -> sqlite3.Connection:
 def reader(root: Path) -> sqlite3.Connection:
     """A connection that can change nothing, for one thread: rows are `sqlite3.Row`.
 
-    Raises DataError where there is no store yet.
+    Raises DataError where there is no store yet, or one of an older version that no watcher has opened since.
     """
     path = (root / FILE).absolute()
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
         connection.row_factory = sqlite3.Row
-        connection.execute("SELECT 1 FROM study LIMIT 1")
+        connection.execute("SELECT 1 FROM study, attention LIMIT 1")
     except sqlite3.DatabaseError:
         raise DataError("a watcher's store", "none that can be read", "start the watcher once") from None
     return connection

@@ -102,6 +102,41 @@ def test_a_studys_page_shows_what_came_what_was_done_and_what_became_of_it(insid
     assert "sc.dcm" not in page
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        ("owed", "", "the picture of what the score rests on follows."),
+        ("making", "", "the picture of what the score rests on is being made."),
+        (
+            "failed",
+            "no room",
+            "the picture of what the score rests on could not be made; what was called stands (no room).",
+        ),
+    ],
+)
+def test_before_the_picture_is_there_a_page_says_where_it_is(inside, made, state, reason, said):
+    job = made.one("SELECT job FROM alert WHERE study = ?", key_of(3))[0]
+    assert f"/results/{job}/preview.png" not in inside.get(f"/studies/{key_of(3)}").text
+    made.store.insert("attention", job=job, image=0, inputs="ab", state=state, owed_at=1.0, reason=reason)
+    text = seen(inside.get(f"/studies/{key_of(3)}").text)
+    assert f"Pulmonary nodule 1.2.0: {said}" in text
+    assert "Nodule" in text and "called" in text, "the finding waits for no picture"
+    (result,) = inside.get(f"/api/studies/{key_of(3)}").json()["results"]
+    assert (result["picture"], result["why"]) == (state, reason)
+    queue = seen(inside.get("/queue").text)
+    assert f"Pictures that {'could not be made' if state == 'failed' else 'follow their alerts'}: 1." in queue
+    assert inside.get("/api/queue").json()["pictures"] == {state: 1}
+
+
+def test_a_picture_that_was_made_is_in_the_course_of_its_study(inside, made):
+    at = made.store.now - 5
+    made.store.insert("attention", job=1, image=0, inputs="ab", state="made", owed_at=at - 5, finished_at=at)
+    page = inside.get(STUDY).text
+    assert 'src="/results/1/preview.png"' in page
+    assert "picture made" in seen(page)
+    assert "follows" not in seen(page)
+
+
 def test_alerts_are_filtered_and_the_open_ones_stand_first(inside):
     def states(path):
         return [row["state"] for row in inside.get(f"/api/alerts{path}").json()["rows"]]
