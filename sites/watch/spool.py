@@ -148,9 +148,8 @@ class Spool:
         self._bytes_of: dict[str, set[str]] = {}  # digest of an instance → digests of bytes that are here
         for path in self._incoming():
             self._note(path.name)
-        for left in (
-            root / _DRAFTS
-        ).iterdir():  # of a process that was killed: nobody was told that it had them
+        # of a process that was killed: nobody was told that it had them
+        for left in (root / _DRAFTS).iterdir():
             left.unlink()
 
     def __enter__(self) -> Self:
@@ -175,8 +174,7 @@ class Spool:
         """Raises Full below the watermark, and while `held`."""
         if self.held:
             raise Full(self.held)
-        free = shutil.disk_usage(self.root).free
-        if free < self.limits.keep_free_bytes:
+        if (free := shutil.disk_usage(self.root).free) < self.limits.keep_free_bytes:
             raise Full(f"{free} bytes free, {self.limits.keep_free_bytes} are kept")
 
     def take(
@@ -267,8 +265,7 @@ class Spool:
                     draft.write(piece)
         except OSError as error:
             draft.discard()
-            found = f"the system could not read it ({error.strerror})"
-            raise Quarantined(Quarantine.UNREADABLE, found) from None
+            raise Quarantined(Quarantine.UNREADABLE, f"one that cannot be read ({error.strerror})") from None
         return draft
 
     def _examined(self, draft: Draft) -> Arrival:

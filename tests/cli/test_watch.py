@@ -14,8 +14,8 @@ from fedimg.cli import main
 from fedimg.crypto.keys import SigningKey
 from fedimg.federation.released import Listed, ReleasedModels
 from sites.watch import bundles
-from sites.watch.dicomweb_poll_memory import Key, Memory, State
 from sites.watch.counts import Counts
+from sites.watch.dicomweb_poll_memory import Key, Memory, State
 from sites.watch.kept_counts import KeptCounts
 from sites.watch.settings import WatchSettings
 from sites.watch.store import audit
