@@ -211,7 +211,11 @@ def _read(file: Path) -> Round:
         if found.pop("format") != _FORMAT:
             raise ValueError
         rows = [
-            row | {"distance": math.nan if row["distance"] is None else row["distance"]}
+            row
+            | {
+                "distance": math.nan if row["distance"] is None else row["distance"],
+                "but_for": tuple(row["but_for"]),
+            }
             for row in found["compared"]
         ]
         made = Round(**(found | {"compared": tuple(Compared(**row) for row in rows)}))

@@ -9,7 +9,9 @@ sides' cumulative shares may add up to, simulated in the same way from each side
 it holds the true distance where they stay below their quantile.
 
 Over sites and streams Benjamini and Hochberg 1995: where no site differs, the chance that any is flagged is at most the
-level. Everything here is post-processing of what was released: it costs no privacy.
+level. A site that moves draws the sum of the others with it, so that its neighbours look strange too: of several that are
+flagged in a stream the clearest stays, and each further one only if it also differs from the others without those. This
+takes flags away and adds none. Everything here is post-processing of what was released: it costs no privacy.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class Compared:
         patients: of the site, noised. told: whether both sides have more patients than noise; else nothing is said.
         distance: of the noised cumulative shares, [0, 1]. low, high: where the true distance lies, with 95 %.
         p: of a distance as large where the site is like the others. flagged: at the level, over all tests.
+        but_for: sites that differ more clearly, without which this one is like the others; () for all that stay flagged.
     """
 
     stream: str
@@ -71,7 +74,8 @@ class Compared:
     low: float
     high: float
     p: float
-    flagged: bool
+    flagged: bool = False
+    but_for: tuple[str, ...] = ()
 
 
 def compare(
@@ -99,7 +103,11 @@ def compare(
     # a site with too few patients counts as tested: the number of tests may not depend on data
     p = {f"{k}": found[test].p for k, test in enumerate(tests) if found[test].told}
     flagged = benjamini_hochberg(p, level, len(tests))
-    return tuple(_flagged(found[test], on=f"{k}" in flagged) for k, test in enumerate(tests))
+    rows = {test: replace(found[test], flagged=f"{k}" in flagged) for k, test in enumerate(tests)}
+    for stream, own in sorted(streams.items()):
+        for row in _by_themselves([rows[stream, site] for site in sorted(own)], own, level, generator):
+            rows[stream, row.site] = row
+    return tuple(rows.values())
 
 
 def distance(one: _Floats, other: _Floats) -> float:
@@ -126,7 +134,7 @@ def _one(
         theirs = theirs + other
     both = (mine, theirs)
     if not all(one.stands_out for one in both):
-        return Compared(stream, site, mine.total, False, math.nan, 0.0, 1.0, 1.0, False)
+        return Compared(stream, site, mine.total, False, math.nan, 0.0, 1.0, 1.0)
     raw = [np.array(one.counts, dtype=np.float64) / one.total for one in both]
     apart, pooled = distance(raw[0], raw[1]), shares(mine + theirs)
     null = _deviations(both, (pooled, pooled), draws, generator)
@@ -134,7 +142,22 @@ def _one(
     around = _deviations(both, (shares(mine), shares(theirs)), draws, generator)
     room = float(np.quantile(around, _COVERAGE))
     low, high = max(0.0, apart - room), min(1.0, apart + room)
-    return Compared(stream, site, mine.total, True, apart, low, high, p, False)
+    return Compared(stream, site, mine.total, True, apart, low, high, p)
+
+
+def _by_themselves(
+    rows: Sequence[Compared], own: Mapping[str, Noised], level: float, generator: np.random.Generator
+) -> list[Compared]:
+    """The flagged rows of one stream, each held against the others without those that differ more clearly."""
+    found, clearer = list[Compared](), list[str]()
+    for row in sorted((row for row in rows if row.flagged), key=lambda row: -row.distance):
+        left = {name: one for name, one in own.items() if name not in clearer}
+        if clearer and len(left) > 1 and _one(row.stream, row.site, left, _LEAST_DRAWS, generator).p > level:
+            found.append(replace(row, flagged=False, but_for=tuple(clearer)))
+        else:
+            clearer.append(row.site)
+            found.append(row)
+    return found
 
 
 def _deviations(
@@ -160,7 +183,3 @@ def _redrawn(one: Noised, own: _Floats, many: int, generator: np.random.Generato
     counts += np.rint(generator.normal(0.0, one.noise_std, size=counts.shape))
     cumulative: _Floats = np.cumsum(counts, axis=1)
     return cumulative / np.maximum(cumulative[:, -1:], 1.0)
-
-
-def _flagged(found: Compared, *, on: bool) -> Compared:
-    return replace(found, flagged=on)

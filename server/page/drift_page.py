@@ -109,6 +109,8 @@ def _row(row: Compared) -> tuple[str, ...]:
     if not row.told:
         return row.stream, row.site, f"{row.patients:,.0f}", "–", "–", chip("too few to tell", "plain")
     verdict = chip("differs", "danger") if row.flagged else chip("no difference found", "plain")
+    if row.but_for:
+        verdict = chip(f"like the others without {', '.join(row.but_for)}", "plain")
     distance = f"{row.distance:.3f} [{row.low:.3f}, {row.high:.3f}]"
     return row.stream, row.site, f"{row.patients:,.0f}", distance, f"{row.p:.2g}", verdict
 

@@ -46,14 +46,28 @@ def test_sites_that_are_alike_are_flagged_no_more_often_than_stated():
     assert false_alarms(0.0, trials // 3) > 2 * binom.ppf(1 - 1e-4, trials // 3, level)
 
 
-def test_a_site_that_has_shifted_is_found_and_no_other():
-    generator = np.random.default_rng(5)
-    found = [[one.site for one in trial(generator, shifted=0.5) if one.flagged] for _ in range(10)]
-    assert all("middle" in sites for sites in found)
-    clearest = [
-        max((one for one in trial(generator, shifted=0.5)), key=lambda o: o.distance) for _ in range(10)
-    ]
-    assert {one.site for one in clearest} == {"middle"}
+def test_a_site_that_has_shifted_is_found_and_its_neighbours_are_not_taken_for_it():
+    generator, trials = np.random.default_rng(5), 10
+    found = [one for _ in range(trials) for one in trial(generator, shifted=0.7)]
+    assert all(one.flagged and not one.but_for for one in found if one.site == "middle")
+    beside = [one for one in found if one.site == "big"]  # which is most of what the others are held against
+    assert all(one.flagged or one.but_for == ("middle",) for one in beside)
+    most = binom.ppf(1 - 1e-4, len(beside), 0.05)
+    assert sum(one.flagged for one in beside) <= most < len(beside) / 2
+    assert all(one.flagged != bool(one.but_for) for one in beside)
+
+
+def test_two_that_moved_apart_are_both_named():
+    generator = np.random.default_rng(11)
+    moved = {"a": -0.8, "b": 0.0, "c": 0.0, "d": 0.8}
+    own = {site: histogram(generator, 1000, shift, STD) for site, shift in moved.items()}
+    assert {one.site for one in compare({"s": own}) if one.flagged} == {"a", "d"}
+
+
+def test_of_two_sites_both_stay_named():
+    generator = np.random.default_rng(12)
+    own = {"a": histogram(generator, 900, 0, STD), "b": histogram(generator, 900, 1.0, STD)}
+    assert [(one.flagged, one.but_for) for one in compare({"s": own})] == [(True, ())] * 2
 
 
 def test_the_interval_holds_the_true_distance():

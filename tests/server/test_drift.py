@@ -95,6 +95,7 @@ def test_sites_are_compared_and_the_one_that_differs_is_named(net, file_of):
     assert len(found.compared) == 3 * len(STREAMS)
     assert {row.site for row in found.flagged[:3]} == {"south"}
     assert {row.stream for row in found.flagged if row.site == "south"} == set(STREAMS)
+    assert any(row.but_for == ("south",) for row in found.compared)
     assert all(row.told for row in found.compared)
     assert found.sites["north"]["epsilon"] == 1.0
     (kept,) = rounds(net)

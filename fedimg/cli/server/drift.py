@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fedimg.cli.console import add_action, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from fedimg.monitoring.across_sites import Compared
     from server.drift import Round
 
 _ABOUT = (
@@ -47,6 +48,14 @@ def run(arguments: Any) -> int:
     return 0
 
 
+def _verdict(row: Compared) -> str:
+    if not row.told:
+        return "too few"
+    if row.but_for:
+        return f"not without {', '.join(row.but_for)}"
+    return "yes" if row.flagged else "no"
+
+
 def _rows(one: Round) -> list[dict[str, Any]]:
     return [
         {
@@ -60,7 +69,7 @@ def _rows(one: Round) -> list[dict[str, Any]]:
             "low": row.low if row.told else None,
             "high": row.high if row.told else None,
             "p": row.p if row.told else None,
-            "differs": ("yes" if row.flagged else "no") if row.told else "too few",
+            "differs": _verdict(row),
         }
         for row in one.compared
     ]
