@@ -237,7 +237,8 @@ def _guarantees(claim: Mapping[str, Any], point: OperatingPoint | None, why: str
     if point is not None:
         threshold = (
             f"a sensitivity of {point.target:.0%} or more with {point.confidence:.0%} confidence, on patients like those of "
-            f"the sites that released their scores ({point.positives} positives, as far as noise lets one count)"
+            f"the sites that released their scores ({point.positives} positives, as far as noise lets one count); "
+            f"{1 - point.specificity.value:.0%} of those without the finding are called there too"
         )
     return promised, threshold, "nothing is promised of patients unlike those that it was trained on"
 

@@ -48,6 +48,9 @@ def test_a_run_becomes_a_bundle_that_gives_its_floats(small_run, tmp_path, key, 
     assert verified["temperature"] != 1
     assert "no differential privacy" in made["guarantees"][0]
     assert "a sensitivity of 95%" in made["guarantees"][1]
+    point = json.loads((tmp_path / "b/configs/metadata.json").read_text())["fedimg"]["operating_point"]
+    called = f"{1 - point['specificity']['value']:.0%} of those without the finding are called"
+    assert called in made["guarantees"][1]  # what the promise costs
     network = own_network(terms_of(load(run.path / "config.yaml"), run.path.name))
     tensors, _ = weights_of_file(run.path / "model.safetensors")
     said, logits = network_of(open_sealed(tmp_path / "b", [SigningKey.load(key).public_bytes]))
