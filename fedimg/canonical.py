@@ -71,4 +71,9 @@ def signed_by(value: Any, key: str, signature: str, domain: str) -> bool:
         public, found = bytes.fromhex(key), bytes.fromhex(signature)
     except ValueError:
         return False
+    if (public.hex(), found.hex()) != (
+        key,
+        signature,
+    ):  # one way to write them, so that no other bytes verify
+        return False
     return verify_signature(public, found, framed([domain.encode(), encode(value)]))

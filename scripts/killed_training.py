@@ -122,7 +122,8 @@ class Child:
         try:
             os.close(asked[1])
             os.close(answered[0])
-            tap(os.open(noise, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            # a file of its own: behind a record that a kill has torn nothing could be read any more
+            tap(os.open(noise / f"{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             serve(root, terms, asked[0], answered[1])
         except BaseException as fault:  # noqa: BLE001 - a forked child must not return into the study
             sys.stderr.write(f"the site failed: {type(fault).__name__}: {fault}\n")

@@ -48,6 +48,7 @@ def run(place: Path, terms: Terms, kills: int, chance: random.Random, span_s: fl
     """One run to its end, with so many kills on the way; returns the receiver and the kills that were."""
     insecure = terms.insecure_seed is not None
     root, noise = new_home(place, insecure=insecure).root, place / "noise"
+    noise.mkdir()
     first = join(root, terms)  # the plan is calibrated once, as in any run that goes on
     receiver = Receiver(terms, np.asarray(first.network.initial, dtype=np.float64))
     if first.ledger is not None:
@@ -72,16 +73,17 @@ def charged(root: Path, terms: Terms) -> int:
 
 
 def noises(place: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Release → its noise, as the site's processes told it; a torn last record is of no release."""
-    data, found = (place / "noise").read_bytes(), {}
-    at = 0
-    while at + 8 <= len(data):
-        name, size = struct.unpack("<II", data[at : at + 8])
-        end = at + 8 + name + size
-        if end > len(data):
-            break
-        found[data[at + 8 : at + 8 + name].decode()] = np.frombuffer(data[at + 8 + name : end])
-        at = end
+    """Release → its noise, as the site's processes told it, each in a file; a torn last record is of no release."""
+    found = {}
+    for file in (place / "noise").iterdir():
+        data, at = file.read_bytes(), 0
+        while at + 8 <= len(data):
+            name, size = struct.unpack("<II", data[at : at + 8])
+            end = at + 8 + name + size
+            if end > len(data):
+                break
+            found[data[at + 8 : at + 8 + name].decode()] = np.frombuffer(data[at + 8 + name : end])
+            at = end
     return found
 
 

@@ -79,6 +79,14 @@ def test_a_flipped_bit_anywhere_is_refused(data):
         ReleasedModels.read(bytes(content), KEY.public_bytes, NOW)
 
 
+def test_a_signature_is_written_in_one_way():
+    document = json.loads(LIST.signed(KEY))
+    assert document["signature"] != document["signature"].upper()
+    loud = canonical.encode(document | {"signature": document["signature"].upper()})
+    with pytest.raises(DataError, match="as the coordinator signed it"):
+        ReleasedModels.read(loud, KEY.public_bytes, NOW)
+
+
 def test_what_the_key_has_signed_for_another_end_is_no_list():
     """A release record's domain, or none: a signature is for what it was made for."""
     for text in (b"fedimg-release-record-3", b""):
