@@ -52,7 +52,7 @@ def main() -> None:
     labels = data.labels.numpy()
     sick = labels[:, heads["classification"].labels][:, 0] == 1
     truth = np.nan_to_num(labels[:, heads["segmentation"].labels]).reshape(outlined.shape) > 0
-    threshold = _threshold(folder)
+    threshold = _threshold(folder, config.data.cohort.finding)
     called = score >= (0.5 if threshold is None else threshold)
     hits = [_overlaps(outlined[k], truth[k]) for k in np.flatnonzero(sick & called)]
     print_line(
@@ -75,9 +75,8 @@ def print_line(found: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
 
 
-def _threshold(folder: Path) -> float | None:
+def _threshold(folder: Path, finding: str) -> float | None:
     """Of the network's own probability, as the bundle would promise it: undone of the temperature."""
-    finding = configuration.load(folder / "config.yaml").data.cohort.finding
     asked = Asked("measured", "0", "measured", target=finding_file.read(finding).sensitivity)
     said = described(folder, asked).said
     if said.threshold is None or not 0 < said.threshold < 1:

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from fedimg.crypto.certificates import utc_now
 from fedimg.errors import ConfigError, DataError
+from fedimg.federation.request import TIME
 from server.model_facts import ModelFacts
 
 FILE = "models.sqlite"
@@ -215,7 +216,7 @@ class ModelRegistry:
         )
 
     def _enter(self, digest: str, state: ModelState, who: str, why: str) -> None:
-        at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        at = utc_now().strftime(TIME)
         self._connection.execute(
             "INSERT INTO history (digest, state, who, why, at) VALUES (?, ?, ?, ?, ?)",
             (digest, state, who, why, at),

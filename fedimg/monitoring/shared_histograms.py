@@ -55,11 +55,16 @@ _MOST_COUNT = 10**12
 
 
 def edges_of(stream: str) -> tuple[float, ...]:
-    """The inner edges of a stream's bins, ascending; one bin more than edges. Raises DataError for an unknown stream."""
+    """The inner edges of a stream's bins, ascending. Raises DataError for an unknown stream."""
     edges = _LOGITS if _FINDING.fullmatch(stream) else _EDGES.get(stream)
     if edges is None:
         raise DataError(f"a stream: {', '.join(STREAMS)} or finding.CLASS", "another", "name one of them")
     return edges
+
+
+def bins_of(stream: str) -> int:
+    """How many bins it has. Raises as `edges_of`."""
+    return len(edges_of(stream)) + 1
 
 
 def bin_of(stream: str, value: object) -> int | None:
@@ -82,7 +87,7 @@ def logit(score: object) -> float | None:
 
 def rows(values: Iterable[Mapping[str, Any]], streams: Sequence[str]) -> npt.NDArray[np.float64]:
     """(U, K) float64: for each patient's values, by stream, a one in one bin of each stream at most; L2 norm ≤ √k."""
-    sizes = [len(edges_of(stream)) + 1 for stream in streams]
+    sizes = [bins_of(stream) for stream in streams]
     starts = np.cumsum([0, *sizes])
     listed = list(values)
     found = np.zeros((len(listed), int(starts[-1])))
@@ -180,7 +185,7 @@ class SharedHistograms:
         counts = body["counts"]
         _must(type(counts) is dict and 1 <= len(counts) <= MOST_STREAMS)
         for stream, own in counts.items():
-            _must(type(own) is list and len(own) == len(edges_of(stream)) + 1)
+            _must(type(own) is list and len(own) == bins_of(stream))
             _must(all(type(one) is int and abs(one) <= _MOST_COUNT for one in own))
         return cls(
             body["federation"],

@@ -49,12 +49,13 @@ def covered_map(
     edges = [np.linspace(0, side, min(cells, side) + 1) for side in spatial]
     windows = list(_windows(edges, spatial))
     scores = [] if begun is None else begun.scores
+    mean = image.mean(dim=tuple(range(1, image.dim()))).reshape(-1, *(1,) * len(spatial))
     together = max(1, _VOXELS_AT_ONCE // math.prod(image.shape))
     while len(scores) <= len(windows):
         if not go_on():
             return None
         numbers = range(len(scores), min(len(scores) + together, len(windows) + 1))
-        copies = [_covered(image, windows[k - 1][1]) if k else image for k in numbers]
+        copies = [_covered(image, windows[k - 1][1], mean) if k else image for k in numbers]
         scores += [float(one) for one in score(torch.stack(copies))]
     falls = np.maximum(scores[0] - np.array(scores[1:]), 0.0)
     heat = np.zeros(spatial, np.float32)
@@ -65,10 +66,9 @@ def covered_map(
     return heat
 
 
-def _covered(image: torch.Tensor, place: tuple[slice, ...]) -> torch.Tensor:
+def _covered(image: torch.Tensor, place: tuple[slice, ...], mean: torch.Tensor) -> torch.Tensor:
     copy = image.clone()
-    mean = image.mean(dim=tuple(range(1, image.dim())))
-    copy[(slice(None), *place)] = mean.reshape(-1, *(1,) * (image.dim() - 1))
+    copy[(slice(None), *place)] = mean
     return copy
 
 

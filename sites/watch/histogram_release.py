@@ -158,7 +158,7 @@ def _released(one: _Release) -> tuple[Vector, str]:
         def counted() -> ClippedSum:
             there = np.flatnonzero(ledger.present(RELEASE, ledger.seats(patients)))
             chosen = [latest[patients[number]] for number in there]
-            size = sum(len(shared_histograms.edges_of(stream)) + 1 for stream in one.streams)
+            size = sum(shared_histograms.bins_of(stream) for stream in one.streams)
             return clipped_blocks(_blocks(one, chosen), size, plan.sensitivity, integers=True)
 
         releases = ChargedReleases(plan.digest, LAW, ledger, OsEntropy())
@@ -220,7 +220,7 @@ def _mapping(text: object) -> dict[str, Any]:
 def _by_stream(vector: Vector, streams: Sequence[str]) -> dict[str, tuple[int, ...]]:
     found, start = {}, 0
     for stream in streams:
-        end = start + len(shared_histograms.edges_of(stream)) + 1
+        end = start + shared_histograms.bins_of(stream)
         found[stream] = tuple(int(value) for value in vector[start:end])
         start = end
     return found

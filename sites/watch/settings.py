@@ -25,9 +25,9 @@ _AE_TITLE = re.compile(
     r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?"
 )  # PS3.8 annex F
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_PATHS = {
-    *("home", "path", "certificate", "key", "authority", "token", "login", "secret", "site_home", "move_to"),
-}
+_PATHS = frozenset(
+    {"home", "path", "certificate", "key", "authority", "token", "login", "secret", "site_home", "move_to"}
+)
 _T = TypeVar("_T")
 
 
