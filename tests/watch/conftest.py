@@ -5,10 +5,19 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from loopback_orthanc import Orthanc
 
 from fedimg.dicom.arrival import Arrival
 from sites.watch.store.database import Database
 from sites.watch.store.whole import Store
+from tests.system import program
+
+
+@pytest.fixture
+def pacs(tmp_path):
+    """A real archive; skipped where the system has none."""
+    with Orthanc(program("Orthanc"), tmp_path / "orthanc") as one:
+        yield one
 
 
 def made_arrival(sop: int = 1, *, study: str = "1.2.3", series: str = "1.2.3.4", **changed) -> Arrival:

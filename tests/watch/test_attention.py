@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,19 +22,10 @@ from sites.watch.settings import Target
 from sites.watch.spool import Received
 from sites.watch.store.database import Database
 from sites.watch.store.jobs import MOST_ATTEMPTS
-from sites.watch.store.models import Registered
 from sites.watch.store.whole import Store
 from tests.watch.conftest import made_arrival
-from tests.watch.told_plainly import TARGETS, SaidPlainly, outbox
+from tests.watch.told_plainly import FIRST, SECOND, TARGETS, WORDS, SaidPlainly, outbox
 
-FIRST, SECOND = (
-    Registered(letter * 64, "nodule", version, "tumour", Path("/b"), "active", {})
-    for letter, version in (("a", "1.0.0"), ("b", "2.0.0"))
-)
-WORDS = SimpleNamespace(
-    metadata=SimpleNamespace(name="nodule", modalities=("CT",), body_parts=(), least_images=2),
-    imaging=SimpleNamespace(dimensions=2),
-)
 ALONE, LEFT = "a score without a place, highest in slice 1 of 2", "attention, not an outline: left side"
 
 

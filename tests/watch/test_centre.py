@@ -20,17 +20,7 @@ from sites.watch.drifting import Drifting
 from sites.watch.naming import Names
 from sites.watch.room import written
 from sites.watch.spool import Received
-from sites.watch.store.models import Registered
-from tests.watch.told_plainly import TARGETS, SaidPlainly, outbox
-
-FIRST, SECOND = (
-    Registered(letter * 64, "nodule", version, "tumour", Path("/b"), "active", {})
-    for letter, version in (("a", "1.0.0"), ("b", "2.0.0"))
-)
-WORDS = SimpleNamespace(
-    metadata=SimpleNamespace(name="nodule", modalities=("CT",), body_parts=(), least_images=2),
-    imaging=SimpleNamespace(dimensions=2),
-)
+from tests.watch.told_plainly import FIRST, SECOND, TARGETS, WORDS, SaidPlainly, outbox
 
 
 @pytest.fixture

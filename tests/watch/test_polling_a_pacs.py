@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 import pydicom
 import pytest
 from known_studies import PLANTED, outlining_bundle, write_study
-from loopback_orthanc import Orthanc
 from loopback_watch import Loopback, receiving, wait_for
 
 from fedimg.crypto.keys import SigningKey
@@ -22,12 +21,6 @@ from sites.watch.stow_client import Stow
 from tests.system import program
 
 KEY = SigningKey.from_bytes(bytes(range(32)))
-
-
-@pytest.fixture
-def pacs(tmp_path):
-    with Orthanc(program("Orthanc"), tmp_path / "orthanc") as one:
-        yield one
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from highdicom.seg import Segmentation
 from highdicom.sr import Comprehensive3DSR
 from known_studies import NODULE, outlining_bundle, write_study
-from loopback_orthanc import Orthanc
 from loopback_watch import Loopback, receiving, wait_for
 
 from fedimg.crypto.keys import SigningKey
@@ -20,12 +19,6 @@ from tests.system import program
 from tests.web.chromium import Chromium, beyond_this_machine
 
 KEY = SigningKey.from_bytes(bytes(range(32)))
-
-
-@pytest.fixture
-def pacs(tmp_path):
-    with Orthanc(program("Orthanc"), tmp_path / "orthanc") as one:
-        yield one
 
 
 @pytest.fixture
